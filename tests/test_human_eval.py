@@ -1,0 +1,77 @@
+"Tables of a rating study: what they must find in data made to hold it, speed, and damage"
+import math, time
+
+import numpy as np, pytest
+
+from arabic_dialog.core import Rating, UserError
+from arabic_dialog.human_eval import agreement_table, disagreements, metric_correlation, quality_comparisons, quality_table
+from arabic_dialog.rating import Item, Origin, RaterModel, load_criteria, simulate_ratings
+
+
+def make(gap, n=40, raters=("a", "b"), seed=0, target=.6):
+    "A study of two models, `gap` apart in latent quality, on `n` turns of n/2 conversations"
+    rng = np.random.default_rng(seed); key = [Origin(f"i{2*t + m}", f"c{t//2}", t % 2, "xy"[m], 0) for t in range(n) for m in (0, 1)]
+    quality = {o.item_id: float(np.clip(.5 + gap*(o.model == "x") + .15*rng.normal(), 0, 1)) for o in key}
+    return simulate_ratings([Item(o.item_id, (), "") for o in key], quality, load_criteria(), raters, RaterModel(target), seed)[0], key, quality
+
+
+def test_a_gap_is_found_and_no_gap_is_rarely_found():
+    ratings, key, _ = make(.3)
+    found = quality_comparisons(ratings, key)
+    assert (found.a == "x").all() and (found.p_holm < .01).all() and (found.low > 0).all()
+    overall = [[r for r in make(0, seed=s)[0] if r.criterion == "overall"] for s in range(60)]
+    alarms = [(quality_comparisons(r, key, n_resamples=399).p_holm < .05).item() for r in overall]
+    assert np.mean(alarms) <= .15
+
+
+def test_means_are_the_plain_means_and_missing_answers_are_left_out():
+    ratings, key, _ = make(.2, raters=("a", "b", "c"))
+    ratings = [Rating(r.item_id, r.rater, r.criterion, None if r.rater == "c" and r.item_id in ("i0", "i3") else r.value) for r in ratings]
+    model = {o.item_id: o.model for o in key}; table = quality_table(ratings, key, n_resamples=50)
+    for row in table.itertuples():
+        values = [r.value for r in ratings if r.criterion == row.criterion and model[r.item_id] == row.model and r.value]
+        assert math.isclose(row.mean, np.mean(values)) and row.n_ratings == len(values) == 119 and row.mean_low <= row.mean <= row.mean_high
+    assert agreement_table(ratings, n_resamples=20).n_raters.eq(3).all()
+
+
+def test_the_asked_agreement_comes_back_for_many_raters():
+    table = agreement_table(make(.3, n=150, raters="abcd", target=.5)[0], n_resamples=200)
+    assert ((table.kappa_quadratic - .5).abs() < .08).all()
+
+
+def test_the_right_sign_and_the_right_reply():
+    ratings, key, quality = make(.3)
+    rows = [dict(conversation_id=o.conversation_id, turn=o.turn, model=o.model, seed=s, metric=m, value=v) for o in key for s in (0, 1)
+            for m, v in (("raven", quality[o.item_id] if s == 0 else .5), ("nll", 100*(1 - quality[o.item_id])), ("n_bytes", 50))]
+    found = metric_correlation(ratings, key, rows, criteria=["overall", "fluency"]).set_index(["criterion", "metric"])
+    assert found.loc[("overall", "raven"), "rho"] > .4
+    assert math.isclose(found.loc[("overall", "raven"), "rho"], -found.loc[("overall", "bits_per_byte"), "rho"])
+    assert (found.n == len(key)).all()
+    as_text = [{k: str(v) for k, v in r.items()} for r in rows]  # as csv.DictReader gives them
+    assert metric_correlation(ratings, key, as_text).equals(metric_correlation(ratings, key, rows))
+
+
+def test_one_turn_one_model_one_rater():
+    ratings, key, _ = make(.3, n=2)
+    with pytest.raises(UserError, match="one model only"): quality_comparisons([r for r in ratings if r.item_id in ("i0", "i2")], key)
+    with pytest.raises(UserError, match="takes two"): agreement_table([r for r in ratings if r.rater == "a"])
+    with pytest.raises(UserError, match="not in the key"): quality_table(ratings, key[:1])
+    one = quality_comparisons([r for r in ratings if r.item_id in ("i0", "i1")], key)
+    assert one.p.isna().all() and one.p_holm.isna().all()
+
+
+def test_the_paradox_is_remarked_on_where_it_is_and_only_there():
+    assert (agreement_table(make(.3)[0], n_resamples=10).note == "").all()
+    rng = np.random.default_rng(0)  # both say 4 or 5 by chance: always within one point, and no agreement beyond it
+    row = agreement_table([Rating(f"i{n}", r, "overall", int(rng.integers(4, 6))) for n in range(200) for r in "ab"], n_resamples=10).iloc[0]
+    assert row.within_one == 1 and "within one point" in row.note and "AC2" in row.note
+
+
+def test_nothing_to_say_about_raters_who_never_differ():
+    assert disagreements([Rating(f"i{n}", r, "overall", 5) for n in range(5) for r in "ab"]).empty
+
+
+def test_speed():
+    ratings = make(.2, n=80)[0]; agreement_table(ratings, n_resamples=10)
+    start = time.perf_counter(); agreement_table(ratings, n_resamples=1000)
+    assert time.perf_counter() - start < 3
