@@ -1,0 +1,52 @@
+# Two commands do everything: `make reproduce` and `make test`. Both set up .venv first, if that has not been done.
+PYTHON ?= python3
+PROFILE ?= offline
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PYTHONUTF8 := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test in-step test-notebooks test-package docs export bench clean
+
+help:            ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## a virtual environment with the versions that were tested together
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV): about 2 GB, a few minutes, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $(READY)
+
+reproduce: $(READY)  ## the whole paper, from topics to report: PROFILE=offline, paper or smoke
+	@$(BIN)/arabic-dialog reproduce --profile $(PROFILE)
+
+# Everything that decides whether a change may land, as CI runs it. One thread a process: two cores are shared by many.
+test: export OMP_NUM_THREADS := 1
+test: export TOKENIZERS_PARALLELISM := false
+test: export HF_HUB_OFFLINE := 1
+test: export MPLBACKEND := Agg
+test: in-step test-notebooks test-package docs  ## in step, notebooks, tests, site
+
+in-step: $(READY)  ## is the package what the notebooks export, and are they clean?
+	@$(BIN)/python tests/in_step.py
+
+test-notebooks: in-step
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev-test --n-workers 2 --cell-timeout 300
+
+test-package: test-notebooks
+	@$(BIN)/python -m pytest -q
+
+docs: $(READY)   ## the site, in _docs/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build.py
+
+export: $(READY) ## clean the notebooks and export the package from them
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; $(BIN)/nbdev-clean && $(BIN)/nbdev-export && $(BIN)/python docs/readme.py
+
+bench: $(READY)  ## speed, as ratios
+	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+clean:           ## what was generated, but for the runs and the environment
+	@rm -rf _docs _proc _proc_sphinx .pytest_cache .hypothesis dist

@@ -1,0 +1,13 @@
+"""Sphinx's settings for the site; `build.py` copies this beside the processed notebooks."""
+project = html_title = "arabic_dialog"
+extensions = ["myst_nb"]
+html_theme = "sphinx_book_theme"
+nb_execution_mode = "off"  # the outputs are those saved in the notebooks
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence"]
+html_static_path = ["_static"]
+html_css_files = ["rtl.css"]
+html_theme_options = {"use_download_button": False, "show_navbar_depth": 1}
+html_copy_source = False
+html_show_copyright = False
+suppress_warnings = ["myst.header"]  # nbdev documents definitions with level-3 headings
