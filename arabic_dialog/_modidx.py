@@ -120,6 +120,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'arabic_dialog.cli.evaluate': ('cli.html#evaluate', 'arabic_dialog/cli.py'),
                                    'arabic_dialog.cli.finetune': ('cli.html#finetune', 'arabic_dialog/cli.py'),
                                    'arabic_dialog.cli.generate': ('cli.html#generate', 'arabic_dialog/cli.py'),
+                                   'arabic_dialog.cli.interruptible': ('cli.html#interruptible', 'arabic_dialog/cli.py'),
                                    'arabic_dialog.cli.main': ('cli.html#main', 'arabic_dialog/cli.py'),
                                    'arabic_dialog.cli.paper': ('cli.html#paper', 'arabic_dialog/cli.py'),
                                    'arabic_dialog.cli.parse_pairs': ('cli.html#parse_pairs', 'arabic_dialog/cli.py'),

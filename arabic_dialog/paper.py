@@ -152,12 +152,13 @@ def is_fresh(folder: RunFolder, name: str, key: str) -> bool:
     return (made.get("key") == key and all(f.is_file() for f in files)
             and all(_unchanged(find_root()/f[8:] if f.startswith("project/") else folder/f, sha) for f, sha in result["inputs"].items()))
 
-# %% ../nbs/70_paper.ipynb #f3de23c1
+# %% ../nbs/70_paper.ipynb #9dec7e8f
 def run_notebook(folder: RunFolder, name: str, given: dict[str, Any] = {}, timeout: int = 600) -> Outcome:
     "Run one paper notebook on a run, unless its result is still good; a failure keeps the notebook with its traceback"
     import time
     key, out = notebook_key(name, given), folder/"paper"/name
     if name in NEEDS_RATINGS and not (folder/"rating"/"ratings.csv").is_file():
+        shutil.rmtree(out, ignore_errors=True)  # what simulated raters gave must not stand in for people
         return Outcome(name, "waiting", error="it needs ratings: put the filled sheets of the run's study/sheets/ into its returned/, and run again")
     if is_fresh(folder, name, key): return Outcome(name, "cached", notebook=out/f"{name}.ipynb")
     import papermill
