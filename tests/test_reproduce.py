@@ -185,7 +185,8 @@ def test_killed_while_training_it_gives_the_same_weights(run, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     process = subprocess.Popen([COMMAND, "generate", "--profile", "offline", "--run", str(tmp_path/"run")], cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True,  # a shell's background jobs ignore SIGINT, and so would what they start
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not (tmp_path/"run/complete/completions.jsonl").exists() and process.poll() is None: time.sleep(.05)
     process.send_signal(signal.SIGINT); _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on where it was" in said and "Traceback" not in said
