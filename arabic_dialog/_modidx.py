@@ -519,6 +519,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'arabic_dialog/reproduce.py'),
                                          'arabic_dialog.reproduce.environment': ( 'reproduce.html#environment',
                                                                                   'arabic_dialog/reproduce.py'),
+                                         'arabic_dialog.reproduce.load_replies': ( 'reproduce.html#load_replies',
+                                                                                   'arabic_dialog/reproduce.py'),
                                          'arabic_dialog.reproduce.make_cards': ('reproduce.html#make_cards', 'arabic_dialog/reproduce.py'),
                                          'arabic_dialog.reproduce.make_dataset': ( 'reproduce.html#make_dataset',
                                                                                    'arabic_dialog/reproduce.py'),

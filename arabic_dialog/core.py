@@ -7,10 +7,10 @@ __all__ = ['SPEAKERS', 'R', 'UserError', 'Turn', 'Scenario', 'Sampling', 'Comple
            'Score', 'Rating', 'Run', 'to_json', 'from_dict', 'from_json', 'save_text', 'save_jsonl', 'iter_jsonl',
            'load_jsonl', 'load_csv', 'digest', 'digest_file', 'stream', 'find_root', 'runs_path', 'data_path']
 
-# %% ../nbs/00_core.ipynb #3e8379e9
+# %% ../nbs/00_core.ipynb #662d1398
 import csv, hashlib, json, os, random, tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from html import escape
 from pathlib import Path
 from types import UnionType

@@ -7,11 +7,11 @@ __all__ = ['ORDER', 'LAST', 'NEEDS_RATINGS', 'VERDICTS', 'Results', 'open_run', 
            'notebook_names', 'parameters', 'check_parameters', 'notebook_key', 'Outcome', 'is_fresh', 'run_notebook',
            'run_paper', 'verdict', 'claims_ledger', 'notebook_title', 'gather_result', 'gather_stages', 'write_report']
 
-# %% ../nbs/70_paper.ipynb #0ac37789
+# %% ../nbs/70_paper.ipynb #09261853
 import ast, json, os, re, shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Work', 'make_dataset', 'Workers', 'side_by_side', 'train_job', 'make_students', 'answer', 'reply_stage',
-           'marks_stage', 'make_models', 'make_scores', 'make_ratings', 'make_cards', 'environment', 'make_paper',
-           'describe_run', 'reproduce']
+           'marks_stage', 'make_models', 'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'environment',
+           'make_paper', 'describe_run', 'reproduce']
 
-# %% ../nbs/80_reproduce.ipynb #f1345b15
-import json, os, platform, shutil, sys, threading, time
+# %% ../nbs/80_reproduce.ipynb #7fa5bc0c
+import json, os, platform, shutil, threading, time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -205,7 +205,12 @@ def make_models(work: Work, workers: Workers, split: Stage, replying: bool = Tru
     side_by_side(work, workers, "reply", [lambda n=n, c=c: reply(n, *c) for n, c in others.items() if n not in replies])
     return students, dict(sorted(replies.items()))  # in an order that does not depend on who was first
 
-# %% ../nbs/80_reproduce.ipynb #9ee8fb79
+# %% ../nbs/80_reproduce.ipynb #38ef4513
+def load_replies(replies: dict[str, Stage], cls: type = dict) -> list[Any]:
+    "All replies of all models, and the marks"
+    return [r for s in replies.values() for f in sorted(s.path.glob("*.jsonl")) if f.stem != "likelihoods" for r in iter_jsonl(f, cls)]
+
+# %% ../nbs/80_reproduce.ipynb #75243d2c
 def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
     "Every measure of every reply, the models' values, and the tests of their differences"
     p = work.profile
@@ -216,7 +221,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         from arabic_dialog.encoders import load_encoder
         from arabic_dialog.generation import scenario_words
         from arabic_dialog.raven import Raven
-        said = [r for s in replies.values() for f in sorted(s.path.glob("*.jsonl")) if f.stem != "likelihoods" for r in load_jsonl(f, b.Reply)]
+        said = load_replies(replies, b.Reply)
         likely = {n: load_jsonl(s.path/"likelihoods.jsonl") for n, s in replies.items() if n != "marks"}
         bar = lambda batches: tqdm(batches, desc="score", unit=" batches", disable=None, leave=False)
         scores = b.score_models(said, load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder)), *scenario_words(p, work.root), likely, bar)
@@ -231,7 +236,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
     return work.stage("scores", make, params=work.keys("encoder", "n_resamples", "seed") | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
                       inputs=[split, *replies.values()], code=("benchmark", "generation"))
 
-# %% ../nbs/80_reproduce.ipynb #d787297a
+# %% ../nbs/80_reproduce.ipynb #cfe9fa51
 def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: Stage) -> Stage:
     "The rating study: its items, and the ratings there are"
     p, returned = work.profile, work.folder/"returned"
@@ -239,7 +244,7 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
     raters = [f"rater-{k + 1}" for k in range(p.raters)]
     def study(path):
         from arabic_dialog import rating as r
-        said = [x for s in replies.values() for f in sorted(s.path.glob("*.jsonl")) if f.stem != "likelihoods" for x in iter_jsonl(f)]
+        said = load_replies(replies)
         items, key = r.draw_items(said, load_jsonl(split.path/"test.jsonl", Conversation), p.n_rated_items, p.seed)
         r.write_study(path, items, key, r.load_criteria(work.root/p.criteria), raters, p.seed)
         return {"items": len(items), "raters": len(raters)}
@@ -262,7 +267,7 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
         save_scores(h.agreement_table(ratings, criteria, p.n_resamples, seed=p.seed), path/"agreement.csv")
         save_scores(h.quality_table(ratings, key, p.n_resamples, seed=p.seed), path/"quality.csv")
         save_scores(h.metric_correlation(ratings, key, load_csv(scores.path/"scores.csv")), path/"correlation.csv")
-        return {"ratings": len(ratings), "simulated": sum(1 for _ in ratings) if not sheets else 0}
+        return {"ratings": len(ratings), "simulated": 0 if sheets else len(ratings)}
     return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}}
                       | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark"))
 
