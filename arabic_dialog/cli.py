@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileName', 'RunPath', 'Overrides', 'Plan', 'parse_pairs', 'interruptible', 'reproduce', 'generate',
-           'finetune', 'evaluate', 'paper', 'profiles', 'version', 'main']
+           'finetune', 'evaluate', 'paper', 'profiles', 'doctor', 'version', 'main']
 
 # %% ../nbs/90_cli.ipynb #6388091a
 import sys
@@ -108,6 +108,14 @@ def profiles():
     for key, values in profile_differences().items():
         if key != "description": table.add_row(key, *(values[n].replace("[", r"\[") for n in names))
     console.print(table)
+
+# %% ../nbs/90_cli.ipynb #84d0cb7f
+@app.command()
+def doctor(model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint's folder, or its name on the hub.")],
+           revision: Annotated[str, typer.Option(help="A commit, tag or branch of the hub's repository.")] = ""):
+    "What a checkpoint is, what it costs to run, and whether it fits this machine; loads no weights."
+    from arabic_dialog.doctor import print_diagnosis
+    print_diagnosis(model, revision or None)
 
 # %% ../nbs/90_cli.ipynb #6b228541
 @app.command()

@@ -1,83 +1,28 @@
-"The classes against the same maths in plain tensors, and every way in which a checkpoint can be wrong"
-import json, math
+"Every way in which a checkpoint can be wrong, and every way in which it can be right"
+import json, warnings
 import pytest, torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Tokenizer
 
-from arabic_dialog.architectures import ARCHITECTURES, load_model, load_tokenizer, model_facts, new_model
-from arabic_dialog.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
+from arabic_dialog.architectures import ARCHITECTURES, load_chat_template, load_config, load_model, load_tokenizer, model_facts, new_model
 from arabic_dialog.core import UserError
-from arabic_dialog.finetuning import train_tokenizer
+from arabic_dialog.finetuning import add_chat_frame, train_tokenizer
 
-
-def tiny(seed=0, dtype=torch.float64, attention="sdpa", **changes):
-    torch.manual_seed(seed)
-    config = AraGPT2Config(**dict(vocab_size=61, n_positions=32, n_embd=24, n_layer=3, n_head=3, n_inner=40, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0.,
-                                  bos_token_id=0, eos_token_id=0, initializer_range=.3) | changes)
-    model = AraGPT2ForCausalLM._from_config(config, attn_implementation=attention).to(dtype).eval()
-    with torch.no_grad():
-        for n, p in model.named_parameters():
-            if p.ndim == 1: p.add_(torch.randn_like(p) * .2)   # norms and biases that do something
-    return model
-
-
-def plain_forward(w, ids, n_layer, n_head):
-    "AraGPT2 in plain tensors: the reference"
-    def norm(x, name):
-        x = x - x.mean(-1, keepdim=True)
-        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
-    def linear(x, name): return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
-    def gelu_new(x): return .5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + .044715 * x ** 3)))
-    n = ids.shape[1]
-    x = norm(w["transformer.wte.weight"][ids] + w["transformer.wpe.weight"][:n], "transformer.emb_norm")
-    future = torch.ones(n, n, dtype=torch.bool).triu(1)
-    for i in range(n_layer):
-        p = f"transformer.h.{i}"
-        q, k, v = (t.reshape(*t.shape[:2], n_head, -1).transpose(1, 2) for t in linear(x, f"{p}.attn.c_attn").chunk(3, -1))
-        a = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(future, -math.inf).softmax(-1)
-        x = x + linear((a @ v).transpose(1, 2).flatten(2), f"{p}.attn.c_proj")
-        x = norm(x + linear(gelu_new(linear(norm(x, f"{p}.ln_1"), f"{p}.mlp.c_fc")), f"{p}.mlp.c_proj"), f"{p}.ln_2")
-    return x @ w["transformer.wte.weight"].T
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_logits_are_those_of_the_plain_forward(attention):
-    model, ids = tiny(attention=attention), torch.randint(0, 61, (2, 17))
-    with torch.no_grad(): assert torch.allclose(model(ids).logits, plain_forward(model.state_dict(), ids, 3, 3), atol=1e-9)
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_left_padding_and_cache_change_nothing(attention):
-    model, ids = tiny(attention=attention), torch.randint(1, 61, (1, 9))
-    padded, mask = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1), torch.tensor([[0] * 4 + [1] * 9])
-    with torch.no_grad():
-        assert torch.allclose(model(padded, attention_mask=mask).logits[:, 4:], model(ids).logits, atol=1e-9)
-        first = model(padded[:, :8], attention_mask=mask[:, :8], use_cache=True)
-        rest = model(padded[:, 8:], attention_mask=mask, past_key_values=first.past_key_values, use_cache=True)
-        assert torch.allclose(rest.logits, model(ids).logits[:, 4:], atol=1e-9)
-    greedy = [model.generate(padded, attention_mask=mask, max_new_tokens=12, do_sample=False, use_cache=c, eos_token_id=60, pad_token_id=0) for c in (True, False)]
-    assert torch.equal(*greedy)
-
-
-def test_a_step_is_finite_keeps_the_tie_and_checkpointing_gives_the_same_gradient():
-    ids, gradients = torch.randint(0, 61, (2, 12)), []
-    for checkpointing in (False, True):
-        model = tiny().train()
-        if checkpointing: model.gradient_checkpointing_enable()
-        model(ids, labels=ids, use_cache=False).loss.backward()
-        gradients.append(model.transformer.h[0].attn.c_attn.weight.grad.clone())
-    assert torch.allclose(*gradients, atol=1e-10) and torch.isfinite(gradients[0]).all()
-    torch.optim.SGD(model.parameters(), .1).step()
-    assert model.lm_head.weight is model.transformer.wte.weight
+IDS = torch.tensor([[5, 6, 7]])
 
 
 @pytest.fixture(scope="module")
 def tokenizer(): return train_tokenizer(["ما أشهر أنواع الخبز في مصر؟"] * 3, 300)
 
 
+def make(path, architecture, tokenizer):
+    model = new_model(architecture, tokenizer, 2, 16, 2, 32, seed=0).eval(); model.save_pretrained(path); tokenizer.save_pretrained(path)
+    return model
+
+
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    new_model("aragpt2", tokenizer, 2, 16, 2, 32, seed=0).save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)
+    make(tmp_path, "aragpt2", tokenizer)
     return tmp_path
 
 
@@ -85,44 +30,98 @@ def edit(path, change):
     data = json.loads(path.read_text(encoding="utf-8")); change(data); path.write_text(json.dumps(data), encoding="utf-8")
 
 
-@pytest.mark.parametrize("as_bin", [False, True])
-def test_published_extras_are_ignored_and_auto_map_is_dropped(folder, as_bin):
-    weights = load_file(folder/"model.safetensors"); ids = torch.tensor([[5, 6, 7]])
-    wanted = load_model(folder, device="cpu")(ids).logits
-    extra = weights | {f"transformer.h.{i}.attn.bias": torch.ones(1, 1, 32, 32, dtype=torch.uint8) for i in range(2)} \
-                    | {f"transformer.h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(2)}
-    (folder/"model.safetensors").unlink()
-    if as_bin: torch.save(extra, folder/"pytorch_model.bin")
-    else: save_file(extra, folder/"model.safetensors", metadata={"format": "pt"})
-    edit(folder/"config.json", lambda c: c.update(auto_map={"AutoModelForCausalLM": "modeling_aragpt2.AraGPT2LMHeadModel"}, architectures=["AraGPT2LMHeadModel"]))
-    model = load_model(folder, device="cpu")
-    assert torch.equal(model(ids).logits, wanted)
-    model.save_pretrained(folder/"again")
-    assert "auto_map" not in json.loads((folder/"again"/"config.json").read_text())
+def store(folder, weights, form, shards=1):
+    "Replace a checkpoint's weights, as one file or as several with an index"
+    for f in (*folder.glob("model*"), *folder.glob("pytorch_model*")): f.unlink()
+    stem, suffix = ("model", "safetensors") if form == "safetensors" else ("pytorch_model", "bin")
+    def put(part, name):
+        if form == "safetensors": save_file(part, folder/name, metadata={"format": "pt"})
+        elif form == "old bin": torch.save(part, folder/name, _use_new_zipfile_serialization=False)
+        else: torch.save(part, folder/name)
+    if shards == 1: return put(weights, f"{stem}.{suffix}")
+    names = [f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}" for i in range(shards)]; keys = sorted(weights)
+    for i, n in enumerate(names): put({k: weights[k] for k in keys[i::shards]}, n)
+    (folder/f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {k: n for i, n in enumerate(names) for k in keys[i::shards]}}))
 
 
-def test_a_pickle_with_code_is_refused(folder, tmp_path):
-    (folder/"model.safetensors").unlink(); ran = tmp_path/"ran"
-    class Evil:
-        def __reduce__(self): return (open, (str(ran), "w"))
-    torch.save({"transformer.wte.weight": Evil()}, folder/"pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be loaded"): load_model(folder)
+RELEASED = {"gpt2": "GPT2LMHeadModel", "aragpt2": "AraGPT2LMHeadModel", "jais": "JAISLMHeadModel"}
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_published_layout_gives_the_same_logits(architecture, tokenizer, tmp_path):
+    with torch.no_grad():
+        wanted = make(tmp_path, architecture, tokenizer)(IDS).logits; own = load_file(tmp_path/"model.safetensors")
+        edit(tmp_path/"config.json", lambda c: (c.pop("dtype", None), c.update(architectures=[RELEASED[architecture]], auto_map={"AutoModelForCausalLM": f"code.{RELEASED[architecture]}"})))
+        forms = [("safetensors", 1), ("safetensors", 3), ("bin", 1), ("bin", 3), ("old bin", 1)]
+        for i, (prefix, head) in enumerate(((True, True), (True, False), (False, True), (False, False))):
+            p = "transformer." if prefix else ""; weights = {p + k.removeprefix("transformer."): v.clone() for k, v in own.items() if k != "lm_head.weight"}
+            if head: weights["lm_head.weight"] = own["transformer.wte.weight"].clone()
+            weights |= {f"{p}h.{j}.attn.bias": torch.ones(1, 1, 32, 32, dtype=torch.uint8) for j in range(2)} | {f"{p}h.{j}.attn.masked_bias": torch.tensor(-1e4) for j in range(2)}
+            if architecture == "jais": weights[f"{p}relative_pe.slopes"] = torch.ones(2, 1, 1)
+            for form, shards in forms if i < 2 else forms[i - 1:i]:
+                store(tmp_path, weights, form, shards); model = load_model(tmp_path, device="cpu")
+                assert torch.equal(model(IDS).logits, wanted), (prefix, head, form, shards)
+                assert model.lm_head.weight is model.transformer.wte.weight and model.dtype == torch.float32
+    model.save_pretrained(tmp_path/"again"); saved = (tmp_path/"again"/"config.json").read_text()
+    assert "auto_map" not in saved and "code." not in saved and type(model).__name__ in saved
+    half = load_model(tmp_path, dtype="bfloat16", device="cpu")
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16} and torch.allclose(half(IDS).logits.float(), wanted, atol=.05)
+
+
+class Evil:
+    def __init__(self, mark): self.mark = str(mark)
+    def __reduce__(self): return (open, (self.mark, "w"))
+
+
+@pytest.mark.parametrize("form, shards", [("bin", 1), ("bin", 3), ("old bin", 1), ("old bin", 3)])
+def test_a_pickle_with_code_is_refused(folder, tmp_path, form, shards):
+    weights = load_file(folder/"model.safetensors"); ran = tmp_path/"ran"
+    store(folder, weights | {"transformer.h.1.ln_2.weight": Evil(ran)}, form, shards)
+    with pytest.raises(UserError, match="other than plain weights"): load_model(folder, device="cpu")
     assert not ran.exists()
+    torch.load(next(f for f in folder.glob("*.bin") if b"ran" in f.read_bytes()), weights_only=False)
+    assert ran.exists()   # it would have run
+
+
+def test_other_code_that_a_config_asks_for_is_dropped(folder):
+    wanted = load_model(folder, device="cpu")(IDS).logits
+    edit(folder/"config.json", lambda c: c.update(attn_implementation="someone/kernel", _attn_implementation="someone/kernel", fusion_config={"x": True}, transformers_weights="other.safetensors"))
+    model = load_model(folder, device="cpu"); assert torch.equal(model(IDS).logits, wanted) and model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("change, message", [
     (lambda w: w.pop("transformer.h.1.ln_2.weight"), "lacks weights: transformer.h.1.ln_2.weight"),
-    (lambda w: w.update({"transformer.ln_f.weight": torch.ones(16)}), "unknown weights: transformer.ln_f.weight"),
-    (lambda w: w.update({"transformer.emb_norm.bias": torch.zeros(7)}), "another shape weights: transformer.emb_norm.bias")])
-def test_wrong_weights_are_named(folder, change, message):
-    weights = load_file(folder/"model.safetensors"); change(weights); save_file(weights, folder/"model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=message): load_model(folder)
+    (lambda w: w.update({"transformer.ln_9.weight": torch.ones(16)}), "unknown weights: transformer.ln_9.weight"),
+    (lambda w: w.update({"transformer.evil\x1b[2J": torch.ones(16)}), r"unknown weights: transformer.evil\?\[2J"),
+    (lambda w: w.update({"transformer.ln_f.weight": torch.zeros(7)}), r"another shape weights: transformer.ln_f.weight \[7\] for \[16\]"),
+    (lambda w: w.update({"transformer.wte.weight": torch.zeros(301, 16)}), r"another shape weights: transformer.wte.weight \[301, 16\]")])
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_wrong_weights_are_named(tmp_path, tokenizer, change, message, form):
+    make(tmp_path, "gpt2", tokenizer); weights = load_file(tmp_path/"model.safetensors"); change(weights); store(tmp_path, weights, form)
+    with pytest.raises(UserError, match=message): load_model(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("form, shards", [("safetensors", 1), ("safetensors", 3), ("bin", 1), ("bin", 3)])
+def test_missing_torn_and_empty_files_are_named(folder, form, shards):
+    weights = load_file(folder/"model.safetensors"); store(folder, weights, form, shards)
+    last = sorted((*folder.glob("*model*.safetensors"), *folder.glob("*.bin")))[-1]; whole = last.read_bytes()
+    for part in (whole[:-1000], whole[:5], b"", b"version https://git-lfs.github.com/spec/v1\n"):
+        last.write_bytes(part)
+        with pytest.raises(UserError, match=f"{last.name}.*torn|cannot be loaded"): load_model(folder, device="cpu")
+    last.unlink()
+    with pytest.raises(UserError, match=f"{last.name}, which is missing" if shards > 1 else "has no weights"): load_model(folder)
+    if shards == 1: return
+    index = next(folder.glob("*.index.json"))
+    edit(index, lambda d: d["weight_map"].update({"transformer.wte.weight": "../other.bin"}))
+    with pytest.raises(UserError, match="no file beside it"): load_model(folder)
+    index.write_text("{torn")
+    with pytest.raises(UserError, match="index.json is torn"): load_model(folder)
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda c: c.update(model_type="jais"), "no classes for Jais yet"), (lambda c: c.update(model_type="mystery"), "'mystery'"),
-    (lambda c: c.update(model_type="mystery", auto_map={"AutoConfig": "x.Y"}), "never run here")])
-def test_unknown_models_are_refused(folder, change, message):
+    (lambda c: c.update(model_type="mystery"), "'mystery'"), (lambda c: c.pop("model_type"), "None"), (lambda c: c.update(model_type=["gpt2"]), "neither transformers"),
+    (lambda c: c.update(model_type="mystery", auto_map={"AutoConfig": "x.Y"}), "never run here"), (lambda c: c.update(model_type="vit"), "no causal language model"),
+    (lambda c: c.update(n_embd="wide"), "n_embd"), (lambda c: c.update(n_embd=15), "divisible")])
+def test_configs_that_cannot_be_used_are_refused(folder, change, message):
     edit(folder/"config.json", change)
     with pytest.raises(UserError, match=message): load_model(folder)
 
@@ -131,23 +130,117 @@ def test_missing_things_are_named(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no checkpoint folder"): load_model(tmp_path/"nowhere")
     (tmp_path/"empty").mkdir()
     with pytest.raises(UserError, match="config.json"): load_model(tmp_path/"empty")
+    (tmp_path/"empty"/"adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="merge it"): load_model(tmp_path/"empty")
+    (folder/"adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="a model and a PEFT adapter"): load_model(folder)
+    (folder/"adapter_config.json").unlink()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="could be fetched"): load_model("nobody/no-such-model")
-    (folder/"config.json").write_text("{torn")
-    with pytest.raises(UserError, match="config.json"): load_model(folder)
-    with pytest.raises(UserError, match="dtype"): load_model(folder, dtype="float33")
+    for dtype in ("float33", "int8", 32):
+        with pytest.raises(UserError, match="dtype"): load_model(folder, dtype=dtype)
+    with pytest.raises(UserError, match="cannot be loaded"): load_model(folder, device="gpu-of-mine")
+    for text in ("{torn", "[1]", "{}"):
+        (folder/"config.json").write_text(text)
+        with pytest.raises(UserError, match="config.json"): load_model(folder)
 
 
-def test_a_tokenizer_that_does_not_fit_is_refused(folder):
-    edit(folder/"config.json", lambda c: c.update(vocab_size=100))
-    with pytest.raises(UserError, match="do not belong together"): load_tokenizer(folder)
+@pytest.mark.parametrize("change, message", [
+    (lambda d: edit(d/"config.json", lambda c: c.update(vocab_size=100)), "do not belong together"),
+    (lambda d: edit(d/"tokenizer_config.json", lambda c: c.update(auto_map={"AutoTokenizer": ["x.Slow", "x.Fast"]}, tokenizer_class="TheirTokenizer")), "never run here"),
+    (lambda d: edit(d/"tokenizer_config.json", lambda c: (c.update(auto_map={"AutoTokenizer": ["x.Slow", None]}), c.pop("tokenizer_class"))), "never run here"),
+    (lambda d: edit(d/"tokenizer_config.json", lambda c: c.update(eos_token=None)) or edit(d/"config.json", lambda c: c.update(eos_token_id=None)) or (d/"generation_config.json").unlink(), "no end-of-text"),
+    (lambda d: (d/"tokenizer_config.json").write_text("{torn"), "torn"), (lambda d: (d/"tokenizer.json").write_text("{torn"), "torn"),
+    (lambda d: (d/"tokenizer.json").unlink(), "cannot be loaded|no words"), (lambda d: [f.unlink() for f in d.glob("tokenizer*")], "cannot be loaded|no words")])
+def test_a_tokenizer_that_cannot_serve_is_refused(folder, change, message):
+    change(folder)
+    with pytest.raises(UserError, match=message): load_tokenizer(folder)
+
+
+def test_an_added_padding_token_is_refused_and_the_embeddings_stay(folder, tokenizer):
+    edit(folder/"tokenizer_config.json", lambda c: c.update(pad_token=None)); edit(folder/"config.json", lambda c: c.update(pad_token_id=None))
+    plain = load_tokenizer(folder); n = load_config(folder).vocab_size
+    assert plain.pad_token == plain.eos_token and len(plain) == n and max(plain(["ما", "ما أشهر"], padding=True)["input_ids"][0]) < n
+    assert plain(["ما", "ما أشهر أنواع"], padding=True)["attention_mask"][0][0] == 0   # on the left
+    plain.add_special_tokens({"pad_token": "[PAD]"}); plain.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"'\[PAD\]'.*remove it"): load_tokenizer(folder)
+
+
+def test_special_tokens_are_completed_from_what_the_config_says_and_a_clash_is_reported(folder):
+    edit(folder/"tokenizer_config.json", lambda c: c.update(eos_token=None, bos_token=None, pad_token=None))
+    edit(folder/"config.json", lambda c: c.update(bos_token_id=0, eos_token_id=0, pad_token_id=0))   # as Jais's
+    with warnings.catch_warnings():
+        warnings.simplefilter("error"); t = load_tokenizer(folder)
+    assert (t.bos_token_id, t.eos_token_id, t.pad_token_id) == (0, 0, 0)
+    edit(folder/"tokenizer_config.json", lambda c: c.update(eos_token="<|pad|>")); edit(folder/"generation_config.json", lambda c: c.update(eos_token_id=[0, 5]))
+    with pytest.warns(UserWarning, match=r"ends with token 1 .* but with \[0, 5\]"): load_tokenizer(folder)
+    edit(folder/"generation_config.json", lambda c: c.update(eos_token_id=[0, 1], pad_token_id=None)); edit(folder/"config.json", lambda c: c.update(pad_token_id=None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error"); load_tokenizer(folder)
+    assert load_model(folder, device="cpu").generation_config.pad_token_id == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_vocabulary_and_merges_alone_make_a_tokenizer(architecture, tokenizer, tmp_path):
+    make(tmp_path, architecture, tokenizer); bpe = json.loads(tokenizer._tokenizer.to_str())["model"]
+    for f in tmp_path.glob("tokenizer*"): f.unlink()
+    (tmp_path/"vocab.json").write_text(json.dumps(bpe["vocab"])); (tmp_path/"merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, bpe["merges"])))
+    made = load_tokenizer(tmp_path); assert isinstance(made, GPT2Tokenizer) and made("ما أشهر")["input_ids"] == tokenizer("ما أشهر")["input_ids"]
+
+
+TALK = [{"role": r, "content": c} for r, c in (("user", "ما"), ("assistant", "أشهر"), ("user", "أنواع"), ("assistant", "الخبز"))]
+
+@pytest.mark.parametrize("frame, trained", [("students", ["أشهر", "الخبز"]), ("plain", ["أشهر", "الخبز"]), ("jais", ["الخبز"])])
+def test_a_frame_trains_replies_with_their_end_and_its_prompt_is_the_beginning_of_the_whole(frame, trained, folder, tokenizer):
+    framed = load_tokenizer(folder, frame=frame); whole = framed.apply_chat_template(TALK, tokenize=False)
+    assert whole.startswith(framed.apply_chat_template(TALK[:3], tokenize=False, add_generation_prompt=True))
+    made = framed.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
+    said = framed.decode([i for i, m in zip(made["input_ids"], made["assistant_masks"]) if m])
+    assert [s.strip() for s in said.split(framed.eos_token)] == [*trained, ""]
+    with pytest.raises(Exception, match="judge"): framed.apply_chat_template([*TALK, {"role": "judge", "content": "x"}], tokenize=False)
+    framed.save_pretrained(folder/"again"); (folder/"again"/"config.json").write_text((folder/"config.json").read_text())
+    assert load_tokenizer(folder/"again").chat_template == load_chat_template(frame)
+
+
+def test_who_gets_which_frame(tmp_path, tokenizer):
+    bare = train_tokenizer(["ما أشهر أنواع الخبز في مصر؟"] * 3, 300); bare.chat_template = None
+    for architecture in ARCHITECTURES:
+        make(tmp_path, architecture, bare)
+        assert load_tokenizer(tmp_path).chat_template == (load_chat_template("jais") if architecture == "jais" else None)
+    base = new_model("gpt2", bare, 2, 16, 2, 32, seed=0); add_chat_frame(base, bare); assert bare.chat_template == load_chat_template()
+    (tmp_path/"mine.jinja").write_text("{{ messages[0]['content'] }}!")
+    assert load_tokenizer(tmp_path, frame=tmp_path/"mine.jinja").apply_chat_template(TALK, tokenize=False) == "ما!"
+    assert "كن موجزا" in load_tokenizer(tmp_path).apply_chat_template([{"role": "system", "content": "كن موجزا"}, *TALK], tokenize=False)
+    with pytest.raises(UserError, match="no chat frame 'jias'"): load_tokenizer(tmp_path, frame="jias")
+
+
+def test_a_name_on_the_hub_is_read_from_its_cache_at_the_pinned_revision(tmp_path, tokenizer, monkeypatch):
+    old, new = "a" * 40, "b" * 40
+    for name in ("tiny", "evil"):
+        repo = tmp_path/"hub"/f"models--nobody--{name}"; (repo/"refs").mkdir(parents=True)
+        for value, (commit, ref) in enumerate(((old, "v1"), (new, "main"))):
+            model = new_model("aragpt2", tokenizer, 2, 16, 2, 32, seed=0); model.lm_head.weight.data[0, 0] = value
+            model.save_pretrained(repo/"snapshots"/commit); tokenizer.save_pretrained(repo/"snapshots"/commit); (repo/"refs"/ref).write_text(commit)
+            if name == "evil": store(repo/"snapshots"/commit, load_file(repo/"snapshots"/commit/"model.safetensors") | {"x": Evil(tmp_path/"ran")}, "bin", value * 2 + 1)
+    for name, value in (("HF_HUB_CACHE", str(tmp_path/"hub")), ("HF_HUB_OFFLINE", True)): monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1"); monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")   # which must change nothing
+    for revision, value in ((None, 1), ("main", 1), ("v1", 0), (old, 0)):
+        assert load_model("nobody/tiny", device="cpu", revision=revision).lm_head.weight[0, 0] == value
+        assert len(load_tokenizer("nobody/tiny", revision)) == len(tokenizer)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(UserError, match="nobody/tiny at revision v9 .*offline"): load("nobody/tiny", revision="v9")
+        with pytest.raises(UserError, match="nobody/other is neither .*offline"): load("nobody/other")
+    for revision in ("main", "v1"):
+        with pytest.raises(UserError, match="other than plain weights"): load_model("nobody/evil", revision=revision, device="cpu")
+    assert not (tmp_path/"ran").exists()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_new_models_are_reproducible_counted_and_survive_the_disk(architecture, tokenizer, tmp_path):
     a, b = (new_model(architecture, tokenizer, 2, 16, 2, 32, seed=s) for s in (7, 7))
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
-    assert model_facts(a.config)["parameters"] == a.num_parameters()
+    slopes = 2 if architecture == "jais" else 0   # its publisher counts them
+    assert model_facts(a.config)["parameters"] == a.num_parameters() + slopes == model_facts(a.config.to_dict())["parameters"]
     a.save_pretrained(tmp_path); ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(load_model(tmp_path, device="cpu")(ids).logits, a.eval()(ids).logits)
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits, a(ids).logits)

@@ -10,7 +10,7 @@ MODULES = {p.stem: p for p in PACKAGE.glob("*.py") if not p.stem.startswith("_")
 NOTEBOOKS = {p.stem.split("_", 1)[1]: p for p in NBS.glob("[0-9][0-9]_*.ipynb")}
 PAPER = sorted((NBS/"paper").glob("*.ipynb"))
 # The one place where torch may be imported with the module: its classes are torch modules, and nothing imports it but the loader, inside a function
-TORCH_MODULES = {"aragpt2"}
+TORCH_MODULES = {"aragpt2", "jais"}
 
 
 def imports(path):
