@@ -7,7 +7,9 @@ __all__ = ['OLD_NAMES', 'SUPPORTED', 'JAISLMHeadModel', 'LORA_TARGETS', 'check_s
            'alibi_mask', 'interpolation', 'JaisMLP', 'JaisBlock', 'JaisPreTrainedModel', 'drop_full_mask', 'JaisModel',
            'JaisForCausalLM']
 
-# %% ../nbs/06_jais.ipynb #e7f4e511
+# %% ../nbs/06_jais.ipynb #67cfe62d
+from typing import Literal  # the signature inherited from transformers names it
+
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, GenerationMixin, GPT2Config, GPT2PreTrainedModel
