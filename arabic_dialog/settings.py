@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
-# %% ../nbs/10_settings.ipynb #f8ce8ab0
+# %% ../nbs/10_settings.ipynb #5b72d62f
 class Profile(BaseModel):
     "Everything that a run can be told, by topic"
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -45,7 +45,7 @@ class Profile(BaseModel):
     min_turns: int = Field(ge=2)            # fewest turns that a prompt asks for
     max_turns: int = Field(ge=2, le=40)     # most turns that a prompt asks for
     # generation
-    engine: Literal["embedded", "transformers"]
+    engine: Literal["embedded", "transformers", "openai", "ray"]
     generator: str                          # model name or folder
     generator_revision: str                 # commit of the hub's repository; empty: its newest
     defect_rate: Share                      # of the embedded generator
@@ -53,12 +53,22 @@ class Profile(BaseModel):
     top_p: float = Field(gt=0, le=1)
     repetition_penalty: float = Field(ge=1, le=3)
     max_new_tokens: Positive
-    generation_batch_size: Positive
+    generation_batch_size: Count            # rows of a batch; 0: found from the free memory
+    generator_dtype: Literal["", "float32", "bfloat16", "float16"]  # empty: as the checkpoint is stored
+    attempts: Positive                      # prompts that may be spent on each conversation wanted; 1: what is rejected is not asked for again
+    endpoints: Names                        # base URLs of an `openai` engine's servers, used in turn
+    endpoint_api: Literal["chat", "completions"]
+    endpoint_concurrency: Positive          # requests under way at each endpoint
+    endpoint_timeout: Rate                  # seconds for one request
+    endpoint_key: str                       # name of the environment variable with the key; empty: no key
+    actors: Positive                        # of a `ray` engine
     # quality and splits
     min_arabic_ratio: Share                 # of the letters of a conversation
     max_repetition: Share                   # of the words of a turn
     max_turn_words: Positive                # more suggest that a speaker's mark was lost
     near_duplicate_threshold: Share         # Jaccard similarity of word 3-shingles
+    min_relevance: Share                    # cosine of a conversation with its topic and country, by the encoder; 0: not asked
+    disabled_rules: Names                   # rules of `quality` that are not applied
     validation_share: Share
     test_share: Share
     # students
@@ -109,6 +119,7 @@ class Profile(BaseModel):
     @model_validator(mode="after")
     def _consistent(self):
         "Checks across keys"
+        if self.engine == "openai" and not self.endpoints: raise ValueError("engine openai needs endpoints, such as http://localhost:8000/v1")
         if self.max_turns < self.min_turns: raise ValueError(f"max_turns {self.max_turns} is below min_turns {self.min_turns}")
         if len(self.checkpoints) != len(self.students):
             raise ValueError(f"students names {len(self.students)} and checkpoints {len(self.checkpoints)}: give one checkpoint for each student")
