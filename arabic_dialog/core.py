@@ -134,12 +134,19 @@ class Run:
     started: str  # UTC, ISO 8601
     counts: dict
 
-# %% ../nbs/00_core.ipynb #1688c884
+# %% ../nbs/00_core.ipynb #03ce855b
 R = TypeVar("R")
+
+def _plain(record: Any) -> dict:
+    "The fields of a record, for JSON"
+    if is_dataclass(record) and not isinstance(record, type): return vars(record)
+    raise TypeError(f"{type(record).__name__} is not a record, and has no JSON")
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=_plain)
 
 def to_json(record: Any) -> str:
     "A record (or plain value) as one line of JSON, Arabic left readable"
-    return json.dumps(asdict(record) if is_dataclass(record) else record, ensure_ascii=False, separators=(", ", ": "))
+    return _encoder.encode(record)
 
 # %% ../nbs/00_core.ipynb #e717ed1f
 def _build(hint: Any, value: Any, where: str) -> Any:
@@ -157,7 +164,7 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         raise UserError(f"{where} is {value!r}, and should be of type {plain.__name__}")
     return value
 
-# %% ../nbs/00_core.ipynb #cb802e54
+# %% ../nbs/00_core.ipynb #ca4b10d4
 _hints: dict[type, dict] = {}
 
 def from_dict(cls: type[R], data: dict, where: str = "") -> R:
@@ -165,14 +172,14 @@ def from_dict(cls: type[R], data: dict, where: str = "") -> R:
     if not isinstance(data, dict): raise UserError(f"{where or cls.__name__} is {data!r}, and should be an object")
     hints = _hints.setdefault(cls, {}) or _hints[cls].update(get_type_hints(cls)) or _hints[cls]
     if unknown := data.keys() - hints.keys(): raise UserError(f"{where or cls.__name__} has no field {sorted(unknown)[0]!r}")
-    try: return cls(**{k: _build(hints[k], v, f"{where or cls.__name__}.{k}") for k, v in data.items()})
+    try: return cls(**{k: v if type(v) is hints[k] else _build(hints[k], v, f"{where or cls.__name__}.{k}") for k, v in data.items()})
     except TypeError as e: raise UserError(f"{where or cls.__name__}: {e}") from None
 
-# %% ../nbs/00_core.ipynb #a5f32ee3
-def from_json(cls: type[R], line: str) -> R:
+# %% ../nbs/00_core.ipynb #e1bbfdc3
+def from_json(cls: type[R], line: str | bytes) -> R:
     "A record of class `cls` from a line of JSON"
     try: data = json.loads(line)
-    except json.JSONDecodeError as e: raise UserError(f"not JSON: {e}") from None
+    except ValueError as e: raise UserError(f"not JSON: {e}") from None
     return data if cls is dict else from_dict(cls, data)
 
 # %% ../nbs/00_core.ipynb #9dde0a1d
