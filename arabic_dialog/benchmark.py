@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from .arabic import mentions, words
-from .core import Conversation, Sampling, Turn, UserError, replies, save_jsonl, save_text, stream
+from .core import Conversation, Request, Sampling, Turn, UserError, replies, save_jsonl, save_text, stream
 from .encoders import Encoder
-from .llm import Request, chat_prompt
+from .llm import chat_prompt
 from .raven import PARTS, Raven
 from .stats import compare_paired, holm, resample_counts
 from .store import JsonlLog

