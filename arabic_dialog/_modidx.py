@@ -945,6 +945,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'arabic_dialog.settings._keys': ('settings.html#_keys', 'arabic_dialog/settings.py'),
                                         'arabic_dialog.settings._parser': ('settings.html#_parser', 'arabic_dialog/settings.py'),
                                         'arabic_dialog.settings._split': ('settings.html#_split', 'arabic_dialog/settings.py'),
+                                        'arabic_dialog.settings.check_consistency': ( 'settings.html#check_consistency',
+                                                                                      'arabic_dialog/settings.py'),
                                         'arabic_dialog.settings.load_profile': ('settings.html#load_profile', 'arabic_dialog/settings.py'),
                                         'arabic_dialog.settings.profile_differences': ( 'settings.html#profile_differences',
                                                                                         'arabic_dialog/settings.py'),
