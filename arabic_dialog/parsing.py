@@ -78,8 +78,9 @@ class Mark(NamedTuple):
     plain: bool
     inside: bool = False  # of a line, not at its beginning
 
-# %% ../nbs/13_parsing.ipynb #84568bf4
-_DASHED = re.compile(r"[\W\d_]*+([^\W\d_][^-–—|>=\n]{0,40}?)[ \t]*(?:-{1,2}>?|=>|[–—|>])(?=\s)")
+# %% ../nbs/13_parsing.ipynb #b771a0c0
+_DASHED = re.compile(r"[\W\d_]*+([^\W\d_][^-–—|>=→←\n]{0,40}?)[ \t]*(?:-{1,2}>?|=>|[–—|>→←])(?=\s)")
+_BRACKETED = re.compile(r"[\W\d_]*+(?<=[\[(【])([^()\[\]【】\n]{2,40})[\])】]")
 
 def _line_mark(line: str, at: int) -> Mark | None:
     "The mark with which `line`, which stands at character `at`, begins"
@@ -88,11 +89,13 @@ def _line_mark(line: str, at: int) -> Mark | None:
         if (found := _who(line[:i])) and found[0]: return Mark(at, at + _skip_bold(line, i), *found)
         i = line.find(":", i + 1, 64) if found else -1
     if len(line) <= 48 and (found := _who(line.strip())) and found[1]: return Mark(at, at + len(line), *found)
-    if (m := _DASHED.match(line)) and (found := _who(m[1])) and found[1]: return Mark(at, at + m.end(), *found)
+    for form in (_DASHED, _BRACKETED):
+        if (m := form.match(line)) and (found := _who(m[1])) and found[1]: return Mark(at, at + m.end(), *found)
 
-# %% ../nbs/13_parsing.ipynb #78cc1cb6
+# %% ../nbs/13_parsing.ipynb #18abf4ee
 def _skip_bold(line: str, i: int) -> int:
-    "Where the text begins after the colon at `i`: behind the bold type that was opened before the name"
+    "Where the text begins after the colon at `i`: behind a second joint, and the bold type that was opened before the name"
+    if line[i+1:i+2] in tuple(":-–—"): i += 1
     for sign in ("**", "__", "*") if line[i+1:i+2] in " \t*_" and ("*" in line or "_" in line) else ():
         if line.count(sign, 0, i) % 2:
             j = i + 1 if sign == "*" else len(line) - len(line[i+1:].lstrip(" \t"))
@@ -137,7 +140,7 @@ def _inner_marks(text: str, known: set[int], anywhere: bool = False) -> list[Mar
         i = text.find(":", i + 1)
     return out
 
-# %% ../nbs/13_parsing.ipynb #59908b11
+# %% ../nbs/13_parsing.ipynb #ab8215b6
 def find_marks(text: str) -> list[Mark]:
     "The marks of `text` in their order, of which each opens a turn or ends one"
     flat, at, marks = text.replace("：", ":").replace("﹕", ":"), 0, []
@@ -147,8 +150,8 @@ def find_marks(text: str) -> list[Mark]:
     if "<" in text or "[" in text: marks += _frame_marks(text)
     if flat.count(":") > len(marks): marks += _inner_marks(flat, {m.end for m in marks})
     out = _in_order(marks)
-    if len(out) == 1 and not out[0].inside:
-        rest = _in_order(out + _inner_marks(flat, {out[0].end}, True))
+    if out and not any(m.inside or m.speaker != out[0].speaker for m in out):
+        rest = _in_order(out + _inner_marks(flat, {m.end for m in out}, True))
         if all(a.speaker != b.speaker for a, b in zip(rest, rest[1:])): out = rest
     return out
 
@@ -162,8 +165,9 @@ def _in_order(marks: list[Mark]) -> list[Mark]:
         if not m.inside or out: out.append(m)
     return out
 
-# %% ../nbs/13_parsing.ipynb #83b6d599
-_NOTE = re.compile(r"^[ \t]*(?:[-=*_]{3,}[ \t]*$|[(\[*]*(?:ملاحظة|ملحوظة|انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار|Note\b|End of (?:the )?conversation)\b)"
+# %% ../nbs/13_parsing.ipynb #f7824785
+_NOTE = re.compile(r"^[ \t]*(?:[-=*_]{3,}[ \t]*$|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
+                   r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
                    r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
                    r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z", re.M | re.I)
 _RULE, _EDGES = re.compile(r"[-=*_~`#|>•\s]+"), "-=*_~`#|>•"  # a line of signs only
@@ -176,6 +180,7 @@ def _said(body: str, last: bool = True) -> tuple[str, bool]:
     lines, again = [s for l in text.splitlines() if (s := l.strip())], False
     while lines:
         tail = lines[-1]; heading = not last and len(lines) > 1 and len(tail) <= 48
+        if tail[:3] == "```" and sum(l[:3] == "```" for l in lines) % 2 == 0: break  # the fence that closes one of the turn's own
         if heading and _AGAIN.fullmatch(tail): again = True
         elif not _RULE.fullmatch(tail) and not (heading and _who(tail) == ("", False) and any(map(str.isalpha, tail))): break
         lines.pop()
@@ -183,14 +188,14 @@ def _said(body: str, last: bool = True) -> tuple[str, bool]:
     if text.startswith(("**", "__")) and text.endswith(text[:2]) and len(text) > 4: text = text[2:-2].strip()
     return text, again
 
-# %% ../nbs/13_parsing.ipynb #73a2d069
+# %% ../nbs/13_parsing.ipynb #cdb5ee64
 def _from_marks(text: str, marks: list[Mark]) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each turn that `marks` open"
     out = []
     for i, m in enumerate(marks):
         end = marks[i+1].start if i + 1 < len(marks) else len(text)
         body, last = text[m.end:end], i + 1 == len(marks)
-        if last and (note := _NOTE.search(body := re.sub(r"\n[ \t\r]+(?=\n)", "\n", body))): body = body[:note.start()]
+        if last and (note := _NOTE.search(body := re.sub(r"\n[ \t\r]+(?=\n)", "\n", body), body.find("\n") + 1 or len(body))): body = body[:note.start()]
         if "|" in body and text[m.start:m.end].lstrip()[:1] == "|": body = re.sub(r"(?m)\|[ \t\r]*$", "", body)
         said, again = _said(body, last)
         if m.speaker in ("user", "assistant"):
@@ -282,12 +287,12 @@ def _sound(text: str) -> str:
     except UnicodeEncodeError: text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return strip_bidi(text).replace("\0", "")
 
-# %% ../nbs/13_parsing.ipynb #7271a7b5
-_OPENS = re.compile(r"""\{|\[\s{0,99}["'“]""")
+# %% ../nbs/13_parsing.ipynb #31da3af7
+_OPENS = re.compile(r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M)
 
 def _find_turns(text: str) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each turn, in whichever form"
-    marks, opens = find_marks(text), _OPENS.search(text) if "{" in text or "[" in text else None
+    marks, opens = find_marks(text), _OPENS.search(text) if any(sign in text for sign in '{["“') else None
     if opens and (len(marks) < 2 or marks[1].start >= opens.start()):
         found = _from_json(text)
         if len(found) > 1 or found and len(marks) < 2: return found
@@ -305,13 +310,17 @@ def _no_marks(text: str) -> ParseError:
     if len(names) > 1: return _fail("unknown_speaker", f"the lines begin with {' and '.join(names)}, of which none is the user or the assistant", text, at)
     return _fail("no_marks", "no line begins with a speaker", text, at)
 
-# %% ../nbs/13_parsing.ipynb #4c49bcc7
+# %% ../nbs/13_parsing.ipynb #27189ab6
+_THOUGHT = re.compile(r"\A(?:\s*+<think>)?(?:.*?</think>|(?<=<think>).*\Z)", re.S)
+
+# %% ../nbs/13_parsing.ipynb #7d37d1dc
 def parse_conversation(
     text: str,              # a raw completion, of any kind and length
     ) -> tuple[Turn, ...]:  # two or more, as written but for blanks at their ends and direction marks
     "The turns of a completion; ParseError (and nothing else) where it is not a conversation"
     if len(text) > MAX_LENGTH: raise ParseError("too_long", f"the completion has {len(text):,} characters, of which {MAX_LENGTH:,} at most are read", position=MAX_LENGTH)
     clean = _sound(text)
+    if "think>" in clean: clean = _THOUGHT.sub(lambda m: " "*len(m[0]), clean)
     try:
         if not clean.strip(): raise ParseError("empty", "the completion has no text")
         found = _find_turns(clean)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.core import SPEAKERS, Completion, Conversation, Turn, data_path, load_jsonl
+from arabic_dialog.grammar import Grammar, render_completion
 from arabic_dialog.parsing import MAX_LENGTH, PARSE_RULES, ROLE_NAMES, ParseError, parse_conversation
 
 CASES = tomllib.loads((Path(__file__).parent/"parsing_cases.toml").read_text(encoding="utf-8"))["case"]
@@ -26,6 +27,14 @@ def test_every_rule_has_a_case():
 def test_the_sample_is_read_as_it_was():
     made = {c.id: c.turns for c in load_jsonl(data_path("sample")/"conversations.jsonl", Conversation)}
     for c in load_jsonl(data_path("sample")/"completions.jsonl", Completion): assert parse_conversation(c.text) == made[c.scenario_id]
+
+
+def test_what_the_generator_writes_without_defects_is_read_as_it_was_made():
+    grammar = Grammar.load()
+    pairs = [(t, c) for t in grammar.lexica for c in grammar.countries]
+    for i in range(3000):
+        rng = random.Random(i); turns = grammar.dialogue(*pairs[i*37 % len(pairs)], rng)
+        assert parse_conversation(render_completion(turns, None, rng)) == turns
 
 
 def test_the_place_is_that_in_the_completion_as_given():
@@ -127,7 +136,7 @@ def test_a_hundred_thousand_spoilt_completions():
 
 
 HOSTILE = ["[", "{", '["', '{"', '{"a":', '"', "\\", "'", "“", "a:", ": ", "س:", "س: a\n", "المستخدم: a\nالمساعد: b\n", "المستخدم: ", "\n", "- a؟\n", "|", "*", "<", "<user>", "</s>", "[INST]", "\ud800", "\0",
-           "\u200f", "(", "1.", "المستخدم (", ". المساعد: a ", "{role:'", '"a:', 'a"b:"', ',"a":', "\n\nآمل ", "\nملاحظة", '{"role":"user","content":"x']
+           "\u200f", "(", "1.", "المستخدم (", ". المساعد: a ", "{role:'", '"a:', 'a"b:"', ',"a":', "\n\nآمل ", "\nملاحظة", "\nملاحظة:", "<think>", "</think>", "```\n", "[المستخدم", "“a”:", '\n"a":"', "المستخدم: a المساعد: ", '{"role":"user","content":"x']
 
 
 @pytest.mark.parametrize("unit", HOSTILE, ids=ascii)
