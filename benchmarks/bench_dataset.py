@@ -36,7 +36,7 @@ def main(*sizes):
             with (path/"completions.jsonl").open("rb") as lines: checked = timed(lambda: check(path, lines, plan, gate, 1, workers=2))
             own, child = memory(); speeds[n] = n/checked
             print(f"{n:,}: made at {(n - before)/made:,.0f}/s; parsed, checked, deduplicated and written at {n/checked:,.0f}/s by two processes, {checked/copied:.1f} × "
-                  f"reading and writing them in one; peak {own:.2f} GiB and {child:.2f} GiB in each helper", flush=True)
+                  f"reading and writing them in one; peak {own:.2f} GiB, and at most {child:.2f} GiB in each of them", flush=True)
     first, *_, last = speeds
     print(f"per conversation, {last:,} take {speeds[first]/speeds[last]:.2f} × as long as {first:,}")
 
