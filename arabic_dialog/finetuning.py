@@ -185,13 +185,14 @@ def fit(model: Any, tokenizer: Any, rows: Sequence[dict], validation: Sequence[d
     shutil.rmtree(state)
     return counts
 
-# %% ../nbs/31_finetuning.ipynb #7f5f7ad2
+# %% ../nbs/31_finetuning.ipynb #ef8b827f
 def _save(trainer: Any, tokenizer: Any, out: Path) -> None:
     "The trained model as a Hugging Face folder, and its learning curve"
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.generation_config.update(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     tokenizer.padding_side = "left"
+    for key in ("is_local", "local_files_only"): tokenizer.init_kwargs.pop(key, None)   # how it was loaded is no property of the tokenizer
     model.save_pretrained(out); tokenizer.save_pretrained(out)
     curve = {(h["step"], split): h[key] for h in trainer.state.log_history for key, split in (("loss", "train"), ("eval_loss", "validation")) if key in h}
     save_text(out/"curve.csv", "step,split,loss\n" + "".join(f"{step},{split},{loss:.6g}\n" for (step, split), loss in curve.items()))
