@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileName', 'RunPath', 'Overrides', 'Plan', 'On', 'parse_pairs', 'interruptible', 'reproduce', 'generate',
-           'finetune', 'evaluate', 'paper', 'export', 'profiles', 'doctor', 'version', 'main']
+           'finetune', 'evaluate', 'paper', 'export', 'profiles', 'doctor', 'chat', 'version', 'main']
 
 # %% ../nbs/90_cli.ipynb #6388091a
 import sys
@@ -132,6 +132,26 @@ def doctor(model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpo
     "What a checkpoint is, what it costs to run, and whether it fits this machine; loads no weights."
     from arabic_dialog.doctor import print_diagnosis
     print_diagnosis(model, revision or None)
+
+# %% ../nbs/90_cli.ipynb #dc693721
+@app.command()
+def chat(checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint's folder, or its name on the hub.")],
+         revision: Annotated[str, typer.Option(help="A commit, tag or branch of the hub's repository.")] = "",
+         device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; the GPU where there is one.")] = "",
+         dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; as stored where not given.")] = "",
+         temperature: Annotated[float, typer.Option(help="0: always the likeliest token.", min=0)] = 0.3,
+         top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens with this share of the probability.", min=0, max=1)] = 0.9,
+         repetition_penalty: Annotated[float, typer.Option(help="1: none.", min=0.1)] = 1.2,
+         max_new_tokens: Annotated[int, typer.Option(help="Of a reply; 0: half the model's context, and at most 512.", min=0)] = 0,
+         seed: int = 0,
+         frame: Annotated[str, typer.Option(help="A chat frame in place of the checkpoint's own: students, jais, plain, or a Jinja file.")] = "",
+         shape: Annotated[bool, typer.Option("--shape", help="Join and order Arabic letters here, where they stand apart or run from left to right: "
+                                             "Windows Terminal, VS Code, Alacritty, xterm. Not for GNOME Terminal, Konsole, mlterm, PuTTY, Apple's Terminal.")] = False):
+    "Talk with a checkpoint in the terminal; /help there lists what can be said."
+    from arabic_dialog.chat import chat_in_terminal
+    from arabic_dialog.core import Sampling
+    chat_in_terminal(checkpoint, Sampling(temperature, top_p, repetition_penalty, max_new_tokens, seed), shape,
+                     revision=revision or None, device=device or None, dtype=dtype or None, frame=frame or None)
 
 # %% ../nbs/90_cli.ipynb #6b228541
 @app.command()
