@@ -104,13 +104,13 @@ class Chat:
         except KeyboardInterrupt: reason = "cut"
         return Turn("assistant", text), reason
 
-# %% ../nbs/35_chat.ipynb #f9da0209
+# %% ../nbs/35_chat.ipynb #d08cd150
 def load_shaper() -> Callable[[str], str]:
     "A function that joins the letters of a line and puts them in the order of the screen"
     try:
         from arabic_reshaper import ArabicReshaper
         from bidi.algorithm import get_display   # the other one, in Rust, does not mirror brackets
-    except ImportError: raise UserError("--shape needs two libraries: pip install arabic-reshaper python-bidi") from None
+    except ImportError: raise UserError("--shape needs two libraries: pip install 'arabic-dialog[terminal]'") from None
     join = ArabicReshaper({"delete_harakat": False})   # vowel marks follow their letter on the screen too
     return lambda line: re.sub(r"([\u064b-\u065f\u0670]+)(.)", r"\2\1", get_display(join.reshape(line), base_dir="R"))
 
