@@ -69,6 +69,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'arabic_dialog/aragpt2.py'),
                                        'arabic_dialog.aragpt2.AraGPT2PreTrainedModel': ( 'aragpt2.html#aragpt2pretrainedmodel',
                                                                                          'arabic_dialog/aragpt2.py'),
+                                       'arabic_dialog.aragpt2.AraGPT2PreTrainedModel.is_custom_code': ( 'aragpt2.html#aragpt2pretrainedmodel.is_custom_code',
+                                                                                                        'arabic_dialog/aragpt2.py'),
                                        'arabic_dialog.aragpt2.positions_of': ('aragpt2.html#positions_of', 'arabic_dialog/aragpt2.py')},
             'arabic_dialog.architectures': { 'arabic_dialog.architectures._built_facts': ( 'architectures.html#_built_facts',
                                                                                            'arabic_dialog/architectures.py'),

@@ -37,12 +37,15 @@ class AraGPT2Block(GPT2Block):
                                       use_cache=use_cache, **kwargs)[0]
         return self.ln_2(x + self.mlp(self.ln_1(x)))
 
-# %% ../nbs/05_aragpt2.ipynb #a384f591
+# %% ../nbs/05_aragpt2.ipynb #fd25d88f
 class AraGPT2PreTrainedModel(GPT2PreTrainedModel):
     "What the model and its language head have in common"
     config_class = AraGPT2Config
     _no_split_modules = ["AraGPT2Block"]
     _keys_to_ignore_on_load_unexpected = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool: return False   # weights are drawn by GPT-2's own code
 
 # %% ../nbs/05_aragpt2.ipynb #6a30a1cf
 def positions_of(mask: torch.Tensor | None,  # [batch, seen + new], 1 for tokens, 0 for padding; None: no padding

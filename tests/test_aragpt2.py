@@ -212,3 +212,9 @@ def test_the_pipeline_of_transformers_is_unchanged(folder, tmp_path):
     asked = pipeline("text-generation", model=str(tmp_path))("w3 w14 w15", max_new_tokens=6, do_sample=False, return_full_text=False)[0]["generated_text"]
     own = model.generate(torch.tensor([[3, 14, 15]]), max_new_tokens=6, do_sample=False, pad_token_id=0)[0, 3:]
     assert asked == tokenizer.decode(own, skip_special_tokens=True)
+
+
+def test_new_weights_are_drawn_as_gpt2_draws_them():
+    block = AraGPT2ForCausalLM(AraGPT2Config(vocab_size=64, n_positions=16, n_embd=128, n_layer=8, n_head=4)).transformer.h[3]
+    assert abs(block.mlp.c_fc.weight.std() / .02 - 1) < .1
+    for c in (block.mlp.c_proj, block.attn.c_proj): assert abs(c.weight.std() / .005 - 1) < .1   # by 1/√(2 × 8 layers)
