@@ -8,13 +8,13 @@ __all__ = ['RULES', 'Limits', 'end_of', 'Seen', 'rule', 'too_few_turns', 'too_ma
            'language', 'loop', 'repeated_turn', 'repeated_sentence', 'prompt_echo', 'refusal', 'passes_luhn',
            'personal_data', 'off_topic', 'off_country', 'low_relevance', 'check_conversation', 'relevance']
 
-# %% ../nbs/21_quality.ipynb #a7bcf61c
+# %% ../nbs/21_quality.ipynb #ad504665
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from .core import Conversation, Issue, Scenario, Turn, UserError
 from .arabic import Remembered, count_letters, finds, fold, normalise, repeated_share, words, words_of
@@ -331,12 +331,12 @@ def check_conversation(conversation: Conversation, limits: Limits = Limits(), fi
     seen = Seen(conversation, limits, finish_reason, tuple(topic_words), tuple(country_words), prompt, relevance)
     return [Issue(name, detail) for name in chosen if (detail := RULES[name](seen))]
 
-# %% ../nbs/21_quality.ipynb #67242f60
+# %% ../nbs/21_quality.ipynb #4dc54130
 def relevance(conversations: Iterable[Conversation],
-              encoder: "Encoder",
+              encoder: Any,                   # an `Encoder`
               topics: Mapping[str, str],      # topic id → its Arabic name
               countries: Mapping[str, str],   # country code → its Arabic name
-              ) -> "np.ndarray":
+              ) -> Any:                       # array [conversations]
     "Of each conversation: cosine between the assistant's turns together and the phrase '<topic> في <country>'; 0 where it says nothing"
     import numpy as np
     all = list(conversations)

@@ -34,8 +34,8 @@ def refuse_secrets(endpoints: tuple[str, ...], key: str):
         if set("@?#") & set(e): raise ValueError(f"endpoints, entry {n}: leave out user names, passwords and keys; name an environment variable in endpoint_key")
     if not re.fullmatch("([A-Za-z_][A-Za-z0-9_]*)?", key): raise ValueError("endpoint_key must be the name of an environment variable; what it says is none, and is not shown")
 
-# %% ../nbs/10_settings.ipynb #c880fa8d
-def check_consistency(p: "Profile"):
+# %% ../nbs/10_settings.ipynb #1e7f5422
+def check_consistency(p: Any):  # a `Profile`
     "An error where two keys contradict each other"
     refuse_secrets(p.endpoints, p.endpoint_key)
     if p.engine == "openai" and not p.endpoints: raise ValueError("engine openai needs endpoints, such as http://localhost:8000/v1")

@@ -63,6 +63,16 @@ def test_a_notebook_reads_well(path):
         assert len("".join(c["source"]).splitlines()) <= 100, "a cell of more than 100 lines"
 
 
+@pytest.mark.parametrize("path", sorted(NBS.glob("[0-9][0-9]_*.ipynb")), ids=lambda p: p.stem)
+def test_a_cell_with_an_import_has_nothing_else(path):
+    "The site's build runs such cells, and only those"
+    for c in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if c["cell_type"] != "code": continue
+        body = ast.parse("".join(c["source"])).body; imports = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        checking = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+        assert not imports or len(imports) + len(checking) == len(body), "".join(c["source"])[:200]
+
+
 @pytest.mark.parametrize("path", PAPER, ids=lambda p: p.stem)
 def test_a_paper_notebook_has_parameters_and_no_def(path):
     import papermill
