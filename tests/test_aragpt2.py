@@ -1,10 +1,10 @@
 "AraGPT2 large and mega against the same maths in plain tensors, on checkpoints in the published layout"
 import json, math
 import pytest, torch
-from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForCausalLM, StaticCache, pipeline
 
 from arabic_dialog.aragpt2 import LORA_TARGETS, AraGPT2Config, AraGPT2ForCausalLM, AraGPT2LMHeadModel, AraGPT2Model
+from published import ids_of, store
 
 CONFIG = dict(vocab_size=61, n_positions=48, n_embd=24, n_layer=3, n_head=3, n_inner=40, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0., bos_token_id=0,
               eos_token_id=0, initializer_range=.3, activation_function="gelu_new")
@@ -48,12 +48,7 @@ def plain_forward(w, ids):
 def save(folder, w, as_bin=False, n_shards=1):
     "A checkpoint folder as published: config with foreign code named in it, .bin or safetensors, in shards or not"
     (folder/"config.json").write_text(json.dumps(CONFIG | PUBLISHED))
-    stem, kind = ("pytorch_model", "bin") if as_bin else ("model", "safetensors")
-    def put(part, name): torch.save(part, folder/name) if as_bin else save_file(part, folder/name, metadata={"format": "pt"})
-    if n_shards == 1: put(w, f"{stem}.{kind}"); return folder
-    where = {k: f"{stem}-{i % n_shards + 1:05}-of-{n_shards:05}.{kind}" for i, k in enumerate(w)}
-    for name in set(where.values()): put({k: v for k, v in w.items() if where[k] == name}, name)
-    (folder/f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    store(folder, w, "bin" if as_bin else "safetensors", n_shards)
     return folder
 
 
@@ -63,9 +58,6 @@ def folder(tmp_path_factory): return save(tmp_path_factory.mktemp("aragpt2"), we
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def model(folder, request): return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation=request.param)
-
-
-def ids_of(*shape, seed=1): return torch.randint(1, 60, shape, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
 "Every way in which a checkpoint can be wrong, and every way in which it can be right"
 import json, warnings
 import pytest, torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Tokenizer
 
 from arabic_dialog.architectures import ARCHITECTURES, load_chat_template, load_config, load_model, load_tokenizer, model_facts, new_model
 from arabic_dialog.core import UserError
 from arabic_dialog.finetuning import add_chat_frame, train_tokenizer
+from published import store
 
 IDS = torch.tensor([[5, 6, 7]])
 
@@ -28,20 +29,6 @@ def folder(tmp_path, tokenizer):
 
 def edit(path, change):
     data = json.loads(path.read_text(encoding="utf-8")); change(data); path.write_text(json.dumps(data), encoding="utf-8")
-
-
-def store(folder, weights, form, shards=1):
-    "Replace a checkpoint's weights, as one file or as several with an index"
-    for f in (*folder.glob("model*"), *folder.glob("pytorch_model*")): f.unlink()
-    stem, suffix = ("model", "safetensors") if form == "safetensors" else ("pytorch_model", "bin")
-    def put(part, name):
-        if form == "safetensors": save_file(part, folder/name, metadata={"format": "pt"})
-        elif form == "old bin": torch.save(part, folder/name, _use_new_zipfile_serialization=False)
-        else: torch.save(part, folder/name)
-    if shards == 1: return put(weights, f"{stem}.{suffix}")
-    names = [f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}" for i in range(shards)]; keys = sorted(weights)
-    for i, n in enumerate(names): put({k: weights[k] for k in keys[i::shards]}, n)
-    (folder/f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {k: n for i, n in enumerate(names) for k in keys[i::shards]}}))
 
 
 RELEASED = {"gpt2": "GPT2LMHeadModel", "aragpt2": "AraGPT2LMHeadModel", "jais": "JAISLMHeadModel"}

@@ -1,10 +1,10 @@
 "Jais against the same maths in plain tensors, on checkpoints in the published layout"
 import json, math
 import pytest, torch
-from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, StaticCache, pipeline
 
 from arabic_dialog.jais import LORA_TARGETS, JaisConfig, JaisForCausalLM, JaisModel, JAISLMHeadModel, alibi_mask, alibi_slopes, interpolation
+from published import ids_of, store
 
 OLD = dict(embeddings_scale=3.7, width_scale=.31, scale_qk_dot_by_d=True)
 NEW = dict(mup_embeddings_scale=3.7, mup_output_alpha=.62, mup_width_scale=.5, mup_scale_qk_dot_by_d=True)
@@ -58,12 +58,7 @@ def plain_forward(w, ids, scale=(3.7, .31), by_d=True):
 def save(folder, w, config=OLD, as_bin=False, n_shards=1):
     "A checkpoint folder as published: config with foreign code named in it, .bin or safetensors, in shards or not"
     (folder/"config.json").write_text(json.dumps(CONFIG | PUBLISHED | config))
-    stem, kind = ("pytorch_model", "bin") if as_bin else ("model", "safetensors")
-    def put(part, name): torch.save(part, folder/name) if as_bin else save_file(part, folder/name, metadata={"format": "pt"})
-    if n_shards == 1: put(w, f"{stem}.{kind}"); return folder
-    where = {k: f"{stem}-{i % n_shards + 1:05}-of-{n_shards:05}.{kind}" for i, k in enumerate(w)}
-    for name in set(where.values()): put({k: v for k, v in w.items() if where[k] == name}, name)
-    (folder/f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    store(folder, w, "bin" if as_bin else "safetensors", n_shards)
     return folder
 
 
@@ -73,9 +68,6 @@ def folder(tmp_path_factory): return save(tmp_path_factory.mktemp("jais"), weigh
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def model(folder, request): return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation=request.param)
-
-
-def ids_of(*shape, seed=1): return torch.randint(1, 60, shape, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
