@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'PAPER', 'CONTEXT', 'quote', 'table', 'head', 'licence', 'origin', 'count_splits', 'size_class',
-           'dataset_card', 'model_card', 'file_facts', 'croissant', 'card_files']
+           'dataset_card', 'model_card', 'file_facts', 'croissant', 'about_run', 'card_files']
 
 # %% ../nbs/61_cards.ipynb #82d8fca6
 import hashlib, json, re
@@ -219,13 +219,17 @@ def croissant(about: Mapping[str, Any],               # run.json
                               "encodingFormat": "application/jsonlines", "sha256": f["sha256"]} for f in files],
             "recordSet": [_record_set(f["name"]) for f in files]}
 
-# %% ../nbs/61_cards.ipynb #18b571da
+# %% ../nbs/61_cards.ipynb #ec2b2bba
+def about_run(path: str | Path) -> dict[str, Any]:
+    "run.json of a run, and the code and time of its last start"
+    if not (Path(path)/"run.json").is_file(): raise UserError(f"{path} has no run.json: a card is written for a run, which says how its data was made")
+    *_, last = iter_jsonl(Path(path)/"runs.jsonl")
+    return json.loads((Path(path)/"run.json").read_text(encoding="utf-8")) | {k: last[k] for k in ("code_version", "started")}
+
+# %% ../nbs/61_cards.ipynb #f77fa5aa
 def card_files(path: str | Path) -> dict[str, str]:
     "README.md and croissant.json for the dataset of a run, as text by file name"
-    run, splits = RunFolder(path), find_splits(path)
-    if not (run/"run.json").is_file(): raise UserError(f"{path} has no run.json: a card is written for a run, which says how its data was made")
-    last = list(iter_jsonl(run/"runs.jsonl"))[-1]; checked = load_stage(run, "check")
-    about = json.loads((run/"run.json").read_text(encoding="utf-8")) | {k: last[k] for k in ("code_version", "started")}
+    run, splits, about = RunFolder(path), find_splits(path), about_run(path); checked = load_stage(run, "check")
     counts = dict(checked.counts) if checked else {}; rows, spread = count_splits(splits)
     deficits = load_csv(run/"check/deficits.csv") if (run/"check/deficits.csv").is_file() else []
     counts = {"conversations": sum(r["conversations"] for r in rows)} | {k: v for k, v in counts.items() if k != "accepted"}

@@ -6,9 +6,8 @@
 __all__ = ['HELP', 'visible', 'settled', 'stream_reply', 'Chat', 'load_shaper', 'wrap', 'Screen', 'obey', 'talk', 'load_chat',
            'chat_in_terminal']
 
-# %% ../nbs/35_chat.ipynb #6fc49141
+# %% ../nbs/35_chat.ipynb #8da728c0
 import os, re, shutil, sys
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 
 from .architectures import load_chat_template, load_model, load_tokenizer
 from .core import Request, Sampling, Turn, UserError, to_json
-from .decoding import Pool, Row
+from .decoding import Pool
 from .llm import TransformersEngine, chat_prompt
 
 # %% ../nbs/35_chat.ipynb #12bdc682
@@ -33,22 +32,18 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
     held = max((n for s in stops for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
     return text[:len(text) - held].strip()
 
-# %% ../nbs/35_chat.ipynb #e4272e88
+# %% ../nbs/35_chat.ipynb #b3dd7001
 def stream_reply(engine: TransformersEngine,   # made with `framed=True`
                  request: Request, sampling: Sampling) -> Iterator[tuple[str, str]]:
     "(text so far, \"\") again and again; at last (the whole text, `stop` or `length`)"
-    def said(row): return engine.tokenizer.decode(row.new, skip_special_tokens=True)
-    ids = engine.tokenizer(request.prompt, add_special_tokens=False)["input_ids"]; stops = engine.stop_strings
-    row = Row(request, array("l", ids), (sampling.seed, request.id)); waiting = deque([row])
-    pool = Pool(engine.model, 1, sampling, len(ids), engine.stops, lambda row: bool(stops) and any(s in said(row) for s in stops))
+    row, = engine.rows([request], sampling); waiting = deque([row])
+    pool = Pool(engine.model, 1, sampling, len(row.prompt), engine.stops, engine.ended)
     while waiting or pool.live:
         pool.advance(waiting)
         if pool.failed: raise UserError(f"there is not enough memory for a reply of {engine.name}: lower max_new_tokens, or use bfloat16")
         if row.reason: break
-        yield settled(said(row), stops), ""
-    text = said(row)
-    for s in stops: text = text.split(s, 1)[0]
-    yield text.strip(), row.reason
+        yield settled(engine.tokenizer.decode(row.new, skip_special_tokens=True), engine.stop_strings), ""
+    yield engine.completion(row, sampling).text, row.reason
 
 # %% ../nbs/35_chat.ipynb #25f261a7
 @dataclass

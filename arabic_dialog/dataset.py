@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_RELEVANCE', 'Work', 'generator_keys', 'open_log', 'make_dataset', 'measure_relevance']
 
-# %% ../nbs/43_dataset.ipynb #3e365183
+# %% ../nbs/43_dataset.ipynb #1831a998
 import json, time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from typing import Any
 
 from .cluster import make_engine
 from .completing import CompletionLog, ask
-from .core import Conversation, Scenario, digest, digest_file, find_root, from_json, save_text, stream
+from .core import Conversation, Scenario, digest, digest_file, find_root, load_jsonl, save_text, stream
 from .generation import check, complete, examine, load_gate, make_prompter, plan_profile, scenario_names, split, to_csv
 from .quality import relevance
 from .settings import Profile
@@ -88,7 +88,7 @@ def make_dataset(work: Work) -> tuple[Stage, Stage]:
     def divide(path): return split(path, checked.path/"conversations.jsonl", *shares.values())
     return checked, work.stage("split", divide, params=shares, inputs=[checked], code="generation")
 
-# %% ../nbs/43_dataset.ipynb #e7baa616
+# %% ../nbs/43_dataset.ipynb #9fc881e8
 N_RELEVANCE = 200   # conversations of the sample
 
 def measure_relevance(work: Work, checked: Stage) -> Stage:
@@ -96,9 +96,9 @@ def measure_relevance(work: Work, checked: Stage) -> Stage:
     p = work.profile
     def make(path):
         from arabic_dialog.encoders import load_encoder
-        all = [from_json(Conversation, l) for l in (checked.path/"conversations.jsonl").read_text(encoding="utf-8").splitlines()]
+        all, encoder = load_jsonl(checked.path/"conversations.jsonl", Conversation), load_encoder(p.encoder)
         some = stream(p.seed, "relevance").sample(all, min(N_RELEVANCE, len(all))); others = [replace(c, scenario=o.scenario) for c, o in zip(some, some[1:] + some[:1])]
-        own, other = (relevance(cs, load_encoder(p.encoder), *scenario_names(p, work.root)) for cs in (some, others))
+        own, other = (relevance(cs, encoder, *scenario_names(p, work.root)) for cs in (some, others))
         save_text(path/"relevance.csv", to_csv(["conversation_id", "own", "other"], ([c.id, f"{a:.4f}", f"{b:.4f}"] for c, a, b in zip(some, own, other))))
         return {"conversations": len(some)}
     return work.stage("relevance", make, params=work.keys("encoder", "seed") | {"names": work.files(p.topics, p.countries)}, inputs=[checked], code="quality")

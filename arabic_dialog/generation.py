@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['plan_profile', 'make_prompter', 'plan_requests', 'complete', 'scenario_of', 'scenario_words', 'scenario_names',
-           'Gate', 'load_gate', 'examine', 'Finding', 'weigh', 'examine_lines', 'Examiner', 'Sieve', 'to_csv',
-           'rules_table', 'fresh_scenarios', 'check', 'linked', 'read_cells', 'split']
+           'Gate', 'load_gate', 'examine', 'Finding', 'weigh', 'examine_lines', 'end_with', 'Examiner', 'Sieve',
+           'to_csv', 'rules_table', 'fresh_scenarios', 'check', 'linked', 'read_cells', 'split']
 
-# %% ../nbs/30_generation.ipynb #3f252dbc
+# %% ../nbs/30_generation.ipynb #08ba0244
 import csv, io, json, os, threading, time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,12 +118,17 @@ class Finding(NamedTuple):
     said: str                         # the turns' texts where it is not
     conversation: str                 # the same conversation as a line of JSON
 
-# %% ../nbs/30_generation.ipynb #1d9e8cc0
+# %% ../nbs/30_generation.ipynb #9b2d2f2f
+@cache
+def _encoder(name: str):
+    "The encoder of this process: many chunks of lines ask for it"
+    from arabic_dialog.encoders import load_encoder
+    return load_encoder(name)
+
 def weigh(found: Iterable[tuple[Conversation | None, list[Issue]]], gate: Gate):
     "Add what `low_relevance` objects to among those without another issue; measuring costs some milliseconds each"
-    from arabic_dialog.encoders import load_encoder
     fine = [(c, issues) for c, issues in found if c and not issues]
-    for (c, issues), r in zip(fine, relevance([c for c, _ in fine], load_encoder(gate.encoder), *gate.names)):
+    for (c, issues), r in zip(fine, relevance([c for c, _ in fine], _encoder(gate.encoder), *gate.names)):
         issues += check_conversation(c, gate.limits, rules=["low_relevance"], relevance=float(r))
 
 # %% ../nbs/30_generation.ipynb #6112eab4
@@ -133,8 +139,8 @@ def examine_lines(lines: Sequence[bytes], gate: Gate) -> list[Finding]:
     return [Finding(raw.scenario_id, prompt_hash(raw.prompt), raw.finish_reason, len(c.turns) if c else 0, [(i.rule, i.detail) for i in issues], raw.text,
                     *(("\n".join(t.text for t in c.turns), to_json(c)) if c and not issues else ("", ""))) for raw, (c, issues) in zip(raws, seen)]
 
-# %% ../nbs/30_generation.ipynb #df300759
-def _end_with(parent: int):
+# %% ../nbs/30_generation.ipynb #a59d43da
+def end_with(parent: int):
     "Set up a worker process: Ctrl-C is the run's own business, and when the run ends, so does this"
     import signal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -143,7 +149,7 @@ def _end_with(parent: int):
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
-# %% ../nbs/30_generation.ipynb #22a432bd
+# %% ../nbs/30_generation.ipynb #3cef49e1
 class Examiner:
     "Examines lines of completions, in their order; many of them in several processes"
     def __init__(self, gate: Gate, workers: int = 1, chunk: int = 128): self.gate, self.workers, self.chunk, self.pool = gate, workers, chunk, None
@@ -160,7 +166,7 @@ class Examiner:
         from concurrent.futures import ProcessPoolExecutor
         from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
-        self.pool = self.pool or ProcessPoolExecutor(self.workers, get_context("spawn"), _end_with, (os.getpid(),)); waiting = deque()
+        self.pool = self.pool or ProcessPoolExecutor(self.workers, get_context("spawn"), end_with, (os.getpid(),)); waiting = deque()
         try:
             for c in chunks:
                 waiting.append(self.pool.submit(examine_lines, c, self.gate))

@@ -86,7 +86,7 @@ def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
     lasts, texts = {s[-1] for s in stop_strings}, tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     return {i for i, t in enumerate(texts) if "\ufffd" in t or lasts & set(t)}   # U+FFFD: a token that is part of a character
 
-# %% ../nbs/20_llm.ipynb #7cf3d8e4
+# %% ../nbs/20_llm.ipynb #eb5a19f0
 class TransformersEngine:
     "Any causal language model in this process, with its tokenizer"
     def __init__(self, model: Any, tokenizer: Any, name: str,
@@ -110,7 +110,7 @@ class TransformersEngine:
         if frame: prompts = [chat_prompt(self.tokenizer, [Turn("user", p)]) for p in prompts]
         return self.tokenizer(prompts, add_special_tokens=not (self.framed or frame))["input_ids"]
 
-    def _rows(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Row]:
+    def rows(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Row]:
         "A row for each request, its prompt checked"
         room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None); requests = iter(requests)
         while part := list(itertools.islice(requests, 1000)):
@@ -121,14 +121,15 @@ class TransformersEngine:
                                     f"than the {room} that {self.name} can read")
                 yield Row(r, array("l", ids), (sampling.seed, r.id))
 
-    def _ended(self, row: Row) -> bool:
+    def ended(self, row: Row) -> bool:
         "Whether the row's last token completes a stop string"
         if not self.stop_strings or self._marks is not None and row.new[-1] not in self._marks: return False
         tail = 8 + max(len(s.encode()) for s in self.stop_strings)   # a token is at least a byte
         text = self.tokenizer.decode(row.new[-tail:], skip_special_tokens=True)
         return any(s in text for s in self.stop_strings)
 
-    def _completion(self, row: Row, sampling: Sampling) -> Completion:
+    def completion(self, row: Row, sampling: Sampling) -> Completion:
+        "What has become of a row that has ended"
         text = self.tokenizer.decode(row.new, skip_special_tokens=True)
         for s in self.stop_strings: text = text.split(s, 1)[0]
         return Completion(row.key.id, self.name, row.key.prompt, text.strip(), row.reason, sampling)
@@ -144,13 +145,13 @@ class TransformersEngine:
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         "One completion for each request, each as soon as it ends"
         if sampling.max_new_tokens < 1: raise UserError(f"max_new_tokens is {sampling.max_new_tokens}, and should be at least 1")
-        waiting = deque(sorted(self._rows(requests, sampling), key=lambda r: -len(r.prompt)))
+        waiting = deque(sorted(self.rows(requests, sampling), key=lambda r: -len(r.prompt)))
         while waiting:
             longest = len(waiting[0].prompt); n_rows = self.batch_size or find_batch_size(self.model, longest + sampling.max_new_tokens)
-            pool = Pool(self.model, min(n_rows, self.most, len(waiting)), sampling, longest, self.stops, self._ended); before = self.n_tokens
+            pool = Pool(self.model, min(n_rows, self.most, len(waiting)), sampling, longest, self.stops, self.ended); before = self.n_tokens
             while (waiting or pool.live) and not pool.failed:
                 done = pool.advance(waiting); self.n_tokens = before + pool.n_tokens
-                for row in done: yield self._completion(row, sampling)
+                for row in done: yield self.completion(row, sampling)
             if not pool.failed: return
             lost, n_rows = pool.unfinished(), pool.window.n_rows; del pool   # its memory is needed
             self.n_tokens -= sum(len(r.new) for r in lost); waiting.extendleft(reversed(lost)); self._halve(n_rows)

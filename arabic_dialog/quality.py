@@ -8,20 +8,16 @@ __all__ = ['RULES', 'Limits', 'end_of', 'Seen', 'rule', 'too_few_turns', 'too_ma
            'language', 'loop', 'repeated_turn', 'repeated_sentence', 'prompt_echo', 'refusal', 'passes_luhn',
            'personal_data', 'off_topic', 'off_country', 'low_relevance', 'check_conversation', 'relevance']
 
-# %% ../nbs/21_quality.ipynb #ad504665
+# %% ../nbs/21_quality.ipynb #e2c44783
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from .core import Conversation, Issue, Scenario, Turn, UserError
 from .arabic import Remembered, count_letters, finds, fold, normalise, repeated_share, words, words_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    from arabic_dialog.encoders import Encoder
 
 # %% ../nbs/21_quality.ipynb #abb6785b
 @dataclass(frozen=True)

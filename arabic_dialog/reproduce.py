@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'Workers', 'side_by_side', 'train_job', 'make_students', 'a
            'make_models', 'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'environment', 'make_paper',
            'describe_run', 'reproduce']
 
-# %% ../nbs/80_reproduce.ipynb #6c7148f0
+# %% ../nbs/80_reproduce.ipynb #2b1b0bbb
 import json, os, platform, shutil, threading, time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +17,17 @@ from typing import Any
 
 from .core import Conversation, Run, UserError, digest, digest_file, find_root, iter_jsonl, load_csv, load_jsonl, save_jsonl, save_text, stream
 from .dataset import Work, make_dataset, measure_relevance
+from .generation import end_with
 from .settings import Profile
 from .store import JsonlLog, RunFolder, Stage, code_digest
 
 # %% ../nbs/80_reproduce.ipynb #97f9b4b2
 STAGES = ("complete", "check", "split", "train", "replies", "scores", "rating", "paper", "report")
 
-# %% ../nbs/80_reproduce.ipynb #c717f542
+# %% ../nbs/80_reproduce.ipynb #f9b774d9
 def _start_worker(parent: int):
     "Set up a worker process: one thread, quiet libraries, and an end when the run ends"
-    import signal
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's own business
-    def watch():
-        while os.getppid() == parent: time.sleep(.2)
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
     # no two batches have the same shape, and torch would keep the kernels it compiled for the last 1,024 shapes: 3 GiB after 250 steps
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
     import warnings
@@ -232,18 +228,17 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
     return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}}
                       | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark"))
 
-# %% ../nbs/80_reproduce.ipynb #434c2823
+# %% ../nbs/80_reproduce.ipynb #caa696ea
 def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]) -> Stage:
     "The dataset's card and metadata, and a card for each checkpoint"
     def make(path):
-        from arabic_dialog.cards import card_files, model_card
+        from arabic_dialog.cards import about_run, card_files, model_card
         for name, text in card_files(work.folder.path).items(): save_text(path/name, text)
-        about, last = (json.loads(f.read_text(encoding="utf-8").splitlines()[-1]) if f.suffix == ".jsonl" else json.loads(f.read_text(encoding="utf-8"))
-                       for f in (work.folder/"run.json", work.folder/"runs.jsonl"))
+        about = about_run(work.folder.path)
         made = {n: t for n, (_, t) in students.items() if t}
         for name, t in made.items():
             facts = json.loads((t.path/"training.json").read_text(encoding="utf-8"))
-            save_text(t.path/"README.md", model_card(facts, about | {k: last[k] for k in ("code_version", "started")}, name))
+            save_text(t.path/"README.md", model_card(facts, about, name))
         return {"datasets": 1, "models": len(made)}
     return work.stage("cards", make, params=work.files("data/assumptions.csv"), inputs=[checked, split, *(t for _, t in students.values() if t)], code="cards")
 
