@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['Item', 'HISTORIES', 'select_test_turns', 'Reply', 'split_name', 'reference_replies', 'retrieval_replies',
-           'own_history', 'fit_prompt', 'Kept', 'ask', 'model_replies', 'model_likelihoods', 'checkpoint_identity',
-           'log_paths', 'WhenAsked', 'answer']
+           'own_history', 'fit_prompt', 'Kept', 'ask', 'model_replies', 'checkpoint_identity', 'log_paths', 'WhenAsked']
 
 # %% ../nbs/44_answering.ipynb #68b6c00e
 import itertools, re, time
@@ -14,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .core import Conversation, Request, Sampling, Turn, UserError, digest, digest_file, load_jsonl, replies, save_jsonl, stream
+from .core import Conversation, Request, Sampling, Turn, UserError, digest, digest_file, replies, stream
 from .encoders import Encoder
-from .llm import TransformersEngine, chat_prompt
+from .llm import chat_prompt
 from .store import JsonlLog, code_digest
 
 # %% ../nbs/44_answering.ipynb #54e09cb9
@@ -133,24 +132,6 @@ def model_replies(engine: Any,        # a TransformersEngine made with `framed=T
             if history == "own": said.setdefault(c, {})[i] = k.text
     return [out[c, i] for c, i, _, _ in items]
 
-# %% ../nbs/44_answering.ipynb #af7688b9
-def model_likelihoods(load: Any,          # a function that gives the model; called where a row is missing
-                      tokenizer: Any, items: Sequence[Item], log: str | Path,
-                      at_once: int = 64,  # conversations between two writes to the disk
-                      **choices: Any) -> list[dict]:  # of `perplexity.score_replies`
-    "One row per item, as `perplexity.score_replies` gives them"
-    from arabic_dialog.perplexity import score_replies
-    log = JsonlLog(log); kept = {r.pop("key"): r for r in log}
-    keys = [digest([c, i, [t.text for t in h], r.text, choices]) for c, i, h, r in items]
-    todo: dict[str, list[int]] = {}
-    for n, (key, item) in enumerate(zip(keys, items)):
-        if key not in kept: todo.setdefault(item[0], []).append(n)
-    groups = list(todo.values())
-    for part in (sum(groups[k:k+at_once], []) for k in range(0, len(groups), at_once)):
-        rows = score_replies(load(), tokenizer, [items[n] for n in part], **choices)
-        log.append({"key": keys[n]} | r for n, r in zip(part, rows)); kept |= {keys[n]: r for n, r in zip(part, rows)}
-    return [kept[k] for k in keys]
-
 # %% ../nbs/44_answering.ipynb #3a3dd4bb
 _SHAPING = re.compile(r"(config|generation_config|vocab|special_tokens_map|added_tokens|tokenizer.*|.*\.index)\.json|merges\.txt|.*\.(safetensors|bin|model|jinja)")
 
@@ -174,23 +155,3 @@ class WhenAsked:
     def complete(self, requests: Iterable[Request], sampling: Sampling):
         self.engine = self.engine or self.make()
         return self.engine.complete(requests, sampling)
-
-# %% ../nbs/44_answering.ipynb #6a7992f7
-def answer(job: dict) -> dict:
-    "Replies and likelihoods of one model on the test turns, from a plain description, so that a worker can do it"
-    from functools import cache
-    from arabic_dialog.architectures import load_config, load_model, load_tokenizer
-    items = select_test_turns(load_jsonl(job["test"], Conversation), job["n"], job["seed"]); path, sampling = Path(job["out"]), Sampling(**job["sampling"])
-    source, revision, name, dtype = job["checkpoint"], job.get("revision") or None, job["name"], job.get("dtype", "")
-    tokenizer = load_tokenizer(source, revision)
-    if not tokenizer.chat_template: tokenizer = load_tokenizer(source, revision, frame="plain")   # a published base model, as it is
-    model = cache(lambda: load_model(source, dtype=dtype or None, device=job.get("device") or None, revision=revision))
-    engine = WhenAsked(lambda: TransformersEngine(model(), tokenizer, name, job.get("batch_size", 0), framed=True), name)
-    said, likely = log_paths(job["cache"], name, checkpoint_identity(source, revision or ""), sampling, dtype)
-    room = getattr(load_config(source, revision).get_text_config(), "max_position_embeddings", None); made = []
-    for history in job.get("histories", ("true",)):
-        made = model_replies(engine, tokenizer, items, sampling, said, name, history, room)
-        save_jsonl(path/("replies.jsonl" if history == "true" else "own.jsonl"), made)
-    save_jsonl(path/"likelihoods.jsonl", rows := model_likelihoods(model, tokenizer, items, likely))
-    made = load_jsonl(path/"replies.jsonl", Reply)
-    return {"replies": len(made), "ended": sum(r.finish_reason == "stop" for r in made)}

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .answering import answer
+from .benchmark import answer
 from .core import Conversation, Run, UserError, digest, digest_file, find_root, iter_jsonl, load_csv, load_jsonl, save_jsonl, save_text, stream
 from .dataset import Work, make_dataset, measure_relevance
 from .generation import end_with

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from arabic_dialog import answering as an
+from arabic_dialog import answering as an, benchmark as bm
 from arabic_dialog.core import Completion, Sampling, Turn, UserError, load_jsonl, save_jsonl
 from arabic_dialog.spoiling import sample_conversations
 
@@ -96,17 +96,16 @@ def job(tmp_path_factory):
 
 def counted(monkeypatch):
     "How many prompts and items reach the model"
-    from arabic_dialog import perplexity
     from arabic_dialog.llm import TransformersEngine
-    n, complete, score = {"replies": 0, "likelihoods": 0}, TransformersEngine.complete, perplexity.score_replies
+    n, complete, score = {"replies": 0, "likelihoods": 0}, TransformersEngine.complete, bm.score_replies
     def asked(self, requests, sampling): requests = list(requests); n["replies"] += len(requests); return complete(self, requests, sampling)
     def scored(model, tokenizer, items, *a, **k): n["likelihoods"] += len(items); return score(model, tokenizer, items, *a, **k)
-    monkeypatch.setattr(TransformersEngine, "complete", asked); monkeypatch.setattr(perplexity, "score_replies", scored)
+    monkeypatch.setattr(TransformersEngine, "complete", asked); monkeypatch.setattr(bm, "score_replies", scored)
     return n
 
 
 def test_only_what_a_change_concerns_is_made_again(job, tmp_path, monkeypatch):
-    def run(out, **change): an.answer(job | {"out": str(tmp_path/out), "cache": str(tmp_path/"cache")} | change); return [(tmp_path/out/f).read_bytes() for f in ("replies.jsonl", "own.jsonl", "likelihoods.jsonl")]
+    def run(out, **change): bm.answer(job | {"out": str(tmp_path/out), "cache": str(tmp_path/"cache")} | change); return [(tmp_path/out/f).read_bytes() for f in ("replies.jsonl", "own.jsonl", "likelihoods.jsonl")]
     n = counted(monkeypatch); first = run("one"); items = an.select_test_turns(CONVERSATIONS, 6); more = an.select_test_turns(CONVERSATIONS, 8)
     assert n["likelihoods"] == len(items) and n["replies"] == 2*len(items) - 6
     n |= {"replies": 0, "likelihoods": 0}
@@ -118,9 +117,9 @@ def test_only_what_a_change_concerns_is_made_again(job, tmp_path, monkeypatch):
 
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(job, tmp_path):
     """A process that answers slowly is killed; what it had logged is not asked again."""
-    code = ("import json, sys, time; from arabic_dialog import answering as an; from arabic_dialog.llm import TransformersEngine as T; complete = T.complete\n"
+    code = ("import json, sys, time; from arabic_dialog import answering as an, benchmark as bm; from arabic_dialog.llm import TransformersEngine as T; complete = T.complete\n"
             "def slow(self, requests, sampling):\n    for c in complete(self, requests, sampling): time.sleep(.05); yield c\n"
-            "T.complete = slow; a = an.ask; an.ask = lambda *x: a(*x[:5], 0.); an.answer(json.loads(sys.argv[1]))")
+            "T.complete = slow; a = an.ask; an.ask = lambda *x: a(*x[:5], 0.); bm.answer(json.loads(sys.argv[1]))")
     def asked(out, cache): return job | {"out": str(tmp_path/out), "cache": str(tmp_path/cache), "n": 20}
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(asked("killed", "cache"))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     logs, start = tmp_path/"cache/replies", time.monotonic()
@@ -128,7 +127,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(job, tmp_path):
     while kept() < 5 and process.poll() is None and time.monotonic() - start < 60: time.sleep(.02)
     process.send_signal(signal.SIGKILL); process.wait(); before = kept(); total = 2*len(an.select_test_turns(CONVERSATIONS, 20)) - 20
     assert 5 <= before < total
-    an.answer(asked("killed", "cache")); an.answer(asked("whole", "other"))
+    bm.answer(asked("killed", "cache")); bm.answer(asked("whole", "other"))
     assert kept() == total   # nothing was made twice
     for f in ("replies.jsonl", "own.jsonl", "likelihoods.jsonl"): assert (tmp_path/"killed"/f).read_bytes() == (tmp_path/"whole"/f).read_bytes()
 
