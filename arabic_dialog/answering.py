@@ -8,7 +8,7 @@ __all__ = ['Item', 'HISTORIES', 'select_test_turns', 'Reply', 'split_name', 'ref
 
 # %% ../nbs/44_answering.ipynb #68b6c00e
 import itertools, re, time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,16 @@ class Kept:
     finish_reason: str  # `stop` or `length`
 
 # %% ../nbs/44_answering.ipynb #55143804
-def ask(engine: Any, requests: Sequence[Request], sampling: Sampling, log: JsonlLog, kept: dict[str, Kept], every: float = 1.) -> list[Kept]:
+def ask(engine: Any, requests: Sequence[Request], sampling: Sampling, log: JsonlLog, kept: dict[str, Kept], every: float = 1.,
+        tick: Callable[[int], Any] = lambda n: None) -> list[Kept]:  # told of every so many answers, such as `update` of a bar
     "The answers to `requests`; those that are not in the log are made, and written to it at least once in `every` seconds"
     keys = {r.id: digest([r.id, r.prompt]) for r in requests}; missing = [r for r in requests if keys[r.id] not in kept]
-    new, since = [], time.monotonic()
+    new, since = [], time.monotonic(); tick(len(requests) - len(missing))
     def flush():
         if new: log.append(new); kept.update((k.key, k) for k in new); new.clear()
     try:
         for c in engine.complete(iter(missing), sampling) if missing else ():
-            new.append(Kept(keys[c.scenario_id], c.text, c.finish_reason))
+            new.append(Kept(keys[c.scenario_id], c.text, c.finish_reason)); tick(1)
             if time.monotonic() - since >= every: flush(); since = time.monotonic()
     finally: flush()
     if lost := [r.id for r in requests if keys[r.id] not in kept]: raise UserError(f"{len(lost):,} requests were not answered, such as {lost[0]}; run the same command again to ask them once more")
@@ -116,7 +117,8 @@ def model_replies(engine: Any,        # a TransformersEngine made with `framed=T
                   name: str | None = None,  # of the checkpoint, with its seed; the engine's by default
                   history: str = "true",    # or `own`
                   room: int | None = None,  # tokens of history and reply; the context of the engine's model by default
-                  every: float = 1.) -> list[Reply]:  # seconds between two writes to the disk
+                  every: float = 1.,        # seconds between two writes to the disk
+                  tick: Callable[[int], Any] = lambda n: None) -> list[Reply]:
     "The model's reply to each item"
     if history not in HISTORIES: raise UserError(f"history {history!r} is not one of {', '.join(HISTORIES)}")
     if not getattr(engine, "framed", True): raise UserError(f"the engine {engine.name} would frame the prompts again; make it with framed=True")
@@ -127,7 +129,7 @@ def model_replies(engine: Any,        # a TransformersEngine made with `framed=T
         n = nth[item[0]] = nth.get(item[0], -1) + 1; rounds.setdefault(n if history == "own" else 0, []).append(item)
     for part in rounds.values():
         requests = [Request(f"{c}:{i}", fit_prompt(tokenizer, own_history(h, said.get(c, {})), context and context - sampling.max_new_tokens)) for c, i, h, _ in part]
-        for (c, i, _, _), k in zip(part, ask(engine, requests, sampling, log, kept, every)):
+        for (c, i, _, _), k in zip(part, ask(engine, requests, sampling, log, kept, every, tick)):
             out[c, i] = Reply(c, i, model, seed, k.text, k.finish_reason)
             if history == "own": said.setdefault(c, {})[i] = k.text
     return [out[c, i] for c, i, _, _ in items]

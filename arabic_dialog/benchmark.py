@@ -42,6 +42,7 @@ def model_likelihoods(load: Any,          # a function that gives the model; cal
 def answer(job: dict) -> dict:
     "Replies and likelihoods of one model on the test turns, from a plain description, so that a worker can do it"
     from functools import cache
+    from tqdm import tqdm
     from arabic_dialog.architectures import load_config, load_model, load_tokenizer
     items = select_test_turns(load_jsonl(job["test"], Conversation), job["n"], job["seed"]); path, sampling = Path(job["out"]), Sampling(**job["sampling"])
     source, revision, name, dtype = job["checkpoint"], job.get("revision") or None, job["name"], job.get("dtype", "")
@@ -50,11 +51,12 @@ def answer(job: dict) -> dict:
     model = cache(lambda: load_model(source, dtype=dtype or None, device=job.get("device") or None, revision=revision))
     engine = WhenAsked(lambda: TransformersEngine(model(), tokenizer, name, job.get("batch_size", 0), framed=True), name)
     said, likely = log_paths(job["cache"], name, checkpoint_identity(source, revision or ""), sampling, dtype)
-    room = getattr(load_config(source, revision).get_text_config(), "max_position_embeddings", None); made = []
+    room = getattr(load_config(source, revision).get_text_config(), "max_position_embeddings", None)
     for history in job.get("histories", ("true",)):
-        made = model_replies(engine, tokenizer, items, sampling, said, name, history, room)
+        with tqdm(total=len(items), desc=name + (", own history" if history == "own" else ""), unit=" replies", disable=None if job.get("progress") else True, leave=False) as bar:
+            made = model_replies(engine, tokenizer, items, sampling, said, name, history, room, tick=bar.update)
         save_jsonl(path/("replies.jsonl" if history == "true" else "own.jsonl"), made)
-    save_jsonl(path/"likelihoods.jsonl", rows := model_likelihoods(model, tokenizer, items, likely))
+    save_jsonl(path/"likelihoods.jsonl", model_likelihoods(model, tokenizer, items, likely))
     made = load_jsonl(path/"replies.jsonl", Reply)
     return {"replies": len(made), "ended": sum(r.finish_reason == "stop" for r in made)}
 
@@ -210,7 +212,7 @@ def compare(scores: Any, metrics: Sequence[str] = ("raven",),
     for metric in metrics:
         table, found = by_turn(scores, metric, seeds=True), []; models = sorted(table.columns.get_level_values("model").unique())
         if unknown := [m for p in pairs or () for m in p if m not in models]: raise UserError(f"{unknown[0]!r} has no {metric}; models are {', '.join(models)}")
-        for a, b in pairs or itertools.combinations(models, 2):
+        for a, b in itertools.combinations(models, 2) if pairs is None else pairs:
             if table[a].dropna().index.intersection(table[b].dropna().index).empty: raise UserError(f"{a} and {b} have no turn in common for {metric}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DegenerateWarning)  # what is undefined is NaN in the table
