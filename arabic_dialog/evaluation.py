@@ -202,7 +202,7 @@ def write_tables(scores: Any, path: Path, profile: Profile) -> Any:
     import pandas as pd
     summary, present = summarise(scores, profile.n_resamples, profile.seed), set(scores.metric)
     judged = [m for m in sorted(scores.model.unique()) if m != "reference"]; pairs = [(a, b) for k, a in enumerate(judged) for b in judged[k+1:]]
-    tests = [compare(scores, [m], [p for p in pairs if m != "bits_per_byte" or "retrieval" not in p], profile.n_resamples, profile.seed)
+    tests = [compare(scores, [m], [p for p in pairs if m != "bits_per_byte" or "retrieval" not in p], max(profile.n_resamples, 9999), profile.seed)
              for m in ("raven", "own_raven", "bits_per_byte") if m in present | {"bits_per_byte"}]
     for name, table in (("scores", scores), ("summary", summary), ("models", describe_models(scores.model.unique())), ("comparisons", pd.concat(tests))): save_scores(table, path/f"{name}.csv")
     return summary

@@ -174,7 +174,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         trained = [m for m in models.model if m != "reference"]
         pairs = [(x, y) for i, x in enumerate(trained) for y in trained[i+1:]]
         likely_pairs = [q for q in pairs if "retrieval" not in q]
-        tests = [b.compare(scores, [m], likely_pairs if m == "bits_per_byte" else pairs, p.n_resamples, p.seed) for m in ("raven", "on_both", "bits_per_byte", *(["own_raven"] if own else []))]
+        tests = [b.compare(scores, [m], likely_pairs if m == "bits_per_byte" else pairs, max(p.n_resamples, 9999), p.seed) for m in ("raven", "on_both", "bits_per_byte", *(["own_raven"] if own else []))]
         b.save_scores(pd.concat(tests), path/"comparisons.csv")
         return {"replies": len(said), "scores": len(scores), "models": len(models)}
     return work.stage("scores", make, params=work.keys("encoder", "n_resamples", "seed", "histories") | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
