@@ -104,9 +104,20 @@ class Profile(BaseModel):
     pretrain_steps: Count
     pretrain_learning_rate: Rate
     pretrain_batch_size: Positive
-    finetune_steps: Positive
+    finetune_steps: Positive                # see `training.Training` for these
     finetune_learning_rate: Rate
-    finetune_batch_size: Positive
+    finetune_batch_size: Positive           # conversations of a step, of all processes together
+    finetune_micro_batch_size: Count        # conversations computed at once; 0: found from the free memory
+    finetune_method: Literal["full", "lora", "qlora"]
+    lora_rank: Positive
+    lora_alpha: Positive
+    finetune_schedule: Literal["linear", "cosine", "constant"]
+    finetune_warmup_share: Share
+    finetune_weight_decay: float = Field(ge=0)
+    finetune_n_evaluations: Positive        # on the validation split; each leaves a checkpoint, and the best is kept
+    finetune_patience: Count                # evaluations without a better loss after which training stops; 0: never
+    finetune_packing: bool                  # flat batches without padding
+    deterministic: bool                     # also where that costs speed (on a GPU)
     seeds: Integers                         # one fine-tuning of each student for each seed
     control_student: str                    # student of the shuffled-reply control; empty: none
     workers: Positive                       # processes that train or score at once
