@@ -34,19 +34,18 @@ def evaluate(folder, to, data="ours.jsonl", seeds=(0, 1), **choices):
 
 
 def test_three_kinds_of_files_say_the_same(folder):
-    a, b, c = (ev.read_conversations(folder/f"{n}.jsonl") for n in ("ours", "messages", "sharegpt"))
+    a, b, c = (ev.conversations_to_answer(folder/f"{n}.jsonl") for n in ("ours", "messages", "sharegpt"))
     assert a == CONVERSATIONS and [x.turns for x in a] == [x.turns for x in b] == [x.turns for x in c]
-    assert [x.id for x in b] == [f"line-{n}" for n in range(1, 6)] and len({x.id for x in c}) == 5
+    assert len({x.id for x in b}) == len({x.id for x in c}) == 5
 
 
 @pytest.mark.parametrize("line, said", [
-    ({"text": "نعم"}, "neither turns, messages nor conversations"), ({"messages": []}, "no list of messages"), ({"messages": ["نعم"]}, "message 0: 'نعم' is no object"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "not 'tool'"), ({"messages": [{"role": "user", "content": 3}]}, "not 'user' and int"),
-    ({"messages": [{"role": "assistant", "content": "نعم"}]}, "turn 0 is of the assistant"), ({"messages": [{"role": "user", "content": "هل؟"}]*2}, "turn 1 is of the user"),
-    ({"messages": [{"role": "user", "content": "هل؟"}]}, "no assistant turn"), ({"id": "x", "turns": []}, "Conversation|field")])
+    ({"text": "نعم"}, "none of the columns"), ({"messages": []}, "the user first"), ({"messages": ["نعم"]}, "list of objects"), ({"messages": [{"role": "tool", "content": "x"}]}, "list of objects"),
+    ({"messages": [{"role": "assistant", "content": "نعم"}]}, "the user first"), ({"messages": [{"role": "user", "content": "هل؟"}]*2}, "speak in turn"),
+    ({"messages": [{"role": "user", "content": "هل؟"}]}, "no assistant turn"), ({"id": "x", "turns": []}, "scenario|field")])
 def test_a_line_that_is_no_conversation_is_named(line, said, tmp_path):
     save_jsonl(tmp_path/"f.jsonl", [line])
-    with pytest.raises(UserError, match=said) as e: ev.read_conversations(tmp_path/"f.jsonl")
+    with pytest.raises(UserError, match=said) as e: ev.conversations_to_answer(tmp_path/"f.jsonl")
     assert "f.jsonl" in str(e.value)
 
 
