@@ -8,7 +8,7 @@ __all__ = ['STEP', 'LAYER', 'ROWS', 'SHOWN', 'conversations_to_answer', 'Workloa
            'print_evaluation', 'test_items', 'print_profile_plan', 'evaluate_command']
 
 # %% ../nbs/82_evaluation.ipynb #3ba932b0
-import json, re
+import json, re, sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -221,6 +221,9 @@ def evaluate_command(name: str, overrides: dict[str, str], models: Sequence[str]
     if plan:
         items = select_test_turns(conversations_to_answer(path), choices["n"], profile.seed)
         print_evaluation_plan(profile, hardware=load_hardware(hardware), models={k: (m, 1) for k, m in names.items()}, items=items); return
+    if not sys.stderr.isatty():
+        from transformers.utils.logging import disable_progress_bar
+        disable_progress_bar()
     folder = Path(to) if to else runs_path(f"evaluation-{re.sub(r'[^A-Za-z0-9._-]+', '-', path.stem)}")
     print_evaluation(evaluate(models, path, folder, profile, histories=profile.histories, **choices))
     print(f"\n95% intervals; RAVEN is this package's own definition. Replies, scores and tests of every difference: {folder}")
