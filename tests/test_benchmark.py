@@ -44,6 +44,12 @@ def test_seeds_that_differ_widen_the_interval_and_weaken_the_test(scores):
     assert calm.p < .05 and calm.p_seeds < .05 and wild.p < .05 < wild.p_seeds and wild.low < 0 < calm.low
 
 
+def test_what_holds_for_other_fine_tunings_holds_for_these(scores):
+    few = scores[scores.conversation_id.isin([f"c{k}" for k in range(6)])]
+    found = bm.compare(few, ["raven", "bits_per_byte"], n_resamples=999).dropna()
+    assert len(found) == 6 and (found.p_seeds >= found.p).all() and (found.p_seeds_holm >= found.p_seeds).all()
+
+
 def test_one_seed_each_has_no_say_on_other_fine_tunings(scores):
     found = bm.compare(scores[scores.seed == 0], ["raven"], [("a", "b")], 999).iloc[0]
     assert math.isnan(found.p_seeds) and math.isnan(found.p_seeds_holm) and found.low <= found.difference <= found.high and .5 < found.wins < 1
