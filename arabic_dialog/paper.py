@@ -150,7 +150,7 @@ def execute(source: Path, target: Path, given: dict[str, Any], timeout: int) -> 
 def _note_end(target: Path, kind: str, said: str) -> str:
     "Write into a kept notebook, at the first cell that did not end, why it did not; returns the same in a line"
     nb = json.loads(target.read_text(encoding="utf-8")); code = [c for c in nb["cells"] if c["cell_type"] == "code"]
-    at = next((n for n, c in enumerate(code) if c.get("metadata", {}).get("papermill", {}).get("status") != "completed"), len(code) - 1)
+    at = next((n for n, c in enumerate(code) if "shell.execute_reply" not in c.get("metadata", {}).get("execution", {})), len(code) - 1)
     if code: code[at]["outputs"] = [*code[at].get("outputs", []), {"output_type": "error", "ename": kind, "evalue": said, "traceback": [f"{kind}: {said}"]}]
     save_text(target, json.dumps(nb, ensure_ascii=False, indent=1))
     return f"cell {at + 1}: {said}"

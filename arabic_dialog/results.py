@@ -87,10 +87,17 @@ def latex_text(text: Any) -> str:
 def to_latex(table,              # DataFrame
              caption: str,
              label: str) -> str:
-    "The table in LaTeX (booktabs; XeLaTeX where it holds Arabic), over pages where it is long"
-    def cell(v): return "" if v != v or v is None else f"{v:,.3f}" if isinstance(v, float) and v != round(v) else f"{v:,.0f}" if isinstance(v, float) else latex_text(v)
-    plain = table.astype(object).map(cell).rename(columns=lambda c: latex_text(str(c).replace("_", " ")))
-    long = [table[c].astype(str).str.len().max() > 40 for c in table] if len(table) else [False]*table.shape[1]
-    columns = "".join(rf"p{{{.8/max(1, sum(long)):.2f}\linewidth}}" if wide else "r" if table[c].dtype.kind in "if" else "l" for c, wide in zip(table, long))
-    note = "% needs \\usepackage{booktabs, longtable}, and for Arabic XeLaTeX with polyglossia and \\setotherlanguage{arabic}\n"
-    return note + plain.to_latex(index=False, escape=False, caption=latex_text(caption), label=f"tab:{label}", column_format=columns, longtable=len(table) > 40)
+    "The table in LaTeX (booktabs; XeLaTeX where it holds Arabic), over pages where it is long, no wider than the line; an estimate stands with its interval"
+    def cell(v): return "" if v is None or v != v else latex_text(v) if not isinstance(v, float) else f"{v:,.0f}" if v == round(v, 9) and abs(v) >= 1 else f"{v:,.3f}"
+    shown, ends = {}, {f"{c}_{end}" for c in table for end in ("low", "high") if {f"{c}_low", f"{c}_high"} <= set(table)}
+    for c in table:
+        if c in ends: continue
+        pair = [table[f"{c}_{end}"] for end in ("low", "high")] if f"{c}_low" in ends else None
+        shown[c] = [cell(v) + (f" [{cell(float(a))}, {cell(float(b))}]" if v == v and a == a else "") for v, a, b in zip(table[c], *pair)] if pair else [cell(v) for v in table[c]]
+    plain = type(table)({latex_text(str(c).replace("_", " ")): v for c, v in shown.items()}); long = len(table) > 40
+    wide = [max(map(len, v), default=0) > 40 for v in shown.values()]; room = max(.22, (.95 - .09*(len(wide) - sum(wide)))/max(1, sum(wide)))
+    columns = "".join(rf"p{{{room:.2f}\linewidth}}" if w else "r" if table[c].dtype.kind in "if" else "l" for c, w in zip(shown, wide))
+    tex = plain.to_latex(index=False, escape=False, caption=latex_text(caption), label=f"tab:{label}", column_format=columns, longtable=long)
+    if not long: tex = tex.replace(r"\begin{tabular}", "\\begin{adjustbox}{max width=\\linewidth}\n\\begin{tabular}").replace(r"\end{tabular}", "\\end{tabular}\n\\end{adjustbox}")
+    note = "% needs \\usepackage{adjustbox, booktabs, longtable}, and for Arabic XeLaTeX with polyglossia and \\setotherlanguage{arabic}\n"
+    return note + (tex if not long else "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + tex + "}\n")
