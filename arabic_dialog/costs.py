@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['H100', 'HARDWARE', 'TOKENS', 'BYTES_PER_TOKEN', 'ACCEPTANCE', 'GENERATION_SHARE', 'TRAINING_SHARE', 'MOST_ROWS',
-           'Hardware', 'load_hardware', 'n_scenarios', 'expected_prompts', 'n_rows', 'generation_rate',
+           'BYTES_TRAINED', 'Hardware', 'load_hardware', 'n_scenarios', 'expected_prompts', 'n_rows', 'generation_rate',
            'generation_cost', 'training_cost', 'is_published', 'generator_facts', 'profile_costs', 'is_downloaded',
-           'missing', 'load_rate', 'disk_needs', 'generation_lines', 'print_plan']
+           'missing', 'load_rate', 'disk_needs', 'student_facts', 'training_rows', 'training_lines', 'hardware_here',
+           'generation_lines', 'print_plan']
 
 # %% ../nbs/22_costs.ipynb #68d87f19
 import json, os, shutil
@@ -89,9 +90,12 @@ def generation_cost(facts: dict[str, int], n: int, batch_size: int, hardware: Ha
     return cost | {"rate": rate, "hours": (cost["tokens"]/rate + reading)/3600}
 
 # %% ../nbs/22_costs.ipynb #a5767ca2
-def training_cost(facts: dict[str, int], tokens: int, hardware: Hardware = H100) -> dict[str, float]:
-    "Hours and bytes to train on `tokens` tokens, every weight"
-    return {"tokens": tokens, "hours": tokens*facts["training_flop_per_token"]/(TRAINING_SHARE*hardware.flops)/3600, "memory": 16*facts["parameters"]}
+BYTES_TRAINED = {"full": 16, "lora": 4.3, "qlora": 0.8}   # of memory for each parameter: weights, gradients and Adam's two moments in float32; or weights, and adapters of about 1 %
+
+def training_cost(facts: dict[str, int], tokens: int, hardware: Hardware = H100, method: str = "full") -> dict[str, float]:
+    "Hours, FLOP and bytes to train on `tokens` tokens; adapters save the third of the arithmetic that the gradients of the weights take"
+    flop = tokens*facts["training_flop_per_token"]*(1 if method == "full" else 2/3)
+    return {"tokens": tokens, "flop": flop, "hours": flop/(TRAINING_SHARE*hardware.flops)/3600, "memory": BYTES_TRAINED[method]*facts["parameters"]}
 
 # %% ../nbs/22_costs.ipynb #bd748cca
 def is_published(name: str) -> bool:
@@ -126,7 +130,7 @@ def profile_costs(profile: Profile, root: Path, hardware: Hardware = H100,
     for student, name in zip(profile.students, profile.checkpoints) if until not in _DATASET else ():
         n = len(profile.seeds)*(2 if student == profile.control_student else 1)
         tokens = n*profile.finetune_steps*profile.finetune_batch_size*profile.max_length
-        if is_published(name): row(f"fine-tune × {n}", name, training_cost(model_facts(known[name]), tokens, hardware) if name in known else {})
+        if is_published(name): row(f"fine-tune × {n}", name, training_cost(model_facts(known[name]), tokens, hardware, profile.finetune_method) if name in known else {})
     for name in filter(is_published, profile.baselines) if until not in (*_DATASET, "train") else (): row("compare", name, {})
     return rows
 
@@ -190,6 +194,45 @@ def _time(hours: float) -> str:
     "Hours for a person"
     return f"{hours*60:.0f} minutes" if hours < 1 else f"{hours:.1f} hours" if hours < 48 else f"{hours/24:,.0f} days"
 
+# %% ../nbs/22_costs.ipynb #703c6d5c
+def student_facts(profile: Profile, checkpoint: str) -> dict[str, int] | None:
+    "Size and cost of a student: published, in a folder, or to be made in the run; None where they are not known"
+    p, known = profile, load_checkpoints()
+    if checkpoint.startswith("new:"):
+        return model_facts(dict(model_type=checkpoint.removeprefix("new:"), vocab_size=p.vocabulary_size, n_embd=p.model_width, n_layer=p.model_layers, n_head=p.model_heads, n_positions=p.model_context))
+    try: return model_facts(known[checkpoint] if checkpoint in known else read_config(checkpoint) if Path(checkpoint).is_dir() else {})
+    except (UserError, KeyError): return None
+
+def training_rows(profile: Profile, hardware: Hardware = H100) -> list[dict[str, Any]]:
+    "What each training of a profile takes, and how often it is done: student, what, times, steps, tokens (the most there can be), hours, memory, kWh"
+    p, rows = profile, []
+    for student, checkpoint in zip(p.students, p.checkpoints):
+        n = len(p.seeds)*(2 if student == p.control_student else 1); facts = student_facts(p, checkpoint)
+        for what, times, steps, size, length, method in (("pretrain", 1, p.pretrain_steps if checkpoint.startswith("new:") else 0, p.pretrain_batch_size, p.pretrain_length, "full"),
+                                                         ("fine-tune", n, p.finetune_steps, p.finetune_batch_size, p.max_length, p.finetune_method)):
+            if not steps: continue
+            cost = training_cost(facts, steps*size*length, hardware, method) if facts else {"tokens": steps*size*length, "hours": None, "memory": None, "flop": None}
+            rows.append({"student": student, "what": what, "times": times, "steps": steps, "batch_size": size, "method": method, **cost,
+                         "kwh": cost["hours"]*hardware.watts/1000 if cost["hours"] else None})
+    return rows
+
+# %% ../nbs/22_costs.ipynb #b4ccd336
+def training_lines(profile: Profile, hardware: Hardware = H100) -> list[str]:
+    "The same as lines of text"
+    lines = [f"  {'':10} {'student':14} {'times':>5} {'steps':>7} {'batch':>6} {'tokens, at most':>16} {'time':>12} {'energy':>10} {'memory':>9}"]
+    for r in training_rows(profile, hardware):
+        cells = [_time(r["times"]*r["hours"]), f"{r['times']*r['kwh']:,.2g} kWh", _size(r["memory"])] if r["hours"] else ["unknown"]*3
+        lines.append(f"  {r['what']:10} {r['student']:14} {r['times']:>5} {r['steps']:>7,} {r['batch_size']:>6} {r['times']*r['tokens']/1e6:>10,.1f} million {cells[0]:>12} {cells[1]:>10} {cells[2]:>9}")
+    return lines + [f"  method: {profile.finetune_method}; {TRAINING_SHARE:.0%} of the arithmetic of {hardware.name} (assumed; its figures are {hardware.source}), {hardware.watts:.0f} W at most"]
+
+# %% ../nbs/22_costs.ipynb #1dad4b14
+def hardware_here() -> Hardware:
+    "This machine, as far as its figures are known; the draw of another is that of a laptop or of the largest board, and so assumed"
+    import psutil, torch
+    if not torch.cuda.is_available(): return Hardware("a processor", psutil.virtual_memory().total, HARDWARE["laptop"].bandwidth, HARDWARE["laptop"].flops, HARDWARE["laptop"].watts, "assumed")
+    name = torch.cuda.get_device_name(); known = next((h for k, h in HARDWARE.items() if k.replace("rtx", "rtx ") in name.lower()), None)
+    return known or Hardware(name, torch.cuda.get_device_properties(0).total_memory, H100.bandwidth, H100.flops, H100.watts, "assumed")
+
 # %% ../nbs/22_costs.ipynb #d8dd867f
 def generation_lines(profile: Profile, root: Path, hardware: Hardware = H100, rate: float | None = None) -> list[tuple[str, str]]:
     "(label, text) of what making the dataset takes"
@@ -233,6 +276,9 @@ def print_plan(profile: Profile, say: Callable[[str], None] = print,
             cells = (f"{r['tokens']/1e6:,.0f} million" if r["tokens"] else "unknown", _time(r["hours"]) if r["hours"] else "unknown", _size(r["memory"]), _size(r["download"]))
             say(f"  {r['what']:14} {r['model']:30} " + " ".join(f"{c:>12}" for c in cells))
         if hours := sum(r["hours"] or 0 for r in costs): say(f"  together with the dataset {_time(hours)}, {hours*hardware.watts/1000:,.1f} kWh; what is unknown not counted")
+    if until not in _DATASET:
+        say(f"\nThe students, on {hardware.name}")
+        for line in training_lines(profile, hardware): say(line)
     disk = disk_needs(profile, root, until) | ({"downloads, at most": d} if (d := sum(r["download"] or 0 for r in costs)) else {})
     say("\nOn disk")
     for what, b in disk.items(): say(f"  {_size(b):>9} {what}")

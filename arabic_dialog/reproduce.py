@@ -77,8 +77,9 @@ def train_job(work: Work, student: str, kind: str, seed: int, base: str | None, 
     p, base_kind = work.profile, kind == "base"
     job = {"kind": kind, "seed": seed, "checkpoint": base, "out": str(path), "train": str(split.path/"train.jsonl"), "validation": str(split.path/"validation.jsonl"),
            "revision": dict(zip(p.students, p.revisions)).get(student, "")}
-    steps = "pretrain" if base_kind else "finetune"
-    job |= {k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size")} | {"max_length": p.pretrain_length if base_kind else p.max_length}
+    steps, how = ("pretrain", ()) if base_kind else ("finetune", ("method", "schedule", "warmup_share", "weight_decay", "patience", "packing", "micro_batch_size"))
+    job |= {k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size", *how)} | {"max_length": p.pretrain_length if base_kind else p.max_length}
+    job |= work.keys("deterministic", *(() if base_kind else ("lora_rank", "lora_alpha"))) | {"n_evaluations": p.finetune_n_evaluations}
     return job | ({"n_layer": p.model_layers, "n_embd": p.model_width, "n_head": p.model_heads, "n_positions": p.model_context,
                    "vocabulary_size": p.vocabulary_size} if base_kind else {})
 
@@ -92,7 +93,7 @@ def make_students(work: Work, workers: Workers, split: Stage,
     def stage(student, kind, seed, base):
         name = f"{student}-{kind}" + (f"-s{seed}" if kind != "base" else ""); source, made = base
         def make(path): return workers.call(train_student, train_job(work, student, kind, seed, source, split, path))
-        params = {k: v for k, v in train_job(work, student, kind, seed, None, split, Path()).items() if k not in ("out", "train", "validation")}
+        params = {k: v for k, v in train_job(work, student, kind, seed, None, split, Path()).items() if k not in ("out", "train", "validation", "micro_batch_size")}
         params["checkpoint"] = source if made is None else ""
         params |= {"grammar": work.files("data/grammar")} if kind == "base" else {}
         def job():
