@@ -5,6 +5,7 @@ html_theme = "sphinx_book_theme"
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]
+nb_render_markdown_format = "myst"
 html_static_path = ["_static"]
 html_css_files = ["rtl.css"]
 html_theme_options = {"use_download_button": False, "show_navbar_depth": 1}
