@@ -101,7 +101,8 @@ def add_results(run):
         if r["rows"]:
             text += "\n".join("| " + " | ".join(map(quoted, row)) + " |" for row in [r["headings"], ["---"]*len(r["headings"]), *r["rows"]] if row) .replace("| \\-\\-\\- ", "| --- ")
             text += f"\n\n{r['more']:,} more rows are in the run's CSV file.\n" if r["more"] else "\n"
-        nb["cells"].append(as_markdown(text) | {"id": "gave"}); path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+        nb["cells"][1:1] = [as_markdown(text) | {"id": "gave"}, as_markdown("## The notebook") | {"id": "notebook"}]
+        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
     path = SOURCE/"guide"/"claims.ipynb"; nb = json.loads(path.read_text(encoding="utf-8"))
     rows = "\n".join(f"| {c['id']} | {quoted(c['shown'])}{' (simulated raters)' if c['simulated'] else ''} | {quoted(c['between'])} | {c['verdict']} | [{c['measured_by']}](../paper/{c['measured_by']}.ipynb) |" for c in run["claims"])
     nb["cells"].append(as_markdown(f"## What a run gave\n\nIn {said(run)}.\n\n| | value | interval (95%) | verdict | made in |\n| --- | --- | --- | --- | --- |\n{rows}\n") | {"id": "gave"})
