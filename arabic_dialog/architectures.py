@@ -148,6 +148,8 @@ def load_model(name: str | Path,               # folder, or owner/model on the H
         why = "a .bin file holds something other than plain weights, and is not opened further" if type(e).__name__ == "UnpicklingError" else _line(e) or type(e).__name__
         raise UserError(f"the weights of {name} cannot be loaded: {why}") from e
     _check_keys(str(name), report)
+    for m in model.modules() if four_bit else ():
+        if hasattr(m, "support_avx512bf16_for_cpu"): m.support_avx512bf16_for_cpu = False   # else a look in evaluation repacks the weights, and they cannot be trained any more
     end, ends = model.generation_config, model.generation_config.eos_token_id
     if end.pad_token_id is None: end.pad_token_id = ends[0] if isinstance(ends, list) and ends else ends
     return model.eval()

@@ -6,7 +6,7 @@
 __all__ = ['LEAK', 'STATEMENTS_FIRST', 'keeps_apart', 'smaller', 'explained', 'fit', 'manifest', 'pretrain', 'finetune',
            'train_student']
 
-# %% ../nbs/31_finetuning.ipynb #8ddb93f9
+# %% ../nbs/31_finetuning.ipynb #5f823a3c
 import errno, gc, json, os, platform, shutil, time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,14 +17,14 @@ from typing import Any
 
 from .architectures import ROLE_TOKENS, load_config, load_model, load_tokenizer, model_facts, new_model
 from .core import Conversation, UserError, digest, load_jsonl, save_text, stream
-from .costs import hardware_here
 from .decoding import out_of_memory
 from .grammar import Grammar
+from .hardware import hardware_here
 from .masking import encode_conversations, prove_batch, sample_rows, save_mask
 from .packing import packed, packing_error
 from .store import disk_error
 from .students import add_chat_frame, blocks, make_room, pretraining_texts, recurring_names, shuffle_replies, train_tokenizer
-from .training import (NotANumber, Training, arguments, fitting_size, has_bfloat16, keep_last_good, keep_memory, lora_config, order_rows, processes,
+from .training import (NotANumber, Training, arguments, fitting_size, keep_last_good, keep_memory, lora_config, order_rows, precision_of, processes,
                                     save_trained, settle_ends, sizes, trainer_class, whole_checkpoint)
 
 # %% ../nbs/31_finetuning.ipynb #008b3edf
@@ -75,7 +75,7 @@ def fit(make: Callable[[], Any],            # → the model to begin with, the s
     out, started, model = Path(out), time.perf_counter(), make(); state = out/"_trainer"; plan = asdict(how); plan.pop("micro_batch_size")
     packing = how.packing and keeps_apart(model, rows)
     seen = [rows[i] for i in order or order_rows(rows, how.steps, how.batch_size, how.seed, alike=not packing)]
-    job = dict(about or {}) | plan | dict(architecture=model.config.model_type, packing=packing, precision="bfloat16" if has_bfloat16() else "float32",
+    job = dict(about or {}) | plan | dict(architecture=model.config.model_type, packing=packing, precision=precision_of(how),
                                           data=digest([seen, list(validation)]), torch=torch.__version__)
     _resume_or_clear(state, job); gpu = torch.cuda.is_available(); size = fitting_size(model, how, max(len(r["input_ids"]) for r in rows), gpu)
     stop = [EarlyStoppingCallback(how.patience)] if how.patience else []
@@ -86,6 +86,7 @@ def fit(make: Callable[[], Any],            # → the model to begin with, the s
         trainer.remove_callback(PrinterCallback); prove_batch(trainer.data_collator(seen[:size]), tokenizer, seen[:size])
         try:
             with packed(model) if packing else nullcontext(): trainer.train(resume_from_checkpoint=whole_checkpoint(state))
+            n_trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
             save_trained(trainer, tokenizer, out, partial(make, four_bit=False) if how.method == "qlora" else None); break
         except (NotANumber, OSError, RuntimeError, MemoryError, ValueError) as e:
             e = explained(e, out, how)
@@ -97,18 +98,17 @@ def fit(make: Callable[[], Any],            # → the model to begin with, the s
                   n_tokens_seen=(n := sum(len(r["input_ids"]) for r in seen[:trainer.state.global_step * how.batch_size])),
                   n_trained_seen=sum(l != -100 for r in seen[:trainer.state.global_step * how.batch_size] for l in r["labels"]))
     if processes()[0] == 0:
-        save_text(out/"_manifest.json", json.dumps(manifest(trainer.model, n, time.perf_counter() - started, how, size), indent=1) + "\n")
+        save_text(out/"_manifest.json", json.dumps(manifest(model.config, n, n_trained, time.perf_counter() - started, how, size), indent=1) + "\n")
         save_text(out/"training.json", json.dumps(job | counts, ensure_ascii=False, indent=1) + "\n")
         shutil.rmtree(state); shutil.rmtree(out/"last-good", ignore_errors=True)
     return counts
 
 # %% ../nbs/31_finetuning.ipynb #2349aff2
-def manifest(model: Any, n_tokens: int, seconds: float, how: Training, size: int) -> dict[str, Any]:
+def manifest(config: Any, n_tokens: int, n_trained: int, seconds: float, how: Training, size: int) -> dict[str, Any]:   # n_trained: parameters
     "How this machine did: tokens a second, FLOP by the 6 N rule (4 N where only adapters are trained), energy at the machine's highest draw"
     from importlib.metadata import version
-    facts, hardware = model_facts(model.config), hardware_here()
+    facts, hardware = model_facts(config), hardware_here()
     flop = facts["training_flop_per_token"] * n_tokens * (1 if how.method == "full" else 2/3)
-    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return dict(seconds=round(seconds, 2), tokens_per_second=round(n_tokens / seconds, 1), flop=flop, flop_per_second=flop / seconds, parameters=facts["parameters"], parameters_trained=n_trained,
                 micro_batch_size=size, processes=processes()[1], hardware=hardware.name, energy_kwh_at_most=seconds / 3.6e6 * hardware.watts * processes()[1],
                 watts_assumed=hardware.watts, system=f"{platform.system()} {platform.machine()}", python=platform.python_version(),

@@ -114,6 +114,7 @@ class StudentSettings(BaseModel):
     finetune_weight_decay: float = Field(ge=0)
     finetune_n_evaluations: Positive        # on the validation split; each leaves a checkpoint, and the best is kept
     finetune_patience: Count                # evaluations without a better loss after which training stops; 0: never
+    finetune_precision: Literal["", "bfloat16", "float32"]  # of the arithmetic; empty: bfloat16 where it is native
     finetune_packing: bool                  # flat batches without padding
     deterministic: bool                     # also where that costs speed (on a GPU)
     seeds: Integers                         # one fine-tuning of each student for each seed

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'MEMORY_SHARE', 'Training', 'order_rows', 'processes', 'sizes', 'activation_bytes', 'fitting_size',
-           'NotANumber', 'trainer_class', 'has_bfloat16', 'keep_memory', 'arguments', 'whole_checkpoint',
-           'keep_last_good', 'lora_config', 'settle_ends', 'save_trained', 'save_curve']
+           'NotANumber', 'trainer_class', 'has_bfloat16', 'precision_of', 'keep_memory', 'arguments',
+           'whole_checkpoint', 'keep_last_good', 'lora_config', 'settle_ends', 'save_trained', 'save_curve']
 
-# %% ../nbs/29_training.ipynb #88cdc160
-import json, math, os, shutil
+# %% ../nbs/29_training.ipynb #7465bf9c
+import json, logging, math, os, shutil, warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from .core import UserError, save_text, stream
 from .decoding import free_memory
 
-# %% ../nbs/29_training.ipynb #adbe1647
+# %% ../nbs/29_training.ipynb #f7129fe1
 METHODS = ("full", "lora", "qlora")
 
 @dataclass(frozen=True)
@@ -38,13 +38,14 @@ class Training:
     patience: int = 0              # evaluations without a better loss after which training stops; 0: never
     packing: bool = True           # flat batches without padding, where the model keeps their rows apart
     micro_batch_size: int = 0      # conversations computed at once in a process; 0: found from the free memory
+    precision: str = ""            # of the arithmetic, beside weights of float32: bfloat16 or float32; empty: bfloat16 where the machine multiplies it natively
     deterministic: bool = False    # also where that costs speed (on a GPU)
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "lora_rank", "lora_alpha", "n_evaluations"):
             if getattr(self, name) < 1: raise UserError(f"{name} is {getattr(self, name)}, and should be at least 1")
         if self.learning_rate <= 0: raise UserError(f"learning_rate is {self.learning_rate}, and should be above 0")
-        for name, known in (("method", METHODS), ("schedule", ("linear", "cosine", "constant"))):
+        for name, known in (("method", METHODS), ("schedule", ("linear", "cosine", "constant")), ("precision", ("", "bfloat16", "float32"))):
             if getattr(self, name) not in known: raise UserError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
 
 # %% ../nbs/29_training.ipynb #aaf44bef
@@ -93,6 +94,7 @@ def trainer_class() -> type:
     "SFTTrainer with a lean loss, exact validation, and a watch over its numbers"
     import inspect
     import torch
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)   # it tells everybody, whether weights of four bits are used or not, what kernels it lacks
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
@@ -143,6 +145,10 @@ def has_bfloat16() -> bool:
     import torch
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
 
+def precision_of(how: Training) -> str:
+    "The precision of the arithmetic on this machine"
+    return how.precision or ("bfloat16" if has_bfloat16() else "float32")
+
 def keep_memory() -> None:
     "Let this process keep freed memory for reuse, where the C library can (glibc)"
     import ctypes
@@ -157,14 +163,16 @@ def arguments(out: Path, how: Training, size: int, packing: bool):   # size: con
     from trl import SFTConfig
     gpu, part = torch.cuda.is_available(), max(1, math.ceil(how.steps / how.n_evaluations))
     schedule = "constant_with_warmup" if how.schedule == "constant" else how.schedule
-    return SFTConfig(
-        output_dir=str(out/"_trainer"), max_steps=how.steps, learning_rate=how.learning_rate, lr_scheduler_type=schedule, adam_beta2=.98,
-        weight_decay=how.weight_decay, warmup_steps=max(1, round(how.warmup_share * how.steps)), max_grad_norm=how.max_grad_norm,
-        per_device_train_batch_size=size, per_device_eval_batch_size=size, gradient_accumulation_steps=how.batch_size // (size * processes()[1]), padding_free=packing,
-        seed=how.seed, full_determinism=how.deterministic, bf16=has_bfloat16(), use_cpu=not gpu, gradient_checkpointing=gpu, train_sampling_strategy="sequential", max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=max(1, min(10, how.steps // 20)), logging_nan_inf_filter=False, eval_strategy="steps", eval_steps=part, eval_on_start=True,
-        save_strategy="steps", save_steps=part, save_total_limit=1, load_best_model_at_end=True, metric_for_best_model="eval_loss", greater_is_better=False,
-        report_to="none", disable_tqdm=True, dataloader_pin_memory=gpu, ddp_backend="gloo" if processes()[1] > 1 and not gpu else None, ddp_find_unused_parameters=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)   # TRL sets its default by a name that transformers no longer likes
+        return SFTConfig(
+            output_dir=str(out/"_trainer"), max_steps=how.steps, learning_rate=how.learning_rate, lr_scheduler_type=schedule, adam_beta2=.98,
+            weight_decay=how.weight_decay, warmup_steps=max(1, round(how.warmup_share * how.steps)), max_grad_norm=how.max_grad_norm,
+            per_device_train_batch_size=size, per_device_eval_batch_size=size, gradient_accumulation_steps=how.batch_size // (size * processes()[1]), padding_free=packing,
+            seed=how.seed, full_determinism=how.deterministic, bf16=precision_of(how) == "bfloat16", use_cpu=not gpu, gradient_checkpointing=gpu, train_sampling_strategy="sequential", max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=max(1, min(10, how.steps // 20)), logging_nan_inf_filter=False, eval_strategy="steps", eval_steps=part, eval_on_start=True,
+            save_strategy="steps", save_steps=part, save_total_limit=1, load_best_model_at_end=True, metric_for_best_model="eval_loss", greater_is_better=False,
+            report_to="none", log_level_replica="error", disable_tqdm=True, dataloader_pin_memory=gpu, ddp_backend="gloo" if processes()[1] > 1 and not gpu else None, ddp_find_unused_parameters=False)
 
 # %% ../nbs/29_training.ipynb #0974d742
 def whole_checkpoint(state: Path) -> str | None:

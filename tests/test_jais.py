@@ -283,3 +283,11 @@ def test_the_pipeline_of_transformers_is_unchanged(folder, tmp_path):
     asked = pipeline("text-generation", model=str(tmp_path))("w3 w14 w15", max_new_tokens=6, do_sample=False, return_full_text=False)[0]["generated_text"]
     own = model.generate(torch.tensor([[3, 14, 15]]), max_new_tokens=6, do_sample=False)[0, 3:]
     assert asked == tokenizer.decode(own, skip_special_tokens=True)
+
+
+def test_a_trainer_that_computes_the_head_itself_computes_the_same_loss(folder):
+    "TRL multiplies hidden states by the head's weights and the config's `logit_scale`"
+    from trl.trainer.utils import add_fused_lm_head
+    model = AutoModelForCausalLM.from_pretrained(folder); ids = ids_of(2, 12); labels = ids.clone(); labels[:, :5] = -100
+    own = model(ids, labels=labels).loss; add_fused_lm_head(model)
+    assert model.config.logit_scale != 1 and torch.allclose(model(ids, labels=labels, fused_lm_head=True).loss, own, atol=1e-5)
