@@ -109,13 +109,12 @@ def paper(names: Annotated[list[str] | None, typer.Argument(help="Notebooks of n
           watch: Annotated[bool, typer.Option("--watch", help="Stay, and run again what depends on a notebook or a file that changes; Ctrl-C ends.")] = False,
           list_: Annotated[bool, typer.Option("--list", help="Show each notebook's parameters with types and defaults, and stop.")] = False):
     "Run paper notebooks on a run that exists, and write its report again."
-    from arabic_dialog.paper import notebook_names, open_run, parameters
+    from arabic_dialog.paper import make_paper, notebook_names, open_run, parameters, watch_paper
     if list_:
         for n in names or notebook_names():
             try: print(f"{n:22}" + "  ".join(f"{k}: {type(v).__name__} = {v!r}" for k, v in parameters(n).items()))
             except UserError as e: print(f"{n:22}{e}")
         return
-    from arabic_dialog.reproduce import make_paper, watch_paper
     from arabic_dialog.store import RunFolder
     folder = RunFolder(open_run(run).path)
     if watch: raise typer.Exit(watch_paper(folder, names, parse_pairs(parameter), workers))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from arabic_dialog.cards import about_run
 from arabic_dialog.core import load_csv
-from arabic_dialog.paper import claims_ledger, notebook_names
+from arabic_dialog.paper import notebook_names
 from arabic_dialog.report import claim_view, table_view
-from arabic_dialog.results import open_run
+from arabic_dialog.results import claims_ledger, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT/"docs"/"_static"/"run"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from arabic_dialog.core import UserError, load_csv, save_text, to_json
-from arabic_dialog.paper import claims_ledger, run_paper, verdict, write_report
-from arabic_dialog.results import latex_text, open_run, to_latex
+from arabic_dialog.paper import run_paper, write_report
+from arabic_dialog.results import claims_ledger, latex_text, open_run, to_latex, verdict
 from arabic_dialog.store import RunFolder
 from arabic_dialog.verify import verify_run
 
