@@ -134,7 +134,7 @@ def tiles(context: Mapping[str, Any]) -> list[dict[str, str]]:
 def _pairs(values: Mapping[str, Any], key: str, value: str) -> dict[str, Any]:
     "A dictionary as a table of two columns, all of it"
     return table_view([key, value], [{key: k.replace("_", " "),
-                                      value: show(v) if isinstance(v, (Mapping, list, tuple)) else v} for k, v in values.items()],
+                                      value: ", ".join(map(show, v)) if isinstance(v, (list, tuple)) else show(v) if isinstance(v, Mapping) else v} for k, v in values.items()],
                                       len(values))
 
 # %% ../nbs/62_report.ipynb #f6b85c4a
