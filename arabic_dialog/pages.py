@@ -80,4 +80,5 @@ def render_notebook(nb: Mapping[str, Any],  # an executed notebook, as JSON
 def _title(md: Any, source: str) -> str:
     "The first cell: its heading, and what follows"
     head, _, rest = source.partition("\n")
+    rest = re.sub(r"^- \w+: \S+$", "", rest, flags=re.M)  # what nbdev is told
     return f'<h1 dir="auto">{escape(head.lstrip("# "))}</h1>{clean_html(md.render(rest))}'

@@ -162,7 +162,7 @@ def run_notebook(folder: RunFolder, name: str, given: dict[str, Any] = {}, timeo
     out = folder/"paper"/name; target = out/f"{name}.ipynb"; start = time.perf_counter()
     if name in NEEDS_RATINGS and not (folder/"rating"/"ratings.csv").is_file():
         shutil.rmtree(out, ignore_errors=True)  # what simulated raters gave must not stand in for people
-        return Outcome(name, "waiting", error="it needs ratings: put the filled sheets of the run's study/sheets/ into its returned/, and run again")
+        return Outcome(name, "waiting", error="it needs ratings: see `arabic-dialog rate`, or put the filled sheets of the run's study/sheets/ into its returned/; then run again")
     try:
         key, code = notebook_key(name, given), notebook_code(name)
         if is_fresh(folder, name, key, code): return Outcome(name, "cached", notebook=target)
