@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileName', 'RunPath', 'Overrides', 'Plan', 'On', 'Models', 'parse_pairs', 'interruptible', 'reproduce',
-           'generate', 'finetune', 'evaluate', 'paper', 'export', 'profiles', 'doctor', 'chat', 'version', 'main']
+           'generate', 'finetune', 'evaluate', 'paper', 'verify', 'export', 'profiles', 'doctor', 'chat', 'version',
+           'main']
 
 # %% ../nbs/90_cli.ipynb #6388091a
 import sys
@@ -123,19 +124,29 @@ def evaluate(profile: ProfileName = "offline", run: RunPath = "", set_: Override
 @app.command()
 def paper(names: Annotated[list[str] | None, typer.Argument(help="Notebooks of nbs/paper; all where none is named.")] = None,
           run: Annotated[str, typer.Option("--run", help="The run's folder.")] = "runs/offline",
-          parameter: Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="A parameter of the notebooks.")] = [],
+          parameter: Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="A parameter, for those notebooks that have it.")] = [],
           workers: Annotated[int, typer.Option(help="Notebooks at a time.", min=1)] = 2,
-          list_: Annotated[bool, typer.Option("--list", help="Show each notebook's parameters, and stop.")] = False):
+          watch: Annotated[bool, typer.Option("--watch", help="Stay, and run again what depends on a notebook or a file that changes; Ctrl-C ends.")] = False,
+          list_: Annotated[bool, typer.Option("--list", help="Show each notebook's parameters with types and defaults, and stop.")] = False):
     "Run paper notebooks on a run that exists, and write its report again."
-    from arabic_dialog.paper import notebook_names, open_run, parameters
+    from arabic_dialog.paper import make_paper, notebook_names, open_run, parameters, watch_paper
     if list_:
-        for n in names or notebook_names(): print(f"{n:22}" + "  ".join(f"{k}: {type(v).__name__} = {v!r}" for k, v in parameters(n).items()))
+        for n in names or notebook_names():
+            try: print(f"{n:22}" + "  ".join(f"{k}: {type(v).__name__} = {v!r}" for k, v in parameters(n).items()))
+            except UserError as e: print(f"{n:22}{e}")
         return
-    from arabic_dialog.reproduce import make_paper
     from arabic_dialog.store import RunFolder
     folder = RunFolder(open_run(run).path)
+    if watch: raise typer.Exit(watch_paper(folder, names, parse_pairs(parameter), workers))
     with interruptible(), folder.locked(): failed = make_paper(folder, names, parse_pairs(parameter), workers)
     if failed: raise typer.Exit(1)
+
+# %% ../nbs/90_cli.ipynb #ecaacdb6
+@app.command()
+def verify(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder.")] = "runs/offline"):
+    "Take every fingerprint of a run again, and say whether its report still matches its inputs."
+    from arabic_dialog.verify import print_verification
+    if not print_verification(run): raise typer.Exit(1)
 
 # %% ../nbs/90_cli.ipynb #8f1e5777
 @app.command()

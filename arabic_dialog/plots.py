@@ -73,7 +73,7 @@ def _figure(n: int, height: float, wrap: int = 3, **kwargs):
     use_theme()
     from matplotlib.figure import Figure
     columns = min(n, wrap); rows = -(-n//columns)
-    fig = Figure(figsize=(WIDTH, rows*height), layout="constrained")
+    fig = Figure(figsize=(WIDTH, rows*height), layout="constrained"); fig.get_layout_engine().set(w_pad=.07)  # the last tick of a panel and the first of the next
     grid = fig.subplots(rows, columns, squeeze=False, **kwargs).ravel()
     for ax in grid[n:]: ax.remove()
     return fig, list(grid[:n])
@@ -159,7 +159,7 @@ def plot_models(table,                     # a row a model: columns label, kind,
     "Models × metrics as estimates with intervals, one panel a metric"
     _need(table, "label", "kind", *(m + end for m in names for end in ("", "_low", "_high")))
     looks = [_look(k) for k in table.kind]
-    fig, axes = _figure(len(names), .55 + (.24 if table.label.str.len().max() > 31 else .2)*len(table), wrap, sharey=True)
+    fig, axes = _figure(len(names), .55 + (.27 if table.label.str.len().max() > 31 else .2)*len(table), wrap, sharey=True)
     for ax, (metric, title) in zip(axes, names.items()): _whiskers(ax, table, metric, looks, metric in set(log)); ax.set_title(title)
     for ax in axes if limits else (): ax.set_xlim(limits[0] - .15, limits[1] + .15); ax.set_xticks(range(limits[0], limits[1] + 1))
     for ax in axes: _name_rows(ax, table.label)

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Workers', 'side_by_side', 'train_job', 'make_students', 'reply_stage', 'marks_stage', 'make_models',
-           'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'environment', 'make_paper', 'describe_run',
-           'reproduce']
+           'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'describe_run', 'reproduce']
 
 # %% ../nbs/80_reproduce.ipynb #3a136d04
-import json, os, platform, shutil, threading, time
+import json, os, shutil, threading, time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -234,29 +233,6 @@ def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tup
         return {"datasets": 1, "models": len(made)}
     return work.stage("cards", make, params=work.files("data/assumptions.csv"), inputs=[checked, split, *(t for _, t in students.values() if t)], code="cards")
 
-# %% ../nbs/80_reproduce.ipynb #882197f0
-def environment() -> dict[str, str]:
-    "On what a run was made; names no machine"
-    from importlib.metadata import version
-    names = ("torch", "transformers", "trl", "datasets", "numpy", "scipy", "pandas", "matplotlib", "papermill", "arabic-dialog")
-    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cores": str(os.cpu_count())} | {n: version(n) for n in names}
-
-# %% ../nbs/80_reproduce.ipynb #518bcd34
-def make_paper(folder: RunFolder, names: list[str] | None = None, given: dict[str, str] = {}, workers: int = 2, say: Callable[[str], None] = print) -> list[str]:
-    "Run paper notebooks on a finished run and write its report; returns the names of those that failed"
-    from arabic_dialog.paper import run_paper, write_report
-    from tqdm import tqdm
-    with tqdm(desc="paper", unit=" notebooks", disable=None, leave=False) as bar:
-        outcomes = run_paper(folder, names, given, workers, lambda o: bar.update())
-    made = [o for o in outcomes if o.status == "made"]
-    say(f"✓ {'paper':30} {f'{sum(o.seconds for o in made):.1f} s' if made else 'cached':>9}   {len(outcomes):,} notebooks, {len(made)} run")
-    for o in outcomes:
-        if o.status == "waiting": say(f"  {o.name}: {o.error}")
-        if o.status == "failed": say(f"✗ {o.name}: {o.error}\n  its notebook, with the traceback: {o.notebook}")
-    report = write_report(folder, outcomes, environment())
-    say(f"\n{report}")
-    return [o.name for o in outcomes if o.status == "failed"]
-
 # %% ../nbs/80_reproduce.ipynb #570482bf
 def describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
@@ -294,6 +270,7 @@ def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Ca
             scores = make_scores(work, split, replies)
             if upto < 6: return []
             make_ratings(work, split, replies, scores)
+            from arabic_dialog.paper import make_paper
             return make_paper(work.folder, workers=profile.workers, say=say) if upto > 6 else []
         except BaseException: workers.close(now=True); raise
         finally: workers.close()

@@ -66,9 +66,10 @@ def test_the_control_saw_the_same_turns_with_the_replies_of_others(run):
 
 
 def test_the_second_time_everything_is_found(run):
-    before, start = files(run, "runs.jsonl", "report.html"), time.perf_counter()
+    says_when = ("runs.jsonl", "report.html", "report.json", "reforms.md")  # of its last start
+    before, start = files(run, *says_when), time.perf_counter()
     done = command("reproduce", "--profile", "smoke", "--run", run)
-    assert done.returncode == 0 and files(run, "runs.jsonl", "report.html") == before
+    assert done.returncode == 0 and files(run, *says_when) == before
     lines = [l for l in done.stdout.splitlines() if l.startswith("✓")]
     assert lines and all("cached" in l for l in lines), done.stdout
     assert time.perf_counter() - start < 60
