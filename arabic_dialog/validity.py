@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'RatedTurn', 'load_rated', 'columns', 'partial_spearman', 'williams', 'rho_draws', 'agreement',
-           'information_under', 'run_ladder', 'save_people', 'load_people']
+           'under_encoder', 'information_under', 'run_ladder', 'study', 'print_study', 'save_people', 'load_people']
 
 # %% ../nbs/52_validity.ipynb #3b8de8f5
 import json, math
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core import Conversation, Turn, UserError, data_path, digest, save_text
 from .raven import PARTS, VERSION, Raven, combine, ladder, trigrams
-from .spoiling import RUNGS, is_unseen
+from .spoiling import RUNGS, is_unseen, sample_conversations
 from .stats import _counted_ranks, resample_counts, spearman
 from .text_metrics import mutual_information, n_words, without_history
 
@@ -153,6 +153,11 @@ def agreement(sets: dict[str, list[RatedTurn]], raven: Raven,
         rows += _rows("pooled", pooled, rating, clusters, rho_draws(pooled, rating, clusters, n_resamples, seed))
     return pd.DataFrame(rows, columns=["set", "measure", "n", "rho", "low", "high", "rho_given_length", "ahead", "ahead_low", "ahead_high", "p_williams"])
 
+# %% ../nbs/52_validity.ipynb #558aac7d
+def under_encoder(other: Raven) -> Callable[[Sequence[RatedTurn]], "np.ndarray"]:
+    "A measure for `agreement`: RAVEN with another encoder"
+    return lambda rated: other.score([(t.context, t.reply) for t in rated])["raven"].to_numpy()
+
 # %% ../nbs/52_validity.ipynb #afa2908e
 def _as_items(rated: Sequence[RatedTurn]) -> list[tuple]:
     "Rated turns as `perplexity` takes replies: the reply is the assistant's, the turns before it alternate"
@@ -177,6 +182,39 @@ def run_ladder(conversations: Sequence[Conversation], raven: Raven, n: int = 60,
     unseen = [c for c in conversations if is_unseen(c.scenario)]; enough = len(unseen) >= 20
     table = ladder((unseen if enough else list(conversations))[:n], raven, seed).reset_index()
     return table.assign(unseen=enough)
+
+# %% ../nbs/52_validity.ipynb #b301236a
+def study(folder: str | Path, raven: Raven,
+          others: Sequence[Raven] = (),         # RAVEN with other encoders
+          model: str = "",                      # a language model whose mutual information is one more measure
+          n_resamples: int = 1000, seed: int = 0, progress: Callable[[Iterable], Iterable] = lambda sets: sets) -> tuple[Any, Any]:
+    "(agreement with the people who rated the sets of `folder`, the ladder on the embedded grammar's conversations)"
+    sets = load_rated(folder)
+    more = {f"raven with {o.encoder.name}": under_encoder(o) for o in others} | ({f"information under {Path(model).name}": information_under(model)} if model else {})
+    people = agreement(sets, raven, more, n_resamples, seed, progress)
+    steps = run_ladder(sample_conversations(150, "test", seed), raven, 150, seed)
+    return tuple(t.assign(version=VERSION, encoder=raven.calibration.encoder) for t in (people, steps))
+
+# %% ../nbs/52_validity.ipynb #2f96c85a
+def print_study(people: Any, ladder: Any) -> None:
+    "The two tables on the terminal; names from files are shown as plain text"
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    console = Console(); sets = list(dict.fromkeys(people.set)); at = people.set_index(["set", "measure"])
+    def number(x, digits=2): return "–" if x != x else f"{x:.{digits}f}"
+    table = Table(box=box.SIMPLE_HEAD); whole = "pooled" if "pooled" in sets else sets[0]
+    for name in ("Spearman's ρ", *sets, f"ahead, {whole}", "p (Williams)"): table.add_column(Text(name))
+    for m in dict.fromkeys(people.measure):
+        r = at.loc[(whole, m)]
+        lead = f"{number(r.ahead)} [{number(r.ahead_low)}, {number(r.ahead_high)}]" if m != "raven" else ""
+        table.add_row(Text(m), *(f"{number(at.rho[s, m])} [{number(at.low[s, m])}, {number(at.high[s, m])}]" if m == "raven" else number(at.rho[s, m]) for s in sets), lead, "" if m == "raven" else number(r.p_williams, 4))
+    table.add_row("raven given length", *(number(at.rho_given_length[s, "raven"]) for s in sets), "", "")
+    console.print(table)
+    table = Table("ladder (area under the curve)", "n", "lost", "raven", *PARTS, box=box.SIMPLE_HEAD)
+    for r in ladder.to_dict("records"): table.add_row(Text(r["rung"]), str(r["n"]), number(r["lost"]), *(number(r[m]) for m in ("raven", *PARTS)))
+    console.print(table)
 
 # %% ../nbs/52_validity.ipynb #c4b7eaec
 def save_people(table: Any, path: str | Path) -> Path:
