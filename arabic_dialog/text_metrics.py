@@ -66,8 +66,8 @@ def n_words(texts: Iterable[str]) -> list[int]:
 Item = tuple[str, int, tuple[Turn, ...], Turn]  # conversation id, index of the turn, the turns before it, the reply
 
 def without_history(items: Iterable[Item]) -> list[Item]:
-    "The same replies, each as the first of a conversation of its own"
-    return [(f"{c}:{i}", 0, (), r) for c, i, _, r in items]
+    "The same replies, each after an empty turn and nothing else"
+    return [(f"{c}:{i}", 1, (Turn("user", ""),), r) for c, i, _, r in items]
 
 def mutual_information(with_history: Sequence[dict], alone: Sequence[dict],   # rows of perplexity.score_replies, of the same replies
                        per_token: bool = False) -> list[float]:

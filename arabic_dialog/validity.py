@@ -162,7 +162,8 @@ def under_encoder(other: Raven) -> Callable[[Sequence[RatedTurn]], "np.ndarray"]
 def _as_items(rated: Sequence[RatedTurn]) -> list[tuple]:
     "Rated turns as `perplexity` takes replies: the reply is the assistant's, the turns before it alternate"
     def speaker(k, n): return "user" if (n - k) % 2 else "assistant"
-    return [(str(i), len(t.context), tuple(Turn(speaker(k, len(t.context)), x) for k, x in enumerate(t.context)), Turn("assistant", t.reply)) for i, t in enumerate(rated)]
+    turns = [t.context or ("",) for t in rated]
+    return [(str(i), len(c), tuple(Turn(speaker(k, len(c)), x) for k, x in enumerate(c)), Turn("assistant", t.reply)) for i, (c, t) in enumerate(zip(turns, rated))]
 
 def information_under(name: str, batch_size: int = 8) -> Callable[[Sequence[RatedTurn]], list[float]]:
     "A measure for `agreement`: the mutual information of reply and history under the language model `name`"
@@ -187,12 +188,14 @@ def run_ladder(conversations: Sequence[Conversation], raven: Raven, n: int = 60,
 def study(folder: str | Path, raven: Raven,
           others: Sequence[Raven] = (),         # RAVEN with other encoders
           model: str = "",                      # a language model whose mutual information is one more measure
-          n_resamples: int = 1000, seed: int = 0, progress: Callable[[Iterable], Iterable] = lambda sets: sets) -> tuple[Any, Any]:
+          n_resamples: int = 1000, seed: int = 0, progress: Callable[[Iterable], Iterable] = lambda sets: sets,
+          n: int = 150,   # conversations of the ladder
+          ) -> tuple[Any, Any]:
     "(agreement with the people who rated the sets of `folder`, the ladder on the embedded grammar's conversations)"
     sets = load_rated(folder)
     more = {f"raven with {o.encoder.name}": under_encoder(o) for o in others} | ({f"information under {Path(model).name}": information_under(model)} if model else {})
     people = agreement(sets, raven, more, n_resamples, seed, progress)
-    steps = run_ladder(sample_conversations(150, "test", seed), raven, 150, seed)
+    steps = run_ladder(sample_conversations(n, "test", seed), raven, n, seed)
     return tuple(t.assign(version=VERSION, encoder=raven.calibration.encoder) for t in (people, steps))
 
 # %% ../nbs/52_validity.ipynb #2f96c85a
