@@ -283,9 +283,9 @@ def plot_validity(ladder,                     # a row a way of spoiling: columns
     left, right = fig.subplots(1, 2, width_ratios=(3, 2)); area = ladder[list(measures)].to_numpy(float)
     image = left.imshow(area, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     for (y, x), a in np.ndenumerate(area):
-        if np.isfinite(a): left.text(x, y, f"{a:.2f}", ha="center", va="center", fontsize=7.5, color="white" if abs(a - .5) > .38 else "black")
+        if np.isfinite(a): left.text(x, y, f"{a:.2f}", ha="center", va="center", fontsize=7.5, color="white" if a > .76 or a < .1 else "black")
     _name_rows(left, ladder.rung); left.set_xticks(range(len(measures)), measures.values(), rotation=35, ha="right", rotation_mode="anchor")
     left.grid(visible=False); left.tick_params(length=0); left.spines[:].set_visible(False); left.set_title("told from true replies (area under the curve)")
     _whiskers(right, people, "rho", [GROUPS[0]]*len(people)); _name_rows(right, people.label, 20); right.axvline(0, color="#999999", lw=.7, zorder=1)
-    right.set_xlim(min(-.05, people.rho_low.min() - .02), max(.45, people.rho_high.max() + .02)); right.set_xticks([0, .2, .4]); right.set_title("agreement with people (ρ)")
+    right.set_xlim(min(-.05, people.rho_low.min() - .02), max(.45, people.rho_high.max() + .02)); right.set_xticks([0, .2, .4], ["0", ".2", ".4"]); right.set_title("agreement with people (ρ)")
     return fig

@@ -9,7 +9,7 @@ __all__ = ['VERSION', 'PARTS', 'Item', 'SIGNALS', 'RECENT', 'USES', 'REASONS', '
            'auc', 'ladder']
 
 # %% ../nbs/41_raven.ipynb #3717bdf2
-import json, re
+import json, math, re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ from .arabic import arabic_ratio, repetition
 from .arabic import words as split_words
 from .core import Conversation, UserError, data_path, digest, from_dict, save_text, stream
 from .encoders import Encoder, file_name
-from .judging import Judge, earlier_turns, pack_judge, teach_judge, unpack_judge
+from .judging import EARLIER, Judge, pack_judge, teach_judge, unpack_judge
 from .spoiling import RUNGS, Case, cases, hand_written, places, spoil
 
 if TYPE_CHECKING: import numpy as np
@@ -32,18 +32,21 @@ PARTS = ("relevance", "coherence", "informativeness", "originality", "well_forme
 Item = tuple[Sequence[str], str]  # the turns before the reply, oldest first, and the reply
 
 # %% ../nbs/41_raven.ipynb #dd4b9d58
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=8192)
 def words(text: str) -> tuple[str, ...]:
     "The words of `text`, normalised; a turn is asked for its words many times"
     return tuple(split_words(text))
 
 def _runs(w: Sequence[str], n: int) -> list[tuple]: return list(zip(*(w[i:] for i in range(n))))
 
+@lru_cache(maxsize=8192)
+def _runs_of(text: str, n: int) -> frozenset[tuple]: return frozenset(_runs(words(text), n))
+
 def copied(history: Sequence[str], reply: str) -> float:
     "Largest share of the reply's three-word runs that a single earlier turn has; a shorter reply is compared whole"
     w = words(reply); n = min(3, len(w)); mine = _runs(w, n)
     if not mine: return 0.0
-    turns = [set(_runs(t, n)) if n == 3 else {t} for t in map(words, history)]
+    turns = [_runs_of(t, n) if n == 3 else {words(t)} for t in history]
     return max((sum(r in t for r in mine)/len(mine) for t in turns), default=0.0)
 
 # %% ../nbs/41_raven.ipynb #6ce3b8b8
@@ -154,18 +157,21 @@ def _nearness(items: Sequence[Item], encoder: Encoder, judge: Judge, bank: Seque
     at = np.array([[-1]*(RECENT - len(h[-RECENT:])) + [row[t] for t in h[-RECENT:]] for h, _ in items]).reshape(-1, RECENT)
     reply, none, weight = v[[row[r] for _, r in items]], at[:, -1] < 0, (at >= 0)*0.5**np.arange(RECENT)[::-1]
     cosine = np.stack([(v[at[:, k]]*reply).sum(1) for k in range(RECENT)], 1)
-    earlier = np.stack([earlier_turns(v[k[k >= 0]]) if (k >= 0).any() else v[-1] for k in at]) if len(at) else reply
+    before = slice(-1 - EARLIER, -1); earlier = (weight[:, before, None]*v[at[:, before]]).sum(1)/np.maximum(weight[:, before].sum(1, keepdims=True), 1e-9)   # as earlier_turns
     signals = {"answers": cosine[:, -1], "history": (weight*cosine).sum(1)/np.maximum(weight.sum(1), 1e-9), "follows": judge(v[at[:, -1]], earlier, reply)}
     return {k: np.where(none, np.nan, x) for k, x in signals.items()} | {"generic": (reply @ encoder.encode(bank).T).max(1, initial=-1)}
 
-def signals(items: Sequence[Item], encoder: Encoder, known: frozenset[str] | set[str], judge: Judge) -> dict[str, "np.ndarray"]:
+@lru_cache(maxsize=8192)
+def _of_reply(reply: str, known: frozenset[str]) -> tuple[float, float, float, float]:
+    "(content, repeated, letters, script): what does not depend on the history"
+    return math.log1p(len(content_words(reply))), repeated(reply), arabic_letters(reply, known), arabic_ratio(reply)
+
+def signals(items: Sequence[Item], encoder: Encoder, known: frozenset[str], judge: Judge) -> dict[str, "np.ndarray"]:
     "Raw signals of each item; `known` are the letter sequences of Arabic"
     import numpy as np
-    def each(f): return np.array([f(h, r) for h, r in items], float)
-    return _nearness(items, encoder, judge, hand_written()["all_purpose"]["measure"]) | {
-        "content": each(lambda h, r: np.log1p(len(content_words(r)))), "copied": each(copied), "repeated": each(lambda h, r: repeated(r)),
-        "letters": each(lambda h, r: arabic_letters(r, known)),
-        "consistent": each(consistent), "finished": each(finished), "script": each(lambda h, r: arabic_ratio(r))}
+    alone = np.array([_of_reply(r, known) for _, r in items], float).reshape(-1, 4).T
+    return _nearness(items, encoder, judge, hand_written()["all_purpose"]["measure"]) | dict(zip(("content", "repeated", "letters", "script"), alone)) | {
+        k: np.array([f(h, r) for h, r in items], float) for k, f in (("copied", copied), ("consistent", consistent), ("finished", finished))}
 
 # %% ../nbs/41_raven.ipynb #93c5d0ac
 _SPOILED_BY = {"random": "off-topic", "reordered": "shuffled turns", "copied": "copied question", "repeated": "self-repetition", "gibberish": "gibberish"}
@@ -183,7 +189,7 @@ def calibrate(conversations: Sequence[Conversation],  # varied in topic and coun
     conversations = list(conversations); fit, rest = conversations[::2], cases(conversations[1::2])
     if len({c.scenario.topic for c in conversations}) < 2 or len({c.scenario.country for c in conversations}) < 2 or len(rest) < 20:
         raise UserError(f"{len(conversations)} conversations are too few or too much alike to calibrate on; give at least 40, on several topics and countries")
-    known = {t for c in fit for turn in c.turns for t in trigrams(turn.text)}
+    known = frozenset(t for c in fit for turn in c.turns for t in trigrams(turn.text))
     learnt = [[[t.text for t in c.turns] for c in fit]] + ([people] if people else [])
     judge = unpack_judge(packed := pack_judge(teach_judge(learnt, encoder, (0.3, 0.7) if people else (), steps, seed)))
     true = signals([(h, r) for _, _, h, r in rest], encoder, known, judge)
@@ -259,7 +265,7 @@ class Raven:
         import pandas as pd
         v = self.values([(history, reply)]); p = {k: float(x[0]) for k, x in self.parts([(history, reply)], v).items()}
         if not words(reply): return pd.DataFrame([(k, x, "the reply has no word") for k, x in p.items()], columns=["part", "value", "why it is low"])
-        why = {k: "; ".join(REASONS[s] for s in USES[k] if v[s][0] < 0.5) for k in PARTS}
+        why = {k: "; ".join(REASONS[s] for s in USES[k] if v[s][0] < (0.8 if s in ("finished", "consistent") else 0.5)) for k in PARTS}
         kept = {k: x**0.5 if k in PARTS[:2] else (3 + x)/4 if k == "informativeness" else x for k, x in p.items() if k in PARTS}
         cost = sorted((x, k) for k, x in kept.items() if x < 0.8)
         why["raven"] = f"most by {' and '.join(k.replace('_', '-') for _, k in cost[:2])}" if cost else ""

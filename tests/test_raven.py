@@ -36,7 +36,7 @@ def test_a_score_does_not_depend_on_the_batch(raven):
 
 
 def test_each_rung_is_told_apart(raven):
-    table = rv.ladder(sample_conversations(60, "test", seed=7), raven)
+    table = rv.ladder(sample_conversations(45, "test", seed=7), raven)
     least = {"off-topic": .97, "other country": .85, "copied question": .99, "self-repetition": .98, "gibberish": .99, "English": .98,
              "all-purpose": .95, "truncated": .85, "shuffled turns": .7}
     assert {k: v for k, v in least.items() if table.raven[k] < v} == {}
@@ -57,7 +57,7 @@ def test_the_shipped_calibration_is_the_documented_one():
 
 def test_another_encoder_can_be_calibrated():
     encoder = load_encoder("ngrams")
-    calibration = rv.calibrate(sample_conversations(150, "calibration"), encoder, steps=60)
+    calibration = rv.calibrate(sample_conversations(100, "calibration"), encoder, steps=40)
     with pytest.raises(UserError, match="ngrams"):
         rv.Raven(load_encoder(), calibration)
     table = rv.ladder(sample_conversations(25, "test"), rv.Raven(encoder, calibration), rungs=["off-topic", "copied question", "English"])
