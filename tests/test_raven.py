@@ -300,3 +300,16 @@ def test_memory_of_an_encoder_is_bounded():
     encoder = Encoder("toy", 2, lambda texts: np.ones((len(texts), 2)), keep=10)
     encoder.encode([f"نص {k}" for k in range(100)])
     assert len(encoder._memory) == 10 and len(encoder.encode([f"نص {k}" for k in range(30)])) == 30
+
+
+def test_chats_between_people_are_read_from_their_file_alone(tmp_path):
+    from arabic_dialog.judging import people_chatting
+    said = [[{"text": "Hello"}], [{"text": " hi "}, {"text": "how are you?"}], [{"text": ""}], [{"text": "fine"}], [{"text": "x" * 900}]]
+    (tmp_path / "dataset.json").write_text(json.dumps({"b": {"messages": said}, "a": {"messages": said[:2]}}))
+    chats = people_chatting(tmp_path / "dataset.json")
+    assert chats == [["Hello", "hi how are you?", "fine", "x" * 400]]
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(UserError, match="no dataset.json"):
+        people_chatting(tmp_path / "dataset.json")
+    with pytest.raises(UserError, match="no dataset.json"):
+        people_chatting(tmp_path / "nowhere.json")
