@@ -1166,6 +1166,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'arabic_dialog.validity._as_items': ('validity.html#_as_items', 'arabic_dialog/validity.py'),
                                         'arabic_dialog.validity._letters_cosine': ( 'validity.html#_letters_cosine',
                                                                                     'arabic_dialog/validity.py'),
+                                        'arabic_dialog.validity._limits': ('validity.html#_limits', 'arabic_dialog/validity.py'),
                                         'arabic_dialog.validity._rated_turn': ('validity.html#_rated_turn', 'arabic_dialog/validity.py'),
                                         'arabic_dialog.validity._rows': ('validity.html#_rows', 'arabic_dialog/validity.py'),
                                         'arabic_dialog.validity._within': ('validity.html#_within', 'arabic_dialog/validity.py'),

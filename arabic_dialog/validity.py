@@ -108,19 +108,24 @@ def rho_draws(values: dict[str, "np.ndarray"], rating: "np.ndarray", clusters: S
     return {k: np.concatenate(v) for k, v in out.items()}
 
 # %% ../nbs/52_validity.ipynb #bc8481b9
+def _limits(x: "np.ndarray") -> tuple[float, float]:
+    "The middle 95% of draws; NaN where there is none"
+    import numpy as np
+    x = x[np.isfinite(x)]
+    return tuple(map(float, np.quantile(x, [0.025, 0.975]))) if len(x) else (math.nan, math.nan)
+
 def _rows(name: str, measured: dict[str, "np.ndarray"], rating: "np.ndarray", clusters: Sequence[str], draws: dict[str, "np.ndarray"]) -> list[dict]:
     "Agreement of each measure on one set, and how far RAVEN is ahead of it"
-    import numpy as np, warnings
+    import warnings
     n, rows = len(rating), []
-    def limits(x): return (float(v) for v in np.nanquantile(x, [0.025, 0.975])) if np.isfinite(x).any() else (math.nan, math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # a constant column has no ρ: NaN in the table
         mine = spearman(measured["raven"], rating)
         for k, x in measured.items():
-            rho = spearman(x, rating); row = {"set": name, "measure": k, "n": n, "rho": rho} | dict(zip(("low", "high"), limits(draws[k])))
+            rho = spearman(x, rating); row = {"set": name, "measure": k, "n": n, "rho": rho} | dict(zip(("low", "high"), _limits(draws[k])))
             row["rho_given_length"] = partial_spearman(x, rating, measured["length"]) if k != "length" else math.nan
             if k != "raven":
-                row |= {"ahead": mine - rho} | dict(zip(("ahead_low", "ahead_high"), limits(draws["raven"] - draws[k])))
+                row |= {"ahead": mine - rho} | dict(zip(("ahead_low", "ahead_high"), _limits(draws["raven"] - draws[k])))
                 row["p_williams"] = williams(mine, rho, spearman(measured["raven"], x), n)[1]
             rows.append(row)
     return rows
@@ -146,8 +151,8 @@ def agreement(sets: dict[str, list[RatedTurn]], raven: Raven,
         table = pd.DataFrame(rows); mean = {k: np.mean(v, 0) for k, v in draws.items()}
         for k in mean:
             row = {"set": "mean", "measure": k, "n": len(clusters), "rho": table.rho[table.measure == k].mean()}
-            row |= dict(zip(("low", "high"), map(float, np.nanquantile(mean[k], [0.025, 0.975]))))
-            if k != "raven": row |= {"ahead": table.rho[table.measure == "raven"].mean() - row["rho"]} | dict(zip(("ahead_low", "ahead_high"), map(float, np.nanquantile(mean["raven"] - mean[k], [0.025, 0.975]))))
+            row |= dict(zip(("low", "high"), _limits(mean[k])))
+            if k != "raven": row |= {"ahead": table.rho[table.measure == "raven"].mean() - row["rho"]} | dict(zip(("ahead_low", "ahead_high"), _limits(mean["raven"] - mean[k])))
             rows.append(row)
         pooled, rating = {k: np.concatenate(v) for k, v in together.items()}, np.concatenate(ratings)
         rows += _rows("pooled", pooled, rating, clusters, rho_draws(pooled, rating, clusters, n_resamples, seed))
