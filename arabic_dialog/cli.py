@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileName', 'RunPath', 'Overrides', 'Plan', 'On', 'Models', 'parse_pairs', 'interruptible', 'reproduce',
-           'generate', 'finetune', 'evaluate', 'paper', 'verify', 'export', 'profiles', 'doctor', 'chat', 'version',
-           'main']
+           'generate', 'finetune', 'evaluate', 'validity', 'calibrate', 'paper', 'verify', 'export', 'profiles',
+           'doctor', 'chat', 'version', 'main']
 
 # %% ../nbs/90_cli.ipynb #6388091a
 import sys
@@ -119,6 +119,40 @@ def evaluate(profile: ProfileName = "offline", run: RunPath = "", set_: Override
     from arabic_dialog.evaluation import evaluate_command
     if revision and len(model) > 1: raise UserError("--revision is of one model; evaluate the others without it, or give the folder of a download")
     with interruptible(): evaluate_command(profile, parse_pairs(set_), model, data, run or runs_path(profile), to, plan, hardware, n=n, train=retrieve or None, revision=revision, dtype=dtype, device=device)
+
+# %% ../nbs/90_cli.ipynb #970b6b0b
+@app.command()
+def validity(folder: Annotated[str, typer.Argument(metavar="FOLDER", help="JSON Lines files of rated turns: context, reply, rating, cluster.")],
+             encoder: Annotated[str, typer.Option(help="Of RAVEN; a name, or a model of sentence-transformers.")] = "use-multilingual",
+             other: Annotated[list[str], typer.Option("--other", help="Another encoder to compare with; may be repeated.")] = [],
+             model: Annotated[str, typer.Option(help="A language model, whose mutual information of reply and history is compared too.")] = "",
+             to: Annotated[str, typer.Option("--to", help="A folder for people.csv and ladder.csv.")] = "",
+             resamples: Annotated[int, typer.Option(help="For the intervals.", min=10)] = 1000, seed: int = 0):
+    "Does RAVEN agree with people who rated turns, and fall when a reply is spoiled?"
+    from arabic_dialog.encoders import load_encoder
+    from arabic_dialog.raven import Raven
+    from arabic_dialog.validity import print_study, save_people, study
+    first, *rest = (Raven(load_encoder(e)) for e in (encoder, *other))
+    with interruptible(): people, ladder = study(folder, first, rest, model, resamples, seed)
+    print_study(people, ladder)
+    if to: print("written:", *(save_people(t, Path(to)/f"{n}.csv") for n, t in (("people", people), ("ladder", ladder))))
+
+# %% ../nbs/90_cli.ipynb #9394642c
+@app.command()
+def calibrate(encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="A name, or a model of sentence-transformers: its folder, or owner/model on the Hub.")],
+              conversations: Annotated[str, typer.Option("--conversations", metavar="FILE", help="Of a run, as conversations.jsonl; those of the embedded grammar by default.")] = "",
+              people: Annotated[int, typer.Option(help="Chats between people for the judge to learn from (needs chitchat-dataset; for encoders that know English too).", min=0)] = 0,
+              steps: Annotated[int, typer.Option(help="Of the judge's learning.", min=1)] = 1000, seed: int = 0):
+    "Make RAVEN's calibration for an encoder that has none."
+    from arabic_dialog.core import Conversation, load_jsonl
+    from arabic_dialog.encoders import load_encoder
+    from arabic_dialog.judging import people_chatting
+    from arabic_dialog.raven import calibrate as make, save_calibration
+    from arabic_dialog.spoiling import sample_conversations
+    known, chats = load_encoder(encoder), people_chatting()[:people] if people else []
+    of = load_jsonl(conversations, Conversation) if conversations else sample_conversations(800, "calibration")
+    said = Path(conversations).name if conversations else "sample_conversations(800, 'calibration')"
+    with interruptible(): print(save_calibration(make(of, known, seed, said, chats, steps), known))
 
 # %% ../nbs/90_cli.ipynb #e51c377a
 @app.command()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Workers', 'side_by_side', 'train_job', 'make_students', 'reply_stage', 'marks_stage', 'make_models',
-           'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'describe_run', 'reproduce']
+           'load_replies', 'make_scores', 'make_validity', 'make_ratings', 'make_cards', 'describe_run', 'reproduce']
 
 # %% ../nbs/80_reproduce.ipynb #3a136d04
 import json, os, shutil, threading, time
@@ -184,6 +184,19 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
     return work.stage("scores", make, params=work.keys("encoder", "n_resamples", "seed", "histories") | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
                       inputs=[split, *replies.values()], code=("benchmark", "generation"))
 
+# %% ../nbs/80_reproduce.ipynb #85ba4c38
+def make_validity(work: Work, split: Stage) -> Stage:
+    "The perturbation ladder of RAVEN on test conversations"
+    p = work.profile
+    def make(path):
+        from arabic_dialog.encoders import load_encoder
+        from arabic_dialog.raven import Raven
+        from arabic_dialog.validity import run_ladder, save_people
+        table = run_ladder(load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder)), seed=p.seed)
+        save_people(table, path/"ladder.csv")
+        return {"rungs": len(table), "replies": int(table.n.max())}
+    return work.stage("validity", make, params=work.keys("encoder", "seed") | {"data": work.files("data/raven", "data/grammar", p.countries)}, inputs=[split], code="validity")
+
 # %% ../nbs/80_reproduce.ipynb #cfe9fa51
 def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: Stage) -> Stage:
     "The rating study: its items, and the ratings there are"
@@ -269,7 +282,7 @@ def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Ca
             if upto < 5: return []
             scores = make_scores(work, split, replies)
             if upto < 6: return []
-            make_ratings(work, split, replies, scores)
+            make_validity(work, split); make_ratings(work, split, replies, scores)
             from arabic_dialog.paper import make_paper
             return make_paper(work.folder, workers=profile.workers, say=say) if upto > 6 else []
         except BaseException: workers.close(now=True); raise
