@@ -77,6 +77,12 @@ def evaluate(profile: ProfileName = "offline", run: RunPath = "", set_: Override
     "Up to the scores of every model."
     _run(profile, run, set_, "scores", plan, hardware)
 
+# %% ../nbs/90_cli.ipynb #7a9e0c12
+from .rate_commands import app as rate_app
+
+# %% ../nbs/90_cli.ipynb #7a9e0c13
+app.add_typer(rate_app, name="rate")
+
 # %% ../nbs/90_cli.ipynb #e51c377a
 @app.command()
 def paper(names: Annotated[list[str] | None, typer.Argument(help="Notebooks of nbs/paper; all where none is named.")] = None,
