@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NUMERALS', 'whole_conversations', 'williams', 'balanced_order', 'assign', 'place_slots', 'attention_check',
            'run_replies', 'study_path', 'save_links', 'load_links', 'default_criteria', 'new_study', 'people',
-           'save_people']
+           'save_people', 'score_rows']
 
 # %% ../nbs/53_rating_study.ipynb #97895133
 import json, math, os, re, secrets
@@ -171,3 +171,13 @@ def save_people(study: StudyFile, ratings: Sequence[Rating], repeats: Sequence[R
     for name, part in (("ratings.csv", ratings), ("repeats.csv", repeats)):
         save_text(folder/name, _table(["item_id", "rater", "criterion", "value"], map(asdict, part)))
     return record
+
+# %% ../nbs/53_rating_study.ipynb #2a9a5dfd
+def score_rows(scores: Iterable[dict], key: Iterable[Origin], unit: str) -> list[dict]:  # rows of scores.csv
+    "Scores to hold ratings against: as they are for replies, each conversation's mean where whole conversations were rated"
+    if unit == "reply": return list(scores)
+    last = {(o.conversation_id, o.model, o.seed): o.turn for o in key}; found = defaultdict(list)
+    for s in scores:
+        at = s["conversation_id"], s["model"], int(s["seed"] or 0)
+        if at in last and s["value"] not in ("", "nan"): found[*at, s["metric"]].append(float(s["value"]))
+    return [{"conversation_id": c, "turn": last[c, m, seed], "model": m, "seed": seed, "metric": metric, "value": math.fsum(v)/len(v)} for (c, m, seed, metric), v in found.items()]
