@@ -7,8 +7,8 @@ __all__ = ['FORMAT', 'APPLICATION', 'KINDS', 'REMARK', 'FLAG', 'LONGEST', 'Study
            'create_study', 'Answer', 'check_answer', 'StudyFile', 'Writer', 'ratings_of', 'progress', 'remarks',
            'answer_rows', 'render_csv', 'render_json']
 
-# %% ../nbs/44_answers.ipynb #089c87b9
-import csv, hashlib, hmac, io, json, os, sqlite3, time
+# %% ../nbs/44_answers.ipynb #ad4e3b6e
+import csv, hashlib, hmac, io, json, math, os, sqlite3, time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,7 +22,7 @@ from typing import Any
 
 from .core import Rating, UserError, to_json
 
-# %% ../nbs/44_answers.ipynb #3201a965
+# %% ../nbs/44_answers.ipynb #7865b552
 FORMAT, APPLICATION = 1, 0x41524454  # of the file; "ARDT" in its header says whose it is
 KINDS = ("item", "repeat", "check")  # why a rater is shown an item: to rate it, to rate it again, to see whether they read
 
@@ -35,6 +35,7 @@ CREATE TABLE slots (rater TEXT NOT NULL REFERENCES raters, position INTEGER NOT 
 CREATE TABLE answers (revision INTEGER PRIMARY KEY AUTOINCREMENT, rater TEXT NOT NULL, position INTEGER NOT NULL, field TEXT NOT NULL, value TEXT NOT NULL,
                       tab TEXT NOT NULL, at REAL NOT NULL, source TEXT NOT NULL, FOREIGN KEY (rater, position) REFERENCES slots);
 CREATE INDEX latest ON answers (rater, position, field, revision);
+CREATE INDEX newest ON answers (rater, revision);
 CREATE TABLE visits (rater TEXT NOT NULL, position INTEGER NOT NULL, visit TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (rater, position, visit),
                      FOREIGN KEY (rater, position) REFERENCES slots) WITHOUT ROWID;
 """
@@ -147,7 +148,7 @@ def check_answer(a: Answer, criteria: Sequence[str]) -> Answer:
     elif a.field: raise no(f"there is no question {a.field[:40]!r}")
     return a
 
-# %% ../nbs/44_answers.ipynb #dce23e06
+# %% ../nbs/44_answers.ipynb #a28d4d8a
 class StudyFile:
     "A study's file, open"
     def __init__(self, path: str | Path, timeout: float = 10):
@@ -156,6 +157,7 @@ class StudyFile:
         self.db = connect(self.path, timeout)
         self.about = {k: json.loads(v) for k, v in self.rows("SELECT key, value FROM study")}
         self.criteria = [c["id"] for c in self.about["criteria"]]
+        self.links: tuple[float, list] = (-math.inf, [])
         self.raters = [r for r, in self.rows("SELECT rater FROM raters ORDER BY place")]
         self.sizes = dict(self.rows("SELECT rater, count(*) FROM slots GROUP BY rater"))
 
@@ -179,9 +181,10 @@ class StudyFile:
         except sqlite3.Error as e: raise trouble(self.path, e) from None
 
     def who(self, secret: str) -> str | None:
-        "The rater whose link holds `secret`; every link is compared, each in constant time"
+        "The rater whose link holds `secret`; every link is compared, each in constant time. Links are read again after a second"
         given, found = hidden(secret), None
-        for rater, digest in self.rows("SELECT rater, digest FROM raters"):
+        if time.monotonic() - self.links[0] > 1: self.links = time.monotonic(), self.rows("SELECT rater, digest FROM raters")
+        for rater, digest in self.links[1]:
             if hmac.compare_digest(given, digest): found = rater
         return found
 
@@ -191,7 +194,7 @@ class StudyFile:
         return hmac.compare_digest(hidden(secret).hex(), json.loads(kept))
 
     def renew(self, who: str | None, secret: str):
-        "Put a new secret in place of a rater's, or the owner's (None); the old link is dead from now on"
+        "Put a new secret in place of a rater's, or the owner's (None); the old link is dead a second later"
         if who is not None and who not in self.raters: raise UserError(f"there is no rater {who!r} in the study, only {', '.join(self.raters)}")
         with self.transaction():
             if who is None: self.db.execute("UPDATE study SET value = ? WHERE key = 'owner'", (to_json(hidden(secret).hex()),))
@@ -213,8 +216,7 @@ class StudyFile:
 
     def answers(self, rater: str | None = None, position: int | None = None, since: int = 0) -> list[tuple]:
         "The answers that count, as (rater, position, field, value, revision, tab, at); all raters' where none is named"
-        where = "WHERE revision > ?" + (f" AND {'+' if since else ''}rater = ?" if rater is not None else "") + (" AND position = ?" if position is not None else "")
-        # `+`: what is newer than a revision is found by its number, and is little
+        where = "WHERE revision > ?" + (" AND rater = ?" if rater is not None else "") + (" AND position = ?" if position is not None else "")
         values = [since, *(v for v in (rater, position) if v is not None)]
         found = self.rows(f"SELECT rater, position, field, value, max(revision), tab, at FROM answers {where} GROUP BY rater, position, field", *values)
         return [(r, p, f, json.loads(v), n, t, at) for r, p, f, v, n, t, at in found]
@@ -224,7 +226,7 @@ class StudyFile:
         return self.rows("SELECT coalesce(max(revision), 0) FROM answers WHERE rater = ?", rater)[0][0]
 
     def put(self, answers: Sequence[Answer]) -> list[dict | UserError]:
-        "Add answers in one transaction: for each its revision and whether another window had changed the item, or the reason why it is refused"
+        "Add answers in one transaction: for each its revision and what the window had not seen, or the reason why it is refused"
         out = []
         with self.transaction():
             for a in answers:
@@ -234,12 +236,15 @@ class StudyFile:
 
     def _put(self, a: Answer) -> dict:
         if not 1 <= a.position <= self.sizes.get(a.rater, 0): raise UserError(f"rater {a.rater!r} has no item {a.position}")
-        said = {"revision": a.seen, "elsewhere": False}
+        said = {"revision": a.seen, "elsewhere": False, "changes": []}
+        if a.tab:   # a window that shows what it knows
+            new = "SELECT position, field, value, revision, tab FROM answers WHERE rater = ? AND revision > ? ORDER BY revision"
+            said["changes"] = [[p, f, json.loads(v), n, t] for p, f, v, n, t in self.db.execute(new, (a.rater, a.seen)) if t != a.tab]
+            said["elsewhere"] = any(p == a.position for p, *_ in said["changes"])
         if a.field:
-            later = self.db.execute("SELECT max(revision) FROM answers WHERE rater = ? AND position = ? AND tab <> ?", (a.rater, a.position, a.tab)).fetchone()[0]
             row = (a.rater, a.position, a.field, to_json(a.value), a.tab, a.at or time.time(), a.source)
             new = self.db.execute("INSERT INTO answers (rater, position, field, value, tab, at, source) VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid
-            said = {"revision": new, "elsewhere": (later or 0) > a.seen}
+            said["revision"] = new
         if a.visit: self.db.execute("INSERT INTO visits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seconds = max(seconds, excluded.seconds)",
                                     (a.rater, a.position, a.visit, a.seconds))
         return said

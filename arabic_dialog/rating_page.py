@@ -7,8 +7,8 @@ __all__ = ['ASSETS', 'POLICY', 'HEADERS', 'LARGEST', 'SHOWN', 'embed', 'asset', 
            'changes_view', 'policy_hash', 'offline_page', 'export_html', 'Guard', 'Pages', 'make_app', 'exposure',
            'serve']
 
-# %% ../nbs/54_rating_page.ipynb #6da2886d
-import base64, gzip, hashlib, json, re, secrets, socket, time
+# %% ../nbs/54_rating_page.ipynb #1ab1fa90
+import base64, gzip, hashlib, json, os, re, socket, sys, time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -139,16 +139,30 @@ class Guard:
         except OverflowError:
             if not begun: await refuse(413, "size")
 
-# %% ../nbs/54_rating_page.ipynb #bafd0525
+# %% ../nbs/54_rating_page.ipynb #5e1bb929
 SHOWN = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
+
+def _start_worker(parent: int):
+    "Set up the process that computes agreement: after everything else, and no longer than the server"
+    from arabic_dialog.generation import end_with
+    end_with(parent); os.nice(10)
+
+def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
+    with StudyFile(path) as study: return agreement(ratings_of(study))
 
 class Pages:
     "What each address answers"
     def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
-                 patience: float = 10):                                                                   # seconds for which a computed agreement is shown again
-        self.study, self.writer, self.agreement, self.patience, self.known = StudyFile(path), Writer(path), agreement, patience, (0., -1, [])
+                 patience: float = 10, wait: float = 3):  # seconds for which a computed agreement is shown again, and for which the page waits for a new one
+        self.study, self.writer, self.agreement, self.patience, self.wait = StudyFile(path), Writer(path), agreement, patience, wait
+        self.known: tuple[float, int, list[dict]] = (time.monotonic() - patience - 1, 0, []); self.job: tuple[int, Any] | None = None; self.pool: Any = None
 
-    def close(self): self.writer.close(); self.study.close()
+    def close(self):
+        "Write what waits, and let go of the file"
+        self.writer.close(); self.study.close()
+        if self.pool:
+            for p in list(self.pool._processes.values()): p.kill()
+            self.pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def none(request: Any) -> Any:
@@ -199,27 +213,29 @@ class Pages:
         try: kept = await asyncio.wrap_future(self.writer.put(given))
         except StudyTrouble as e: return JSONResponse({"error": "full" if e.full else "file", "message": "the study's file cannot be written"}, 507 if e.full else 503)
         except UserError as e: return JSONResponse({"error": "value", "message": str(e)}, 400)
-        return JSONResponse({**kept, "changes": changes_view(self.study.answers(rater, since=given.seen))})
+        return JSONResponse(kept)
 
-    def agreed(self) -> list[dict]:
-        "Agreement so far, computed anew where there are new answers, and not too often"
-        newest = self.study.rows("SELECT coalesce(max(revision), 0) FROM answers")[0][0]; at, revision, rows = self.known
-        if self.agreement is None: return []
-        if newest != revision and time.monotonic() - at > self.patience:
-            with StudyFile(self.study.path) as own:   # in another thread
-                try: rows = self.agreement(ratings_of(own))
-                except UserError: rows = []
-            self.known = time.monotonic(), newest, rows
-        return rows
+    async def agreed(self) -> tuple[list[dict], bool]:
+        "Agreement so far, and whether a newer one is being computed; in a process of its own, so that no rater waits for it"
+        import asyncio
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        newest = self.study.rows("SELECT coalesce(max(revision), 0) FROM answers")[0][0]; at, revision, _ = self.known
+        if self.agreement and newest and self.job is None and newest != revision and time.monotonic() - at > self.patience:
+            self.pool = self.pool or ProcessPoolExecutor(1, get_context("spawn"), _start_worker, (os.getpid(),))
+            self.job = newest, asyncio.get_running_loop().run_in_executor(self.pool, _agree, self.agreement, str(self.study.path))
+        if self.job and (await asyncio.wait({self.job[1]}, timeout=self.wait))[0]:
+            (newest, done), self.job = self.job, None
+            self.known = time.monotonic(), newest, [] if done.exception() else done.result()
+        return self.known[2], self.job is not None
 
     async def owner(self, request):
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse
         if not self.study.is_owner(request.path_params["link"]): return self.none(request)
-        agreement = await run_in_threadpool(self.agreed); root = request.scope.get("root_path", ""); language = self.language(request)
+        agreement, pending = await self.agreed(); root = request.scope.get("root_path", ""); language = self.language(request)
         raters = [p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))} for p in progress(self.study)]
         names = {c["id"]: c["english" if language == "en" else "arabic"] for c in self.study.about["criteria"]}
-        return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, shown=SHOWN, names=names,
+        return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, pending=pending, shown=SHOWN, names=names,
                                  remarks=remarks(self.study), static=f"{root}/static", here=f"{root}/o/{request.path_params['link']}"))
 
     async def export(self, request):
@@ -266,18 +282,21 @@ def exposure(host: str, port: int) -> str:
     return (f"The study is open to every machine that can reach {host}, port {port}: the page of each rater who has their link, the owner's page to who has the owner's. "
             "Nothing is encrypted: whoever can read the traffic can read the links. Put a web server with TLS in front of it unless this network is yours.")
 
-# %% ../nbs/54_rating_page.ipynb #0a700570
+# %% ../nbs/54_rating_page.ipynb #150cbccd
 def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8321, agreement: Callable[[list[Rating]], list[dict]] | None = None,
           say: Callable[[str], None] = print):
     "Serve the study until interrupted"
     import uvicorn
     app = make_app(path, agreement)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET; listening = socket.socket(family); listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: listening.bind((host, port))
+    # named TCP, or asyncio would not switch Nagle's algorithm off, and each answer would take 40 ms
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET; listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try: listening.bind((host, port)); listening.listen(1024)   # who comes before the server is ready waits
     except OSError as e:
         app.state.pages.close(); listening.close()
         raise UserError(f"cannot listen on {host}, port {port}: {e.strerror}; name another (--host, --port)") from None
     except OverflowError: raise UserError(f"port {port} should be between 0 and 65535") from None
     say(exposure(host, listening.getsockname()[1])); say("The links: arabic-dialog rate links. Stop with Ctrl-C; every answer that a rater saw as saved is on the disk.")
+    sys.setswitchinterval(2e-4)   # the writing thread asks for the interpreter at every statement; it would wait 5 ms each time
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=5, limit_concurrency=1000)
     uvicorn.Server(config).run(sockets=[listening])

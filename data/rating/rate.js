@@ -112,6 +112,7 @@ async function pump() {
       const reply = await store.save(answer);
       queue.shift(); wait = 1000;
       const shown = merge(reply.changes);
+      seen = Math.max(seen, reply.revision);
       if (reply.elsewhere && !shown && answer.position === position) notice("elsewhere");
       if (["full", "refused"].includes($("notice").dataset.key)) notice("");
       if (!queue.length) { status(alone ? "kept" : "saved"); if (alone && !shelf.works) { status(""); notice("nostore"); } }
