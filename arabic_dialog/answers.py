@@ -7,8 +7,8 @@ __all__ = ['FORMAT', 'APPLICATION', 'KINDS', 'REMARK', 'FLAG', 'LONGEST', 'Study
            'create_study', 'Answer', 'check_answer', 'StudyFile', 'Writer', 'ratings_of', 'progress', 'remarks',
            'answer_rows', 'render_csv', 'render_json']
 
-# %% ../nbs/44_answers.ipynb #ad4e3b6e
-import csv, hashlib, hmac, io, json, math, os, sqlite3, time
+# %% ../nbs/44_answers.ipynb #6f19d045
+import csv, hashlib, hmac, io, json, math, os, re, sqlite3, time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -129,7 +129,7 @@ class Answer:
     at: float = 0.       # seconds since 1970; 0: now
     source: str = "page"
 
-# %% ../nbs/44_answers.ipynb #a9523dba
+# %% ../nbs/44_answers.ipynb #cf0216e4
 def check_answer(a: Answer, criteria: Sequence[str]) -> Answer:
     "`a`, if it can be meant; else an error that names the value"
     def no(what): return UserError(f"answer of {a.rater!r} at {a.position!r}: {what}")
@@ -137,7 +137,8 @@ def check_answer(a: Answer, criteria: Sequence[str]) -> Answer:
     if type(a.position) is not int or not isinstance(a.field, str): raise no("position should be a whole number, field a name")
     for k in ("tab", "visit"):
         if not isinstance(getattr(a, k), str) or len(getattr(a, k)) > 64: raise no(f"{k} should be at most 64 characters")
-    if type(a.seen) is not int or isinstance(a.seconds, bool) or not isinstance(a.seconds, (int, float)) or not 0 <= a.seconds < 1e6:
+    if any(isinstance(v, str) and re.search("[\ud800-\udfff]", v) for v in (a.field, a.value, a.tab, a.visit)): raise no("half a character is no text")
+    if type(a.seen) is not int or not 0 <= a.seen < 2**53 or isinstance(a.seconds, bool) or not isinstance(a.seconds, (int, float)) or not 0 <= a.seconds < 1e6:
         raise no("seen should be a whole number, seconds a time")
     if a.field in criteria:
         if not whole or not 0 <= a.value <= 5: raise no(f"{a.field} is {str(a.value)[:40]!r}, and should be 1 to 5, or 0 for “cannot judge”")

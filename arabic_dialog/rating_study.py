@@ -41,20 +41,16 @@ def williams(n: int) -> list[list[int]]:
     rows = [[(i + k) % n for i in first] for k in range(n)]
     return rows if n % 2 == 0 or n == 1 else rows + [r[::-1] for r in rows]
 
-# %% ../nbs/53_rating_study.ipynb #670c869d
+# %% ../nbs/53_rating_study.ipynb #a6fab704
 def balanced_order(key: Sequence[Origin], who: int, seed: int = 0) -> list[str]:
-    "Item ids in the order of rater number `who`: each model once a block; the same turn not twice in a block where that can be helped"
-    left: dict[str, list[Origin]] = defaultdict(list)
-    for o in sorted(key, key=lambda o: o.item_id): left[o.model].append(o)
-    for model, items in left.items(): stream(seed, "order", who, model).shuffle(items)
-    models = sorted(left); square = williams(len(models)); stream(seed, "square").shuffle(square); out: list[Origin] = []
-    for block in range(max(map(len, left.values()), default=0)):
-        recent = {(o.conversation_id, o.turn) for o in out[-len(models) + 1:]} if len(models) > 1 else set()
-        for model in (models[i] for i in square[(block + who) % len(square)]):
-            if not left[model]: continue
-            o = next((o for o in left[model] if (o.conversation_id, o.turn) not in recent), left[model][0])
-            left[model].remove(o); out.append(o); recent.add((o.conversation_id, o.turn))
-    return [o.item_id for o in out]
+    "Item ids in the order of rater number `who`: each model once a block, each time on another turn where there are enough"
+    have = {(o.model, o.conversation_id, o.turn): o.item_id for o in key}; rng = stream(seed, "order", who)
+    turns, models = sorted({k[1:] for k in have}), sorted({k[0] for k in have}); places = list(range(len(models))); rng.shuffle(turns); rng.shuffle(places)
+    square, step, out = williams(len(models)), max(1, len(turns)//max(1, len(models))), []; stream(seed, "square").shuffle(square)
+    for block in range(len(turns)):   # every model goes through the same turns, and begins at another
+        at = [(models[i], *turns[(block + places[i]*step) % len(turns)]) for i in square[(block + who) % len(square)]]
+        out += [have[k] for k in at if k in have]
+    return out
 
 # %% ../nbs/53_rating_study.ipynb #a3a61f37
 def assign(key: Sequence[Origin], n_raters: int, per_item: int = 0, seed: int = 0) -> list[list[Origin]]:

@@ -271,7 +271,7 @@ function finish() {
   $("done-text").textContent = left ? t("done_some", { n: left }) : t("done_all"); $("first-open").hidden = !left; $("done").querySelector("h1").focus(); progress();
 }
 function firstOpen() { for (let p = 1; p <= study.n; p++) if (open(p)) return p; return study.n + 1; }
-function comment() { const text = $("comment").value; if (view === "item" && text !== (answers(position).comment || "")) save("comment", text); }
+function comment() { const text = $("comment").value.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, ""); if (view === "item" && text !== (answers(position).comment || "")) save("comment", text); }
 function flag() { save("flag", answers(position).flag ? 0 : 1); fill(); }
 function intro() {
   $("intro-text").replaceChildren(...boot.strings[language][alone ? "intro_file" : "intro"].map(text => { const p = document.createElement("p"); p.textContent = text; return p; }));
