@@ -16,7 +16,8 @@ def open_browser(width=1280, height=900, downloads=None):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     if downloads: options.add_experimental_option("prefs", {"download.default_directory": str(downloads), "download.prompt_for_download": False})
     browser = webdriver.Chrome(options, Service(DRIVER, env=os.environ | {"SE_OFFLINE": "true"}))
-    browser.set_page_load_timeout(60); browser.set_script_timeout(60); browser.implicitly_wait(0)
+    browser.set_page_load_timeout(30); browser.set_script_timeout(30); browser.implicitly_wait(0)
+    browser.command_executor.client_config.timeout = 40   # a browser that hangs is a failure, not a wait
     return browser
 
 

@@ -99,6 +99,7 @@ function save(field, value) {
   const answer = { position, field, value, visit: clock.visit, seconds: clock.seconds() };
   const late = queue.findIndex((a, i) => (i > 0 || !sending) && a.position === position && a.field === field);
   if (late >= 0) queue[late] = answer; else queue.push(answer);
+  known.dataset.waiting = queue.length;
   if (field) setTimeout(() => { if (queue.includes(answer) && !$("status").classList.contains("bad")) status("saving"); }, 400);
   pump();
 }
@@ -145,7 +146,7 @@ const clock = {
 /* Text that anybody may have written ---------------------------------------------------------------------------------------------------------- */
 const CONTROLS = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb])/;
 const ARABIC = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
-const LONG = 6000;
+const LONG = 3000;
 
 function write(node, text) {  // as text; characters that would turn the text around are shown by their number
   for (const part of text.split(CONTROLS)) {
@@ -162,6 +163,11 @@ function cut(text) {          // where a long text is cut: after a word, and nev
   if (space > LONG / 2) return space + 1;
   return LONG + (/[\udc00-\udfff]/.test(text[LONG]) ? 1 : 0);
 }
+function rest(node, text) {   // in pieces, each laid out when it is seen: a browser shapes a word of a million letters for minutes
+  while (text) {
+    const piece = document.createElement("span"), end = cut(text); piece.className = "piece"; write(piece, text.slice(0, end)); node.append(piece); text = text.slice(end);
+  }
+}
 function bubble(turn, rated) {
   const li = document.createElement("li"), who = document.createElement("span"), said_ = document.createElement("div");
   li.className = turn.speaker === "user" ? "user" : "assistant"; li.classList.toggle("rated", rated);
@@ -173,7 +179,7 @@ function bubble(turn, rated) {
   if (end < turn.text.length) {
     const more = document.createElement("button"); more.type = "button"; more.className = "quiet more";
     more.textContent = t("more", { n: turn.text.length.toLocaleString("en") });
-    more.addEventListener("click", () => { write(said_, turn.text.slice(end)); more.remove(); });
+    more.addEventListener("click", () => { rest(said_, turn.text.slice(end)); more.remove(); });
     li.append(more);
   }
   return li;
@@ -219,6 +225,7 @@ function fill() {             // the form as the answers are
   progress();
 }
 function progress() {
+  known.dataset.waiting = queue.length;
   if (!study) return;
   const done = finished();
   $("progress").max = study.n; $("progress").value = done; $("progress-text").textContent = t("progress", { done, total: study.n });
