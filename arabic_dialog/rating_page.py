@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'POLICY', 'HEADERS', 'LARGEST', 'SHOWN', 'embed', 'asset', 'words', 'page_words', 'fill', 'study_view',
-           'changes_view', 'policy_hash', 'offline_page', 'export_html', 'Guard', 'Pages', 'make_app', 'exposure',
-           'serve']
+           'changes_view', 'policy_hash', 'offline_page', 'export_html', 'Guard', 'RaterPages', 'Pages', 'make_app',
+           'exposure', 'serve']
 
 # %% ../nbs/54_rating_page.ipynb #1ab1fa90
 import base64, gzip, hashlib, json, os, re, socket, sys, time
@@ -139,30 +139,17 @@ class Guard:
         except OverflowError:
             if not begun: await refuse(413, "size")
 
-# %% ../nbs/54_rating_page.ipynb #5e1bb929
-SHOWN = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
+# %% ../nbs/54_rating_page.ipynb #a9e76b75
+@cache
+def _packed(name: str) -> bytes: return gzip.compress(asset(name), 6)
 
-def _start_worker(parent: int):
-    "Set up the process that computes agreement: after everything else, and no longer than the server"
-    from arabic_dialog.generation import end_with
-    end_with(parent); os.nice(10)
-
-def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
-    with StudyFile(path) as study: return agreement(ratings_of(study))
-
-class Pages:
-    "What each address answers"
-    def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
-                 patience: float = 10, wait: float = 3):  # seconds for which a computed agreement is shown again, and for which the page waits for a new one
-        self.study, self.writer, self.agreement, self.patience, self.wait = StudyFile(path), Writer(path), agreement, patience, wait
-        self.known: tuple[float, int, list[dict]] = (time.monotonic() - patience - 1, 0, []); self.job: tuple[int, Any] | None = None; self.pool: Any = None
+class RaterPages:
+    "What a rater's addresses answer"
+    def __init__(self, path: str | Path): self.study, self.writer = StudyFile(path), Writer(path)
 
     def close(self):
         "Write what waits, and let go of the file"
         self.writer.close(); self.study.close()
-        if self.pool:
-            for p in list(self.pool._processes.values()): p.kill()
-            self.pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
     def none(request: Any) -> Any:
@@ -215,6 +202,39 @@ class Pages:
         except UserError as e: return JSONResponse({"error": "value", "message": str(e)}, 400)
         return JSONResponse(kept)
 
+    async def static(self, request):
+        from starlette.responses import Response
+        if (name := request.path_params["name"]) not in ASSETS: return self.none(request)
+        body, packed = asset(name), "gzip" in request.headers.get("accept-encoding", ""); life = 86400 if name.endswith(".ttf") else 60
+        return Response(_packed(name) if packed else body, media_type=ASSETS[name], headers={"cache-control": f"public, max-age={life}", "vary": "accept-encoding"}
+                        | ({"content-encoding": "gzip"} if packed else {}))
+
+# %% ../nbs/54_rating_page.ipynb #e8d9bd87
+SHOWN = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
+
+def _start_worker(parent: int):
+    "Set up the process that computes agreement: after everything else, and no longer than the server"
+    from arabic_dialog.generation import end_with
+    end_with(parent); os.nice(10)
+
+def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
+    with StudyFile(path) as study: return agreement(ratings_of(study))
+
+# %% ../nbs/54_rating_page.ipynb #e480df99
+class Pages(RaterPages):
+    "What every address answers: the raters', and the owner's"
+    def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
+                 patience: float = 10, wait: float = 3):  # seconds for which a computed agreement is shown again, and for which the page waits for a new one
+        super().__init__(path); self.agreement, self.patience, self.wait = agreement, patience, wait
+        self.known: tuple[float, int, list[dict]] = (time.monotonic() - patience - 1, 0, []); self.job: tuple[int, Any] | None = None; self.pool: Any = None
+
+    def close(self):
+        "Write what waits, and let go of the file; what is being computed is of no use any more"
+        super().close()
+        if self.pool:
+            for p in list(self.pool._processes.values()): p.kill()
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
     async def agreed(self) -> tuple[list[dict], bool]:
         "Agreement so far, and whether a newer one is being computed; in a process of its own, so that no rater waits for it"
         import asyncio
@@ -244,16 +264,6 @@ class Pages:
         csv = request.path_params["format"] == "csv"; text = (render_csv if csv else render_json)(self.study)
         return Response(text, media_type="text/csv" if csv else "application/json",
                         headers={"content-disposition": f"attachment; filename=\"ratings.{'csv' if csv else 'json'}\""})
-
-    async def static(self, request):
-        from starlette.responses import Response
-        if (name := request.path_params["name"]) not in ASSETS: return self.none(request)
-        body, packed = asset(name), "gzip" in request.headers.get("accept-encoding", ""); life = 86400 if name.endswith(".ttf") else 60
-        return Response(_packed(name) if packed else body, media_type=ASSETS[name], headers={"cache-control": f"public, max-age={life}", "vary": "accept-encoding"}
-                        | ({"content-encoding": "gzip"} if packed else {}))
-
-@cache
-def _packed(name: str) -> bytes: return gzip.compress(asset(name), 6)
 
 # %% ../nbs/54_rating_page.ipynb #8809b4cc
 def make_app(path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None) -> Any:
