@@ -220,7 +220,7 @@ def _start_worker(parent: int):
 def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
     with StudyFile(path) as study: return agreement(ratings_of(study))
 
-# %% ../nbs/54_rating_page.ipynb #e480df99
+# %% ../nbs/54_rating_page.ipynb #c15430af
 class Pages(RaterPages):
     "What every address answers: the raters', and the owner's"
     def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
@@ -255,7 +255,8 @@ class Pages(RaterPages):
         agreement, pending = await self.agreed(); root = request.scope.get("root_path", ""); language = self.language(request)
         raters = [p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))} for p in progress(self.study)]
         names = {c["id"]: c["english" if language == "en" else "arabic"] for c in self.study.about["criteria"]}
-        return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, pending=pending, shown=SHOWN, names=names,
+        return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, pending=pending,
+                                 shown=[k for k in SHOWN if all(k in a for a in agreement)], names=names,
                                  remarks=remarks(self.study), static=f"{root}/static", here=f"{root}/o/{request.path_params['link']}"))
 
     async def export(self, request):
