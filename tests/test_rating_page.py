@@ -8,9 +8,10 @@ from starlette.testclient import TestClient
 
 from arabic_dialog.answers import Answer, Slot, StudyFile, create_study, progress, ratings_of
 from arabic_dialog.core import UserError
+from arabic_dialog.rate_commands import agreement_so_far
 from arabic_dialog.rating import Origin, load_criteria
 from arabic_dialog.rating_exchange import import_returned
-from arabic_dialog.rating_page import ASSETS, Guard, export_html, make_app, offline_page
+from arabic_dialog.rating_page import SHOWN, export_html, make_app, offline_page
 from arabic_dialog.rating_study import assign, balanced_order, load_links, new_study, place_slots, study_path
 from rating_load import FIELDS, load, lost, make_study, material, serving
 
@@ -162,6 +163,16 @@ def test_fifty_raters_at_once_and_kill_9_lose_nothing_and_log_no_secret(tmp_path
     with serving(tmp_path/"human") as (server, port):
         got2, _, errors = load(port, links["raters"], 20, .5)
         assert not errors and not lost(path, got2) and not lost(path, got)
+
+
+def test_the_owner_sees_agreement_and_raters_do_not(tmp_path):
+    path, links = make_study(tmp_path/"human", ["hala", "omar"], 20)
+    with StudyFile(path) as s: s.put([Answer(r, t.position, c, 1 + (ord(t.item_id[1]) + ord(t.item_id[2])) % 5) for r in s.raters for t in s.slots(r) for c in ("fluency", "overall")])
+    with TestClient(make_app(path, agreement_so_far)) as client:
+        client.app.state.pages.wait = 60; owner = client.get(f"/o/{links['owner']}?lang=en").text
+        assert owner.count("<bdi dir=\"ltr\">1.00") == 2*len(SHOWN) and "Overall quality" in owner and "Relevance" not in owner
+        seen = "".join(client.get(f"/r/{links['raters']['hala']}{a}").text for a in ("", "/study", "/changes"))
+        assert "kappa" not in seen.replace("kappa_quadratic\":\"", "") and "1.00" not in seen
 
 
 def test_links_are_secret_and_can_be_renewed(tmp_path):
