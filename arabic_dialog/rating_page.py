@@ -95,7 +95,7 @@ HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff
            "cross-origin-resource-policy": "same-origin", "permissions-policy": "camera=(), geolocation=(), microphone=()", "x-frame-options": "DENY"}
 LARGEST = 65536  # bytes of a request's body
 
-# %% ../nbs/54_rating_page.ipynb #4cc768a7
+# %% ../nbs/54_rating_page.ipynb #37b848b5
 class Guard:
     "Stands before the pages: bodies of a certain size only, what writes comes from the page itself, headers on whatever goes out"
     def __init__(self, app: Callable, largest: int = LARGEST): self.app, self.largest = app, largest
@@ -105,9 +105,9 @@ class Guard:
         "Why a request is not let through"
         if scope["method"] not in ("GET", "HEAD", "POST"): return 405, "method"
         if scope["method"] != "POST": return None
-        if headers.get(b"sec-fetch-site", b"same-origin") != b"same-origin": return 403, "origin"
-        origin = headers.get(b"origin")
-        if origin is not None and re.sub(rb"^https?://", b"", origin) != headers.get(b"host"): return 403, "origin"
+        site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")   # the first is the browser's own word, and holds behind a proxy that changes the host
+        if site is not None and site != b"same-origin": return 403, "origin"
+        if site is None and origin is not None and re.sub(rb"^https?://", b"", origin) != headers.get(b"host"): return 403, "origin"
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json": return 415, "type"
         return None
 
@@ -285,11 +285,11 @@ def make_app(path: str | Path, agreement: Callable[[list[Rating]], list[dict]] |
     app.state.pages = p
     return app
 
-# %% ../nbs/54_rating_page.ipynb #53ad3162
+# %% ../nbs/54_rating_page.ipynb #2397724e
 def exposure(host: str, port: int) -> str:
     "What is open to whom, in a sentence"
     if host in ("127.0.0.1", "::1", "localhost"):
-        return f"The study is open to this machine only, at http://{host}:{port}. For raters elsewhere put a web server with TLS in front of it, or use `rate export-html`."
+        return f"The study is open to this machine only, at http://{f'[{host}]' if ':' in host else host}:{port}. For raters elsewhere put a web server with TLS in front of it, or use `rate export-html`."
     return (f"The study is open to every machine that can reach {host}, port {port}: the page of each rater who has their link, the owner's page to who has the owner's. "
             "Nothing is encrypted: whoever can read the traffic can read the links. Put a web server with TLS in front of it unless this network is yours.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import browser as b
-from arabic_dialog.answers import StudyFile, progress, ratings_of
+from arabic_dialog.answers import StudyFile, progress
 from arabic_dialog.rating_exchange import import_returned
 from arabic_dialog.rating_page import export_html
 from rating_load import FIELDS, make_study, serving
