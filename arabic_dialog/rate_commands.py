@@ -54,7 +54,7 @@ def new(raters: Raters = [], run: Run = "", study: Folder = "",
     print(f"{path}: {items} items of {len({r['model'] for r in rows})} models, {len(raters)} raters")
     print("The models' names are in that file, for you alone. Next: arabic-dialog rate serve, arabic-dialog rate links (with the same --run or --study)")
 
-# %% ../nbs/82_rate_commands.ipynb #cb3afdeb
+# %% ../nbs/82_rate_commands.ipynb #6b6d89c5
 FEW = 5  # a rater of fewer items would weigh as much as the others in a mean over pairs
 
 def agreement_so_far(ratings: list[Rating]) -> list[dict]:
@@ -64,7 +64,8 @@ def agreement_so_far(ratings: list[Rating]) -> list[dict]:
     known = [r for r in ratings if r.value is not None and n[r.rater, r.criterion] >= FEW]
     shared = Counter((r.item_id, r.criterion) for r in known)
     criteria = list(dict.fromkeys(c for (_, c), raters in shared.items() if raters > 1))
-    return agreement_table(known, criteria, n_resamples=500).to_dict("records") if criteria else []
+    if not criteria: return []
+    return agreement_table(known, criteria, n_resamples=500 if len({r.rater for r in known}) <= 10 else 100).to_dict("records")
 
 @app.command()
 def serve(run: Run = "", study: Folder = "",

@@ -293,7 +293,7 @@ def exposure(host: str, port: int) -> str:
     return (f"The study is open to every machine that can reach {host}, port {port}: the page of each rater who has their link, the owner's page to who has the owner's. "
             "Nothing is encrypted: whoever can read the traffic can read the links. Put a web server with TLS in front of it unless this network is yours.")
 
-# %% ../nbs/54_rating_page.ipynb #150cbccd
+# %% ../nbs/54_rating_page.ipynb #1c180719
 def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8321, agreement: Callable[[list[Rating]], list[dict]] | None = None,
           say: Callable[[str], None] = print):
     "Serve the study until interrupted"
@@ -309,5 +309,5 @@ def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8321, agreement
     except OverflowError: raise UserError(f"port {port} should be between 0 and 65535") from None
     say(exposure(host, listening.getsockname()[1])); say("The links: arabic-dialog rate links. Stop with Ctrl-C; every answer that a rater saw as saved is on the disk.")
     sys.setswitchinterval(2e-4)   # the writing thread asks for the interpreter at every statement; it would wait 5 ms each time
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=5, limit_concurrency=1000)
+    config = uvicorn.Config(app, http="h11", log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=5, limit_concurrency=1000)
     uvicorn.Server(config).run(sockets=[listening])
