@@ -273,3 +273,10 @@ def test_the_command_works_under_a_launcher(bases, tmp_path):
     assert two.returncode == one.returncode == 0, two.stderr[-3000:] + one.stderr[-3000:]
     assert two.stdout.count("12 conversations") == 1 and (tmp_path/"two"/"README.md").is_file()   # one of them speaks
     assert losses(tmp_path/"two") == pytest.approx(losses(tmp_path/"one"), abs=1e-4)
+
+
+def test_deterministic_mode_and_schedules(bases, tmp_path):
+    try: train(bases/"gpt2", tmp_path/"strict", deterministic=True, schedule="cosine")
+    finally: torch.use_deterministic_algorithms(False)
+    train(bases/"gpt2", tmp_path/"usual", schedule="cosine"); train(bases/"gpt2", tmp_path/"linear")
+    assert same(weights(tmp_path/"strict"), weights(tmp_path/"usual")) and not same(weights(tmp_path/"usual"), weights(tmp_path/"linear"))
