@@ -1002,6 +1002,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'arabic_dialog/rating_page.py'),
                                            'arabic_dialog.rating_page.Pages.agreed': ( 'rating_page.html#pages.agreed',
                                                                                        'arabic_dialog/rating_page.py'),
+                                           'arabic_dialog.rating_page.Pages.aside': ( 'rating_page.html#pages.aside',
+                                                                                      'arabic_dialog/rating_page.py'),
                                            'arabic_dialog.rating_page.Pages.close': ( 'rating_page.html#pages.close',
                                                                                       'arabic_dialog/rating_page.py'),
                                            'arabic_dialog.rating_page.Pages.export': ( 'rating_page.html#pages.export',

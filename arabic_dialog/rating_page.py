@@ -220,7 +220,7 @@ def _start_worker(parent: int):
 def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
     with StudyFile(path) as study: return agreement(ratings_of(study))
 
-# %% ../nbs/54_rating_page.ipynb #c15430af
+# %% ../nbs/54_rating_page.ipynb #20e25240
 class Pages(RaterPages):
     "What every address answers: the raters', and the owner's"
     def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
@@ -249,20 +249,27 @@ class Pages(RaterPages):
             self.known = time.monotonic(), newest, [] if done.exception() else done.result()
         return self.known[2], self.job is not None
 
+    async def aside(self, *reads: Callable[[StudyFile], Any]) -> list[Any]:
+        "What functions read of the whole study, in a thread and a connection of their own: raters do not wait for it"
+        from starlette.concurrency import run_in_threadpool
+        def read():
+            with StudyFile(self.study.path) as own: return [f(own) for f in reads]
+        return await run_in_threadpool(read)
+
     async def owner(self, request):
         from starlette.responses import HTMLResponse
         if not self.study.is_owner(request.path_params["link"]): return self.none(request)
-        agreement, pending = await self.agreed(); root = request.scope.get("root_path", ""); language = self.language(request)
-        raters = [p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))} for p in progress(self.study)]
+        agreement, pending = await self.agreed(); done, said = await self.aside(progress, remarks); root = request.scope.get("root_path", ""); language = self.language(request)
+        raters = [p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))} for p in done]
         names = {c["id"]: c["english" if language == "en" else "arabic"] for c in self.study.about["criteria"]}
         return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, pending=pending,
                                  shown=[k for k in SHOWN if all(k in a for a in agreement)], names=names,
-                                 remarks=remarks(self.study), static=f"{root}/static", here=f"{root}/o/{request.path_params['link']}"))
+                                 remarks=said, static=f"{root}/static", here=f"{root}/o/{request.path_params['link']}"))
 
     async def export(self, request):
         from starlette.responses import Response
         if not self.study.is_owner(request.path_params["link"]): return self.none(request)
-        csv = request.path_params["format"] == "csv"; text = (render_csv if csv else render_json)(self.study)
+        csv = request.path_params["format"] == "csv"; text, = await self.aside(render_csv if csv else render_json)
         return Response(text, media_type="text/csv" if csv else "application/json",
                         headers={"content-disposition": f"attachment; filename=\"ratings.{'csv' if csv else 'json'}\""})
 
