@@ -142,6 +142,7 @@ def spread_metrics(table,                                 # long: columns metric
 TITLES = {"raven": "RAVEN (raven-1)", "relevance": "Relevance", "coherence": "Coherence", "informativeness": "Informativeness",
           "originality": "Originality", "well_formedness": "Well-formedness", "on_both": "On topic and country", "on_topic": "On topic",
           "on_country": "On country", "perplexity": "Perplexity (log scale)", "bits_per_byte": "Bits per byte",
+          "bits_per_char": "Bits per character", "own_raven": "RAVEN, own history",
           "ended": "Ended by itself",
           "length": "Words in a reply"}
 

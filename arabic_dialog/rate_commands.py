@@ -33,7 +33,7 @@ def open_study(run: str, study: str) -> Any:
     from arabic_dialog.rating_study import study_path
     return StudyFile(study_path(study_folder(run, study)))
 
-# %% ../nbs/82_rate_commands.ipynb #fa4c6406
+# %% ../nbs/82_rate_commands.ipynb #5d263340
 @app.command()
 def new(raters: Raters = [], run: Run = "", study: Folder = "",
         items: Annotated[int, typer.Option("--items", help="Items in all.", min=1)] = 100,
@@ -48,7 +48,7 @@ def new(raters: Raters = [], run: Run = "", study: Folder = "",
     "Draw a study: evenly by model, topic and country, an order for each rater, and their links."
     from arabic_dialog.rating import load_criteria
     from arabic_dialog.rating_study import new_study, run_replies
-    folder = study_folder(run, study); rows, conversations = run_replies(Path(run) if run else runs_path("offline"), models)
+    folder = study_folder(run, study); rows, conversations = run_replies(Path(run) if run else runs_path("offline"), models, own=unit == "conversation")
     asked = load_criteria(criteria) if criteria else ()
     path = new_study(folder, rows, conversations, raters, items, unit, asked, repeats, checks, per_item, seed, name, language)
     print(f"{path}: {items} items of {len({r['model'] for r in rows})} models, {len(raters)} raters")

@@ -83,10 +83,11 @@ def attention_check(n: int, contexts: Sequence[Sequence[Turn]], seed: int = 0) -
     turns = [*map(asdict, rng.choice(contexts)), asdict(Turn("assistant", ask))]
     return {"item_id": "i" + digest([seed, "check", n])[:10], "turns": turns, "expected": expected}
 
-# %% ../nbs/53_rating_study.ipynb #d21c5e60
-def run_replies(run: str | Path, models: Sequence[str] = ()) -> tuple[list[dict], list[Conversation]]:
+# %% ../nbs/53_rating_study.ipynb #e7800620
+def run_replies(run: str | Path, models: Sequence[str] = (), own: bool = False) -> tuple[list[dict], list[Conversation]]:  # own: to a model's own history, where the run has such
     "Replies of a run's models (all where none is named), and the conversations that they answer"
-    run = Path(run); files = [f for f in sorted((run/"replies").glob("*/*.jsonl")) if f.stem != "likelihoods"]
+    run = Path(run); found = sorted((run/"replies").glob("*/*.jsonl")); own = own and any(f.stem == "own" for f in found)
+    files = [f for f in found if (f.stem == "own" if own and f.parent.name != "marks" else f.stem not in ("likelihoods", "own"))]
     if not files or not (run/"split"/"test.jsonl").is_file():
         raise UserError(f"{run} has no replies to rate; `arabic-dialog evaluate --run {run}` makes them")
     rows = [r for f in files for r in iter_jsonl(f)]; known = sorted({r["model"] for r in rows})

@@ -161,6 +161,7 @@ def test_without_raters_the_run_says_what_waits(run, tmp_path):
     (["reproduce", "--profile", "smoke", "--set", "checkpoints=new:gpt5, new:aragpt2"], "gpt5"),
     (["reproduce", "--profile", "smoke", "--set", "topics=README.md"], "has no column 'id'"),
     (["generate", "--profile", "smoke", "--set", "seed"], "key=value"),
+    (["evaluate", "--profile", "smoke", "--set", "histories=own"], "histories must be true"),
     (["reproduce", "--profile", "paper"], "nothing was downloaded"),
     (["paper", "--run", "runs/none-such"], "there is no run in runs/none-such"),
 ])
