@@ -154,6 +154,12 @@ def calibrate(encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="A 
     said = Path(conversations).name if conversations else "sample_conversations(800, 'calibration')"
     with interruptible(): print(save_calibration(make(of, known, seed, said, chats, steps), known))
 
+# %% ../nbs/90_cli.ipynb #7a9e0c12
+from .rate_commands import app as rate_app
+
+# %% ../nbs/90_cli.ipynb #7a9e0c13
+app.add_typer(rate_app, name="rate")
+
 # %% ../nbs/90_cli.ipynb #e51c377a
 @app.command()
 def paper(names: Annotated[list[str] | None, typer.Argument(help="Notebooks of nbs/paper; all where none is named.")] = None,

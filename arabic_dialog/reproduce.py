@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Workers', 'side_by_side', 'train_job', 'make_students', 'reply_stage', 'marks_stage', 'make_models',
-           'load_replies', 'make_scores', 'make_validity', 'make_ratings', 'make_cards', 'describe_run', 'reproduce']
+           'load_replies', 'make_scores', 'make_validity', 'people_said', 'make_ratings', 'make_cards', 'describe_run',
+           'reproduce']
 
 # %% ../nbs/80_reproduce.ipynb #3a136d04
 import json, os, shutil, threading, time
@@ -197,11 +198,24 @@ def make_validity(work: Work, split: Stage) -> Stage:
         return {"rungs": len(table), "replies": int(table.n.max())}
     return work.stage("validity", make, params=work.keys("encoder", "seed") | {"data": work.files("data/raven", "data/grammar", p.countries)}, inputs=[split], code="validity")
 
+# %% ../nbs/80_reproduce.ipynb #7a9e0c21
+def people_said(folder: RunFolder) -> dict[str, Any]:
+    "The ratings in the run's own study (human/), on criteria that two people or more have rated; {} while there are none"
+    from arabic_dialog.answers import StudyFile, ratings_of
+    from arabic_dialog.rating_study import people, study_path
+    if not study_path(folder/"human").is_file(): return {}
+    with StudyFile(study_path(folder/"human")) as study:
+        said, again = ratings_of(study), ratings_of(study, "repeat")
+        shared = [c for c in study.criteria if len(people(r for r in said if r.criterion == c)) > 1]
+        return {"study": study.about["study_id"], "ratings": [r for r in said if r.criterion in shared],
+                "repeats": [r for r in again if r.criterion in shared]} if shared else {}
+
 # %% ../nbs/80_reproduce.ipynb #cfe9fa51
 def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: Stage) -> Stage:
-    "The rating study: its items, and the ratings there are"
+    "The rating study: its items, and the ratings there are: of people where there are any, in human/ or returned/"
     p, returned = work.profile, work.folder/"returned"
-    sheets = sorted(returned.glob("sheet_*.csv"))
+    sheets, said = sorted(returned.glob("sheet_*.csv")), people_said(work.folder)
+    if sheets and said: raise UserError(f"people have rated on the page ({work.folder/'human'}) and on sheets ({returned}), which are of two studies; move one of them away")
     raters = [f"rater-{k + 1}" for k in range(p.raters)]
     def study(path):
         from arabic_dialog import rating as r
@@ -213,8 +227,13 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
     def make(path):
         from arabic_dialog import human_eval as h, rating as r
         from arabic_dialog.benchmark import save_scores
+        from arabic_dialog.answers import StudyFile
+        from arabic_dialog.rating_study import save_people, score_rows, study_path
         for name in ("study.json", "items.jsonl", "key.csv"): shutil.copyfile(drawn.path/name, path/name)
-        if sheets:
+        if said:
+            ratings = said["ratings"]
+            with StudyFile(study_path(work.folder/"human")) as study: save_people(study, ratings, said["repeats"], path)
+        elif sheets:
             for f in sheets: (path/"sheets").mkdir(exist_ok=True); shutil.copyfile(f, path/"sheets"/f.name)
             ratings = r.read_sheets(path); r.save_ratings(path, ratings)
         elif p.simulated_raters:
@@ -224,13 +243,14 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
                                                 quality_from=f"mean of {', '.join(metrics)}")
             r.save_ratings(path, ratings, model)
         else: return {"ratings": 0}
-        criteria, key = [c.id for c in r.load_criteria(work.root/p.criteria)], r.load_key(path)
+        study, key = r.load_study(path), r.load_key(path); known = {x.criterion for x in ratings}
+        criteria = [c.id for c in study.criteria if c.id in known]; best = "overall" if "overall" in criteria else criteria[-1]
         save_scores(h.agreement_table(ratings, criteria, p.n_resamples, seed=p.seed), path/"agreement.csv")
         save_scores(h.quality_table(ratings, key, p.n_resamples, seed=p.seed), path/"quality.csv")
-        save_scores(h.metric_correlation(ratings, key, load_csv(scores.path/"scores.csv")), path/"correlation.csv")
-        return {"ratings": len(ratings), "simulated": 0 if sheets else len(ratings)}
-    return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}}
-                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark"))
+        save_scores(h.metric_correlation(ratings, key, score_rows(load_csv(scores.path/"scores.csv"), key, study.unit), criteria=(best,)), path/"correlation.csv")
+        return {"ratings": len(ratings), "simulated": len(ratings) if study.simulated else 0}
+    return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}, "people": digest(said)}
+                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark", "rating_study"))
 
 # %% ../nbs/80_reproduce.ipynb #caa696ea
 def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]) -> Stage:

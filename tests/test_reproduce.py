@@ -126,6 +126,28 @@ def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
     assert not json.loads((copy/"paper/tab_agreement/result.json").read_text(encoding="utf-8"))["simulated"]
 
 
+@pytest.mark.parametrize("unit", ["reply", "conversation"])
+def test_ratings_on_the_page_replace_simulated_ones(run, tmp_path, unit):
+    from arabic_dialog.answers import Answer, StudyFile
+    from arabic_dialog.rating import load_ratings, load_study
+    from arabic_dialog.rating_study import new_study, run_replies
+    shutil.copytree(run, tmp_path/"copy"); copy = tmp_path/"copy"; path = new_study(copy/"human", *run_replies(copy), ["hala", "omar"], 21, unit)
+    def say(rater):
+        with StudyFile(path) as s: s.put([Answer(rater, slot.position, c, 1 + (slot.position + len(c)) % 5) for slot in s.slots(rater) for c in s.criteria])
+        reproduce(load_profile("smoke"), copy, until="rating", say=lambda text: None)
+        return load_study(copy/"rating")
+    assert say("hala").simulated   # one rater agrees with nobody: the simulated ratings stand until there are two
+    study = say("omar")
+    assert not study.simulated and study.unit == unit and study.raters == ("hala", "omar") and len(load_ratings(copy/"rating")) == 21*2*5
+    assert len(load_csv(copy/"rating/repeats.csv")) == 3*2*5 and {r["metric"] for r in load_csv(copy/"rating/correlation.csv")} >= {"raven", "bits_per_byte"}
+    if unit == "reply":
+        done = command("paper", "tab_agreement", "--run", copy)
+        assert done.returncode == 0 and not json.loads((copy/"paper/tab_agreement/result.json").read_text(encoding="utf-8"))["simulated"], done.stderr
+        (copy/"returned").mkdir(); shutil.copy(next((copy/"study/sheets").glob("sheet_*.csv")), copy/"returned")
+        done = command("reproduce", "--profile", "smoke", "--run", copy)
+        assert done.returncode == 2 and "two studies" in done.stderr
+
+
 def test_without_raters_the_run_says_what_waits(run, tmp_path):
     shutil.copytree(run, tmp_path/"copy")
     done = command("reproduce", "--profile", "smoke", "--run", tmp_path/"copy", "--set", "simulated_raters=false")
