@@ -36,7 +36,7 @@ def notebook_names() -> list[str]:
     names = sorted(p.stem for p in (find_root()/"nbs"/"paper").glob("[a-z]*.ipynb"))
     return sorted(names, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
 
-ORDER = ("tab_claims", "tab_models", "fig_raven", "tab_raven", "fig_raven_validity", "tab_perplexity", "tab_dataset", "fig_coverage", "fig_lengths", "tab_quality", "fig_training",
+ORDER = ("tab_claims", "tab_models", "fig_raven", "tab_raven", "fig_raven_validity", "tab_text_metrics", "tab_finetuning", "tab_perplexity", "tab_dataset", "fig_coverage", "fig_lengths", "tab_quality", "fig_training",
          "tab_agreement", "fig_human_scores", "fig_metric_vs_human", "tab_examples")
 LAST = ("tab_claims",)  # reads the results of the others
 NEEDS_RATINGS = ("tab_agreement", "fig_human_scores", "fig_metric_vs_human")

@@ -135,7 +135,7 @@ def marks_stage(work: Work, split: Stage) -> Stage:
         save_jsonl(path/"reference.jsonl", reference_replies(items))
         known = load_jsonl(split.path/"train.jsonl", Conversation)
         if 0 < p.n_retrieval_conversations < len(known): known = stream(p.seed, "retrieval").sample(known, p.n_retrieval_conversations)
-        save_jsonl(path/"retrieval.jsonl", retrieval_replies(known, items, load_encoder(p.encoder)))
+        save_jsonl(path/"retrieval.jsonl", retrieval_replies(known, items, load_encoder(p.encoder, work.folder.path/"vectors")))
         return {"turns": len(items)}
     return work.stage("replies/marks", make, params=work.keys("n_test_conversations", "seed", "encoder", "n_retrieval_conversations"), inputs=[split],
                       code="answering")
@@ -170,11 +170,13 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         from arabic_dialog.encoders import load_encoder
         from arabic_dialog.generation import scenario_words
         from arabic_dialog.raven import Raven
+        from arabic_dialog.text_metrics import against_references, variety
         said = load_replies(replies, b.Reply); own = load_replies(replies, b.Reply, "own") if "own" in p.histories else []
         likely = {n: load_jsonl(s.path/"likelihoods.jsonl") for n, s in replies.items() if n != "marks"}
         bar = lambda batches: tqdm(batches, desc="score", unit=" batches", disable=None, leave=False)
-        scores = b.score_models(said, load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder)), *scenario_words(p, work.root), likely, bar, own)
-        b.save_scores(scores, path/"scores.csv"); models = b.describe_models(scores.model.unique())
+        encoder = load_encoder(p.encoder, work.folder.path/"vectors")
+        scores = b.score_models(said, load_jsonl(split.path/"test.jsonl", Conversation), Raven(encoder), *scenario_words(p, work.root), likely, bar, own, [against_references(encoder)])
+        b.save_scores(variety(said), path/"variety.csv"); b.save_scores(scores, path/"scores.csv"); models = b.describe_models(scores.model.unique())
         b.save_scores(models, path/"models.csv"); b.save_scores(b.summarise(scores, p.n_resamples, p.seed), path/"summary.csv")
         trained = [m for m in models.model if m != "reference"]
         pairs = [(x, y) for i, x in enumerate(trained) for y in trained[i+1:]]
@@ -183,7 +185,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         b.save_scores(pd.concat(tests), path/"comparisons.csv")
         return {"replies": len(said), "scores": len(scores), "models": len(models)}
     return work.stage("scores", make, params=work.keys("encoder", "n_resamples", "seed", "histories") | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
-                      inputs=[split, *replies.values()], code=("benchmark", "generation"))
+                      inputs=[split, *replies.values()], code=("benchmark", "generation", "text_metrics"))
 
 # %% ../nbs/80_reproduce.ipynb #85ba4c38
 def make_validity(work: Work, split: Stage) -> Stage:
@@ -193,7 +195,7 @@ def make_validity(work: Work, split: Stage) -> Stage:
         from arabic_dialog.encoders import load_encoder
         from arabic_dialog.raven import Raven
         from arabic_dialog.validity import run_ladder, save_people
-        table = run_ladder(load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder)), seed=p.seed)
+        table = run_ladder(load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder, work.folder.path/"vectors")), seed=p.seed)
         save_people(table, path/"ladder.csv")
         return {"rungs": len(table), "replies": int(table.n.max())}
     return work.stage("validity", make, params=work.keys("encoder", "seed") | {"data": work.files("data/raven", "data/grammar", p.countries)}, inputs=[split], code="validity")
