@@ -15,7 +15,7 @@ from .core import Rating, UserError
 from .agreement import agreement
 from .stats import DegenerateWarning, bootstrap_sums, holm, paired_permutation_test
 
-# %% ../nbs/45_raters.ipynb #160062a3
+# %% ../nbs/45_raters.ipynb #0256ea8e
 POINTS = (1, 2, 3, 4, 5)
 KEYS = ("item_id", "rater", "criterion")
 
@@ -27,7 +27,9 @@ def answer_frame(answers: Iterable[Rating | dict], kind: str | None = None) -> A
     found = found.reindex(columns=[*KEYS, "value", *(c for c in found if c not in (*KEYS, "value"))])
     for column, default in (("kind", "item"), ("position", math.nan), ("expected", math.nan)):
         if column not in found: found[column] = default
-    found["value"], found["position"], found["expected"] = (pd.to_numeric(found[c]) for c in ("value", "position", "expected"))
+    for c in ("value", "position", "expected"):
+        try: found[c] = pd.to_numeric(found[c]).astype(float)
+        except (TypeError, ValueError) as e: raise UserError(f"{c} should be a number: {e}") from None
     if len(off := found[~found["value"].isin(POINTS) & found["value"].notna()]):
         o = off.iloc[0]; raise UserError(f"item {o.item_id!r} is rated {o['value']:g} by {o.rater!r}; the scale is {', '.join(map(str, POINTS))}")
     if len(twice := found[found.duplicated([*KEYS, "kind"])]):
