@@ -41,16 +41,29 @@ def interruptible():
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(130) from None
 
+# %% ../nbs/90_cli.ipynb #73cf6d98
+@contextmanager
+def _launched():
+    "True in the only or the first process; the others train as it says, and then see False"
+    import os
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1: yield True; return
+    from arabic_dialog.finetuning import train_student
+    from arabic_dialog.processes import follow, join, leave
+    join()
+    if int(os.environ["RANK"]): follow({"train_student": train_student})
+    yield int(os.environ["RANK"]) == 0
+    leave()
+
 # %% ../nbs/90_cli.ipynb #2bc21f9c
-def _run(profile: str, run: str, pairs: list[str], until: str, plan: bool = False, hardware: str = "h100"):
-    "Run a profile up to a stage, or say what it would cost"
+def _run(profile: str, run: str, pairs: list[str], until: str, plan: bool = False, hardware: str = "h100", only: dict = {}):
+    "Run a profile up to a stage, or say what it would cost; of the processes that a launcher started the first does, and the others help it"
     from arabic_dialog.settings import load_profile
     settings = load_profile(profile, overrides=parse_pairs(pairs))
     if plan:
         from arabic_dialog.costs import load_hardware, print_plan
         print_plan(settings, until=until, hardware=load_hardware(hardware), run=run or runs_path(profile)); return
     from arabic_dialog.reproduce import reproduce
-    with interruptible(): failed = reproduce(settings, Path(run or runs_path(profile)), until=until)
+    with interruptible(), _launched() as first: failed = first and reproduce(settings, Path(run or runs_path(profile)), until=until, only=only)
     if failed: raise typer.Exit(1)
 
 Plan = Annotated[bool, typer.Option("--plan", help="Say what it needs and what it would cost, and stop.")]
@@ -68,9 +81,19 @@ def generate(profile: ProfileName = "offline", run: RunPath = "", set_: Override
     _run(profile, run, set_, "split", plan, hardware)
 
 @app.command()
-def finetune(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100"):
-    "The dataset and the students trained on it."
-    _run(profile, run, set_, "train", plan, hardware)
+def finetune(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100",
+             student: Annotated[list[str], typer.Option("--student", help="Only this student of the profile; or, with --data, a checkpoint's folder or name on the hub.")] = [],
+             seed: Annotated[list[int], typer.Option("--seed", help="Only this seed of the profile.")] = [],
+             data: Annotated[str, typer.Option("--data", help="A dataset of your own: a folder with train.jsonl (or .parquet) and perhaps validation.jsonl, or one file.")] = "",
+             out: Annotated[str, typer.Option("--out", help="The folder of the checkpoint, with --data.")] = ""):
+    "The dataset and the students trained on it; or one checkpoint trained on a dataset of your own."
+    if not data: _run(profile, run, set_, "train", plan, hardware, {"students": student, "seeds": seed}); return
+    from arabic_dialog.costs import load_hardware
+    from arabic_dialog.own_training import finetune_own
+    from arabic_dialog.settings import load_profile
+    if len(student) != 1 or not out: raise UserError("with --data, name one checkpoint (--student) and a folder for what is made of it (--out)")
+    with interruptible(), _launched() as first:
+        if first: finetune_own(load_profile(profile, overrides=parse_pairs(set_)), student[0], data, out, seed[0] if seed else None, load_hardware(hardware) if plan else None)
 
 @app.command()
 def evaluate(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100"):

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'FORMATS', 'find_splits', 'load_prompt_hashes', 'render_row', 'render_sharegpt', 'iter_rows', 'write_jsonl',
-           'write_parquet', 'load_dataset_dict', 'check_target', 'export_dataset', 'push_dataset']
+           'write_parquet', 'load_dataset_dict', 'check_target', 'export_dataset', 'read_row', 'read_conversations',
+           'push_dataset']
 
-# %% ../nbs/34_exports.ipynb #d45c7e7f
+# %% ../nbs/34_exports.ipynb #52d080aa
 import csv, hashlib, json, os, shutil, tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .core import Conversation, UserError, digest_file, iter_jsonl, save_text
+from .core import SPEAKERS, Conversation, Scenario, Turn, UserError, digest_file, from_dict, iter_jsonl, save_text
 from .store import RunFolder, check_stage, load_stage
 
 # %% ../nbs/34_exports.ipynb #113cb581
@@ -156,6 +157,31 @@ def export_dataset(path: str | Path,           # a run's folder, or one with the
             for p in sorted(Path(made).iterdir()): os.replace(p, to/p.name)
     except OSError as e: raise UserError(f"cannot write {to}: {e.strerror or e}") from e
     return n
+
+# %% ../nbs/34_exports.ipynb #c233ff03
+_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
+
+def read_row(row: Mapping[str, Any], name: str) -> Conversation:   # name: of the row, for errors and where it has no id
+    "A row of a dataset as a conversation"
+    if "turns" in row: return from_dict(Conversation, dict(row), name)
+    key, role, text = next(((k, r, t) for k, r, t in (("messages", "role", "content"), ("conversations", "from", "value")) if k in row), (None,) * 3)
+    if key is None: raise UserError(f"{name} has none of the columns turns, messages and conversations; it has {', '.join(map(repr, row)) or 'none'}")
+    said = row[key]
+    if not isinstance(said, list) or not all(isinstance(m, Mapping) and isinstance(m.get(text), str) and m.get(role) in _ROLES for m in said):
+        raise UserError(f"{name}: {key} should be a list of objects with {role} (one of {', '.join(_ROLES)}) and {text}")
+    turns = tuple(Turn(_ROLES[m[role]], m[text]) for m in said[1 if said and said[0][role] == "system" else 0:] if _ROLES[m[role]] != "system")
+    if not turns or any(t.speaker != SPEAKERS[i % 2] for i, t in enumerate(turns)): raise UserError(f"{name}: user and assistant should speak in turn, the user first")
+    topic, country = str(row.get("topic") or ""), str(row.get("country") or "")
+    return Conversation(str(row.get("id") or name), Scenario(str(row.get("id") or name), topic, country, int(row.get("variant") or 0)), turns, str(row.get("model") or ""))
+
+def read_conversations(path: str | Path) -> list[Conversation]:
+    "The conversations of a JSON Lines or Parquet file in any of the forms above"
+    path = Path(path)
+    if path.suffix == ".parquet" and path.is_file():
+        from pyarrow.parquet import read_table
+        rows: Iterable[Mapping[str, Any]] = read_table(path).to_pylist()
+    else: rows = iter_jsonl(path)
+    return [read_row(r, f"{path.name}, row {n}") for n, r in enumerate(rows, 1)]
 
 # %% ../nbs/34_exports.ipynb #a2423795
 def _hub_error(e: Exception, repo_id: str) -> UserError:

@@ -62,14 +62,14 @@ class JaisConfig(GPT2Config):
     def _take(self, old: str, new: str, value: float | None):
         "Put the value of an old name under its new one, unless they say different things"
         if value is None: return
-        said = self.logits_scale if old == "width_scale" else getattr(self, new)
+        said = self.logit_scale if old == "width_scale" else getattr(self, new)
         if said == value: return
         if said != getattr(type(self), new): raise ValueError(f"{old} is {value!r}, but {new} makes it {said!r}: the config contradicts itself")
         setattr(self, new, value)
 
     @property
-    def logits_scale(self) -> float:
-        "The factor of the logits"
+    def logit_scale(self) -> float:
+        "The factor of the logits, under the name by which trainers that compute the head themselves look for it"
         return self.mup_output_alpha * self.mup_width_scale
 
 # %% ../nbs/06_jais.ipynb #9557fec6
@@ -204,7 +204,7 @@ class JaisForCausalLM(JaisPreTrainedModel, GenerationMixin):
                 use_cache=None, logits_to_keep=0, token_type_ids=None, **kwargs) -> CausalLMOutputWithPast:
         out = self.transformer(input_ids, past_key_values=past_key_values, attention_mask=attention_mask, position_ids=position_ids,
                                inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs)
-        logits = self.lm_head(slice_logits_to_keep(out.last_hidden_state, logits_to_keep) * self.config.logits_scale)
+        logits = self.lm_head(slice_logits_to_keep(out.last_hidden_state, logits_to_keep) * self.config.logit_scale)
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states,
                                       attentions=out.attentions)

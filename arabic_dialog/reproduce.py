@@ -7,9 +7,9 @@ __all__ = ['STAGES', 'Workers', 'side_by_side', 'train_job', 'make_students', 'a
            'make_models', 'load_replies', 'make_scores', 'make_ratings', 'make_cards', 'environment', 'make_paper',
            'describe_run', 'reproduce']
 
-# %% ../nbs/80_reproduce.ipynb #2b1b0bbb
+# %% ../nbs/80_reproduce.ipynb #3a136d04
 import json, os, platform, shutil, threading, time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -77,22 +77,24 @@ def train_job(work: Work, student: str, kind: str, seed: int, base: str | None, 
     p, base_kind = work.profile, kind == "base"
     job = {"kind": kind, "seed": seed, "checkpoint": base, "out": str(path), "train": str(split.path/"train.jsonl"), "validation": str(split.path/"validation.jsonl"),
            "revision": dict(zip(p.students, p.revisions)).get(student, "")}
-    steps = "pretrain" if base_kind else "finetune"
-    job |= {k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size")} | {"max_length": p.pretrain_length if base_kind else p.max_length}
+    steps, how = ("pretrain", ()) if base_kind else ("finetune", ("method", "schedule", "warmup_share", "weight_decay", "patience", "precision", "packing", "micro_batch_size"))
+    job |= {k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size", *how)} | {"max_length": p.pretrain_length if base_kind else p.max_length}
+    job |= work.keys("deterministic", *(() if base_kind else ("lora_rank", "lora_alpha"))) | {"n_evaluations": p.finetune_n_evaluations}
     return job | ({"n_layer": p.model_layers, "n_embd": p.model_width, "n_head": p.model_heads, "n_positions": p.model_context,
                    "vocabulary_size": p.vocabulary_size} if base_kind else {})
 
 # %% ../nbs/80_reproduce.ipynb #282a7cc9
 def make_students(work: Work, workers: Workers, split: Stage,
                   then: Callable[[str, str, Stage], Any] = lambda name, checkpoint, made: None,  # what follows on each checkpoint, at once
-                  also: Sequence[Callable[[], Any]] = ()) -> dict[str, tuple[str, Stage | None]]:  # other jobs, to be done beside the fine-tuning
+                  also: Sequence[Callable[[], Any]] = (),   # other jobs, to be done beside the fine-tuning
+                  only: Mapping[str, Sequence[Any]] = {}) -> dict[str, tuple[str, Stage | None]]:  # only: the `students` and `seeds` to be trained, where not all are
     "Every checkpoint of the run: name → (folder or published name, its stage)"
     from arabic_dialog.finetuning import train_student
     p = work.profile
     def stage(student, kind, seed, base):
         name = f"{student}-{kind}" + (f"-s{seed}" if kind != "base" else ""); source, made = base
         def make(path): return workers.call(train_student, train_job(work, student, kind, seed, source, split, path))
-        params = {k: v for k, v in train_job(work, student, kind, seed, None, split, Path()).items() if k not in ("out", "train", "validation")}
+        params = {k: v for k, v in train_job(work, student, kind, seed, None, split, Path()).items() if k not in ("out", "train", "validation", "micro_batch_size")}
         params["checkpoint"] = source if made is None else ""
         params |= {"grammar": work.files("data/grammar")} if kind == "base" else {}
         def job():
@@ -100,11 +102,14 @@ def make_students(work: Work, workers: Workers, split: Stage,
             then(name, str(t.path), t)
             return name, t
         return job
-    new = [(s, c) for s, c in zip(p.students, p.checkpoints) if c.startswith("new:")]
+    for what, known in (("students", p.students), ("seeds", p.seeds)):
+        if strange := set(only.get(what, ())) - set(known): raise UserError(f"{', '.join(map(str, sorted(strange)))} is not among the {what} of profile {p.name}: {', '.join(map(str, known))}")
+    wanted, seeds = only.get("students") or p.students, only.get("seeds") or p.seeds
+    new = [(s, c) for s, c in zip(p.students, p.checkpoints) if c.startswith("new:") and s in wanted]
     bases = dict(side_by_side(work, workers, "pretrain", [stage(s, "base", p.seed, (c, None)) for s, c in new]))
     base = {s: (str(bases[f"{s}-base"].path), bases[f"{s}-base"]) if f"{s}-base" in bases else (c, None) for s, c in zip(p.students, p.checkpoints)}
-    todo = [stage(s, "finetuned", seed, base[s]) for seed in p.seeds for s in p.students]
-    if p.control_student: todo += [stage(p.control_student, "control", seed, base[p.control_student]) for seed in p.seeds]
+    todo = [stage(s, "finetuned", seed, base[s]) for seed in seeds for s in p.students if s in wanted]
+    if p.control_student in wanted: todo += [stage(p.control_student, "control", seed, base[p.control_student]) for seed in seeds]
     tuned = dict(side_by_side(work, workers, "fine-tune", [*also, *todo])[len(also):])
     return {f"{s}-base": b for s, b in base.items()} | {n: (str(t.path), t) for n, t in tuned.items()}
 
@@ -151,12 +156,12 @@ def marks_stage(work: Work, split: Stage) -> Stage:
                       code="benchmark")
 
 # %% ../nbs/80_reproduce.ipynb #450f19c7
-def make_models(work: Work, workers: Workers, split: Stage, replying: bool = True) -> tuple[dict, dict[str, Stage]]:
+def make_models(work: Work, workers: Workers, split: Stage, replying: bool = True, only: Mapping[str, Sequence[Any]] = {}) -> tuple[dict, dict[str, Stage]]:
     "(every checkpoint of the run, the replies of every model where `replying`)"
     replies: dict[str, Stage] = {}
     def reply(name, checkpoint, made): replies[name] = reply_stage(work, workers, split, name, checkpoint, made)
     def marks(): replies["marks"] = marks_stage(work, split)
-    if not replying: return make_students(work, workers, split), {}
+    if not replying: return make_students(work, workers, split, only=only), {}
     students = make_students(work, workers, split, reply, [marks])
     others = students | {n.split("/")[-1].lower(): (n, None) for n in work.profile.baselines}
     side_by_side(work, workers, "reply", [lambda n=n, c=c: reply(n, *c) for n, c in others.items() if n not in replies])
@@ -274,14 +279,21 @@ def describe_run(work: Work, checked: Stage):
     if not (work.folder/"run.json").is_file() or (work.folder/"run.json").read_text(encoding="utf-8") != text: save_text(work.folder/"run.json", text)
 
 # %% ../nbs/80_reproduce.ipynb #b2114f44
-def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Callable[[str], None] = print) -> list[str]:
+def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Callable[[str], None] = print,
+              only: Mapping[str, Sequence[Any]] = {}) -> list[str]:   # which `students` and `seeds` are trained, where `until` is train
     "Run a profile up to a stage; returns the names of paper notebooks that failed"
     from arabic_dialog import __version__
     if until not in STAGES: raise UserError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
     from arabic_dialog.costs import print_plan, profile_costs
     if profile_costs(profile, find_root(), until=until) and not print_plan(profile, say, until=until, run=path):
         raise UserError(f"this machine cannot run the profile {profile.name!r} (see above); nothing was downloaded")
-    work, workers, upto = Work(profile, RunFolder(path), say=say), Workers(profile.workers), STAGES.index(until)
+    from arabic_dialog.processes import Together
+    from arabic_dialog.training import processes
+    work, upto = Work(profile, RunFolder(path), say=say), STAGES.index(until)
+    if processes()[1] == 1: workers = Workers(profile.workers)
+    else:
+        from arabic_dialog.finetuning import train_student
+        workers = Together({"train_student": train_student})
     with work.folder.locked():
         config = profile.model_dump(mode="json", by_alias=True)
         run = Run(digest(config), until, profile.name, config, f"{__version__}+{code_digest('reproduce')}", time.strftime("%FT%TZ", time.gmtime()), {})
@@ -289,7 +301,7 @@ def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Ca
         try:
             checked, split = make_dataset(work); describe_run(work, checked)
             if upto < 3: make_cards(work, checked, split, {}); return []
-            students, replies = make_models(work, workers, split, replying=upto >= 4)
+            students, replies = make_models(work, workers, split, upto >= 4, only)
             workers.close(); make_cards(work, checked, split, students); measure_relevance(work, checked)
             if upto < 5: return []
             scores = make_scores(work, split, replies)
@@ -297,3 +309,4 @@ def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Ca
             make_ratings(work, split, replies, scores)
             return make_paper(work.folder, workers=profile.workers, say=say) if upto > 6 else []
         except BaseException: workers.close(now=True); raise
+        finally: workers.close()

@@ -6,8 +6,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from arabic_dialog.core import Conversation, Scenario, Turn, UserError, save_jsonl
 from arabic_dialog.architectures import load_model, new_model
-from arabic_dialog.finetuning import finetune, order_rows, pretrain, shuffle_replies, train_student, train_tokenizer
+from arabic_dialog.finetuning import finetune, pretrain, train_student
 from arabic_dialog.masking import encode_conversations, encode_turns
+from arabic_dialog.students import shuffle_replies, train_tokenizer
+from arabic_dialog.training import Training, arguments, order_rows, trainer_class
 
 TOPICS = {"bread": "الخبز", "coffee": "القهوة", "tea": "الشاي", "music": "الموسيقى"}; PLACES = {"EG": "مصر", "JP": "اليابان", "MA": "المغرب", "FR": "فرنسا"}
 SHAPE = dict(steps=8, learning_rate=1e-2, batch_size=4, max_length=96, seed=0)
@@ -105,15 +107,14 @@ def test_the_folder_is_a_plain_checkpoint_and_training_lowers_the_loss(base, tmp
 
 def test_the_lean_loss_is_trls_loss(base, tokenizer, tmp_path):
     from datasets import Dataset
-    from arabic_dialog.finetuning import _arguments, _trainer_class
     from trl import SFTTrainer
     rows, _ = encode_conversations(tokenizer, TALKS[:4], 96); losses, gradients = [], []
-    for cls in (_trainer_class()[0], SFTTrainer):
-        model, args = load_model(base, dtype="float32", device="cpu"), _arguments(tmp_path, 1, 1e-3, 4, 0, 1); args.bf16 = False
+    for cls, packing in ((trainer_class(), True), (trainer_class(), False), (SFTTrainer, False), (SFTTrainer, True)):
+        model, args = load_model(base, dtype="float32", device="cpu"), arguments(tmp_path, Training(1, 1e-3, 4, 0), 4, packing); args.bf16 = False
         trainer = cls(model=model, args=args, train_dataset=Dataset.from_list(rows), eval_dataset=Dataset.from_list(rows), processing_class=tokenizer)
         loss = trainer.compute_loss(model.train(), trainer.data_collator(rows)); loss.backward()
         losses.append(loss.item()); gradients.append(model.transformer.wte.weight.grad)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and torch.allclose(*gradients, atol=1e-6)
+    assert losses == pytest.approx([losses[2]] * 4, rel=1e-5) and all(torch.allclose(g, gradients[2], atol=1e-6) for g in gradients)
 
 
 def test_conversations_are_cut_at_turn_borders_and_counted(tokenizer):
@@ -157,7 +158,7 @@ def test_what_cannot_be_trained_says_why(base, tokenizer, tmp_path):
                                          (TALKS, TALKS, {"learning_rate": 1e12}, "no longer a number")):
         with pytest.raises(UserError, match=message): finetune(base, train, held, tmp_path/"out", **SHAPE | {"steps": 30} | change)
     with pytest.raises(UserError, match="fewer than one training sequence"):
-        pretrain(new_model("gpt2", tokenizer, 1, 32, 2, 128, seed=0), tokenizer, ["مرحبا"], tmp_path/"p", **SHAPE)
+        pretrain(lambda: new_model("gpt2", tokenizer, 1, 32, 2, 128, seed=0), tokenizer, ["مرحبا"], tmp_path/"p", **SHAPE)
 
 
 def test_one_job_is_plain_data(tmp_path):

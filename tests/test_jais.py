@@ -84,7 +84,7 @@ def test_old_and_new_names_mean_the_same(tmp_path, config, scale, by_d):
     assert torch.allclose(logits, plain_forward(weights(), ids, scale, by_d), atol=1e-10)
     model.save_pretrained(tmp_path/"again")
     again = JaisForCausalLM.from_pretrained(tmp_path/"again")
-    assert torch.allclose(again(ids).logits, logits, atol=1e-14) and again.config.logits_scale == model.config.logits_scale
+    assert torch.allclose(again(ids).logits, logits, atol=1e-14) and again.config.logit_scale == model.config.logit_scale
 
 
 @torch.no_grad()
@@ -124,7 +124,7 @@ def test_saved_again_nothing_foreign_is_left_and_the_logits_are_the_same(folder,
     (dict(alibi_scaling={"type": "linear"}), "alibi_scaling"), (dict(embeddings_scale=2., mup_embeddings_scale=3.), "contradicts"),
     (dict(width_scale=.5, mup_output_alpha=.5), None), (dict(width_scale=.5, mup_output_alpha=.4, mup_width_scale=.9), "contradicts")])
 def test_what_is_not_computed_is_refused_by_name(change, key):
-    if key is None: assert JaisConfig(**change).logits_scale == .5; return
+    if key is None: assert JaisConfig(**change).logit_scale == .5; return
     with pytest.raises(ValueError, match=key): JaisConfig(**change)
 
 
@@ -283,3 +283,11 @@ def test_the_pipeline_of_transformers_is_unchanged(folder, tmp_path):
     asked = pipeline("text-generation", model=str(tmp_path))("w3 w14 w15", max_new_tokens=6, do_sample=False, return_full_text=False)[0]["generated_text"]
     own = model.generate(torch.tensor([[3, 14, 15]]), max_new_tokens=6, do_sample=False)[0, 3:]
     assert asked == tokenizer.decode(own, skip_special_tokens=True)
+
+
+def test_a_trainer_that_computes_the_head_itself_computes_the_same_loss(folder):
+    "TRL multiplies hidden states by the head's weights and the config's `logit_scale`"
+    from trl.trainer.utils import add_fused_lm_head
+    model = AutoModelForCausalLM.from_pretrained(folder); ids = ids_of(2, 12); labels = ids.clone(); labels[:, :5] = -100
+    own = model(ids, labels=labels).loss; add_fused_lm_head(model)
+    assert model.config.logit_scale != 1 and torch.allclose(model(ids, labels=labels, fused_lm_head=True).loss, own, atol=1e-5)
