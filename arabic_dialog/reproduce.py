@@ -212,26 +212,27 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
         return {"items": len(items), "raters": len(raters)}
     drawn = work.stage("study", study, params=work.keys("raters", "n_rated_items", "seed") | work.files(p.criteria), inputs=[split, *replies.values()], code="rating")
     def make(path):
-        from arabic_dialog import human_eval as h, rating as r
+        from arabic_dialog import human_eval as h, rater_model as m, rating as r
         from arabic_dialog.benchmark import save_scores
         for name in ("study.json", "items.jsonl", "key.csv"): shutil.copyfile(drawn.path/name, path/name)
+        items, key = r.load_jsonl(path/"items.jsonl", r.Item), r.load_key(path); criteria = [c.id for c in r.load_criteria(work.root/p.criteria)]
         if sheets:
             for f in sheets: (path/"sheets").mkdir(exist_ok=True); shutil.copyfile(f, path/"sheets"/f.name)
             ratings = r.read_sheets(path); r.save_ratings(path, ratings)
+            place = {(q, i.item_id): n for q in {a.rater for a in ratings} for n, i in enumerate(r.order_for(q, items, p.seed), 1)}  # as their sheet had it
+            answers = [asdict(a) | {"position": place[a.rater, a.item_id]} for a in ratings]
         elif p.simulated_raters:
             metrics = ("on_topic", "on_country", "ended", "well_formedness"); rows = load_csv(scores.path/"scores.csv", ["metric", "value"])
-            quality = r.latent_quality(r.load_key(path), rows, metrics)
-            ratings, model = r.simulate_ratings(r.load_jsonl(path/"items.jsonl", r.Item), quality, r.load_criteria(work.root/p.criteria), raters, seed=p.seed,
-                                                quality_from=f"mean of {', '.join(metrics)}")
+            quality = r.latent_quality(key, rows, metrics); slots, checks = m.rater_slots(quality, raters, seed=p.seed)
+            answers, model = m.simulate_answers(slots, quality, criteria, seed=p.seed, checks=checks, quality_from=f"mean of {', '.join(metrics)}")
+            ratings = [r.Rating(a["item_id"], a["rater"], a["criterion"], a["value"]) for a in answers if a["kind"] == "item"]
             r.save_ratings(path, ratings, model)
         else: return {"ratings": 0}
-        criteria, key = [c.id for c in r.load_criteria(work.root/p.criteria)], r.load_key(path)
-        save_scores(h.agreement_table(ratings, criteria, p.n_resamples, seed=p.seed), path/"agreement.csv")
-        save_scores(h.quality_table(ratings, key, p.n_resamples, seed=p.seed), path/"quality.csv")
-        save_scores(h.metric_correlation(ratings, key, load_csv(scores.path/"scores.csv")), path/"correlation.csv")
+        tables = h.rating_tables(ratings, key, not sheets, load_csv(scores.path/"scores.csv"), answers, items, criteria, p.n_resamples, seed=p.seed)
+        for name, table in tables.items(): save_scores(table, path/f"{name}.csv")
         return {"ratings": len(ratings), "simulated": 0 if sheets else len(ratings)}
     return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}}
-                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark"))
+                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "rater_model", "benchmark"))
 
 # %% ../nbs/80_reproduce.ipynb #caa696ea
 def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]) -> Stage:

@@ -45,13 +45,13 @@ def _alpha(level: float, models: int) -> float:
     if not 0 < level < 1: raise UserError(f"level is {level}, and should be between 0 and 1, such as 0.95")
     return (1 - level)/math.comb(models, 2)
 
-# %% ../nbs/55_study_planning.ipynb #2df1adf0
+# %% ../nbs/55_study_planning.ipynb #a986dfad
 def planned_power(effect: float, turns: int, e: Expected = Expected(), models: int = 2, level: float = 0.95) -> float:
     "Chance to find a difference of `effect` points between two models on `turns` turns, by the noncentral t distribution"
     from scipy.stats import nct, t
-    alpha, at = _alpha(level, models), effect/difference_sd(e)*math.sqrt(turns)
+    alpha, error = _alpha(level, models), difference_sd(e)/math.sqrt(max(turns, 1))
     if turns < 2: return 0.
-    limit = t.ppf(1 - alpha/2, turns - 1)
+    limit, at = t.ppf(1 - alpha/2, turns - 1) + 1/(e.raters*turns*error), effect/error
     above, below = (float(f) for f in (nct.sf(limit, turns - 1, at), nct.cdf(-limit, turns - 1, at)))
     return (1. if math.isnan(above) else above) + (0. if math.isnan(below) else below)  # SciPy gives NaN far out
 
@@ -83,47 +83,56 @@ def smallest_difference(turns: int, e: Expected = Expected(), models: int = 2, p
     while planned_power(high, turns, e, models, level) < power: high *= 2
     return float(brentq(lambda d: planned_power(d, turns, e, models, level) - power, 0, high, xtol=1e-9))
 
-# %% ../nbs/55_study_planning.ipynb #c7f97253
-def _moments(centre, spread: float, noise: float) -> tuple[float, float, float]:
-    "(mean, sd, ICC) of ratings when replies are normal with `centre` and `spread` and raters have `noise`"
+# %% ../nbs/55_study_planning.ipynb #47b6546b
+def _grid():
+    "(values, weights) of a standard normal quality"
     import numpy as np
-    from scipy.stats import norm
-    z = np.linspace(-5, 5, 801); w = norm.pdf(z); w /= w.sum()
-    p = answer_chances(centre + spread*z, noise); points = np.array(POINTS); at = p @ points; mean = w @ at
-    variance = w @ (p @ points**2) - mean**2
-    return float(mean), float(math.sqrt(variance)), float((w @ at**2 - mean**2)/variance)
+    z = np.linspace(-5, 5, 801); w = np.exp(-z*z/2)
+    return z, w/w.sum()
 
-# %% ../nbs/55_study_planning.ipynb #1f3a95af
-def matching_model(e: Expected) -> tuple[float, float, float]:
-    "(centre, spread, noise) of a model whose ratings are as expected"
+def _moments(centre: float, spread: float, noise: float) -> tuple[float, float, float]:
+    "(mean, variance, covariance of two raters) of ratings when replies are normal with `centre` and `spread` and raters have `noise`"
+    import numpy as np
+    z, w = _grid(); p = answer_chances(centre + spread*z, noise); points = np.array(POINTS); at = p @ points; mean = w @ at
+    return float(mean), float(w @ (p @ points**2) - mean**2), float(w @ at**2 - mean**2)
+
+# %% ../nbs/55_study_planning.ipynb #3c9d107b
+def matching_model(e: Expected, effect: float = 0) -> tuple[tuple[float, float], float, float]:
+    "(centres of two models, spread, noise) whose ratings are `effect` apart around the mean expected, with the spread and agreement expected of the two together"
     import numpy as np
     from scipy.optimize import least_squares
-    def miss(x): mean, sd, icc = _moments(x[0], math.exp(x[1]), math.exp(x[2])); return [mean - e.mean, sd - e.sd, icc - e.agreement]
-    start = [e.mean, math.log(e.sd*e.agreement**.5), math.log(e.sd*(1 - e.agreement)**.5)]
-    found = least_squares(miss, start, bounds=([-12, -4, -3], [18, 3, 3]))
-    if np.abs(found.fun).max() > .01:
-        raise UserError(f"ratings with mean {e.mean}, sd {e.sd} and agreement {e.agreement} cannot come from a scale of {len(POINTS)} points; "
-                        f"the nearest have mean {found.fun[0] + e.mean:.2f}, sd {found.fun[1] + e.sd:.2f} and agreement {found.fun[2] + e.agreement:.2f}")
-    return float(found.x[0]), float(np.exp(found.x[1])), float(np.exp(found.x[2]))
+    def found(x): return [_moments(c, math.exp(x[2]), math.exp(x[3])) for c in x[:2]]
+    def miss(x):
+        (m, v, c), (n, w, d) = found(x)
+        return [m - e.mean - effect/2, n - e.mean + effect/2, math.sqrt((v + w)/2) - e.sd, (c + d)/max(v + w, 1e-12) - e.agreement]
+    start = [e.mean + effect/2, e.mean - effect/2, math.log(e.sd*e.agreement**.5), math.log(e.sd*(1 - e.agreement)**.5)]
+    x = (fit := least_squares(miss, start, bounds=([-12, -12, -4, -3], [18, 18, 3, 3]))).x
+    if np.abs(fit.fun).max() > .01:
+        raise UserError(f"ratings with means {e.mean + effect/2:g} and {e.mean - effect/2:g}, sd {e.sd} and agreement {e.agreement} cannot come from a scale of {len(POINTS)} points; nearest are means "
+                        f"{fit.fun[0] + e.mean + effect/2:.2f} and {fit.fun[1] + e.mean - effect/2:.2f}, sd {fit.fun[2] + e.sd:.2f} and agreement {fit.fun[3] + e.agreement:.2f}")
+    return (float(x[0]), float(x[1])), math.exp(x[2]), math.exp(x[3])
 
-# %% ../nbs/55_study_planning.ipynb #39946e32
-def _centre_for(mean: float, spread: float, noise: float) -> float:
-    "Where replies must stand for ratings with that mean"
+# %% ../nbs/55_study_planning.ipynb #d4d724a5
+def _latent_correlation(e: Expected, centres: Sequence[float], spread: float, noise: float) -> float:
+    "The correlation of two models' qualities at which that of their expected ratings is the pairing"
+    import numpy as np
     from scipy.optimize import brentq
-    low, high = -12, 18
-    if not _moments(low, spread, noise)[0] < mean < _moments(high, spread, noise)[0]: raise UserError(f"no model can have a mean rating of {mean:.2f}; ask for a smaller difference, or another mean")
-    return float(brentq(lambda c: _moments(c, spread, noise)[0] - mean, low, high, xtol=1e-6))
+    if not e.pairing: return 0.
+    z, w = _grid(); z, w = z[::4], w[::4]/w[::4].sum(); points = np.array(POINTS)
+    def rated(c, u): return answer_chances(c + spread*u, noise) @ points
+    a = rated(centres[0], z); b = rated(centres[1], z); (ma, va), (mb, vb) = ((w @ x, w @ x**2 - (w @ x)**2) for x in (a, b))
+    def correlation(r): return ((w*(a - ma)) @ (rated(centres[1], r*z[:, None] + math.sqrt(1 - r*r)*z) @ w - mb))/math.sqrt(va*vb)
+    edge = math.copysign(.999, e.pairing)
+    return edge if abs(correlation(edge)) <= abs(e.pairing) else float(brentq(lambda r: correlation(r) - e.pairing, *sorted((0, edge)), xtol=1e-4))
 
-# %% ../nbs/55_study_planning.ipynb #4bf6000c
+# %% ../nbs/55_study_planning.ipynb #4cac1c95
 def draw_differences(effect: float, turns: int, e: Expected, studies: int, seed: int = 0):
     "Differences [studies, turns] between two models' mean ratings, the models' means being `effect` apart around the mean expected"
     import numpy as np
-    _, spread, noise = matching_model(e); rng = np.random.default_rng(seed)
-    shared, own = math.sqrt(abs(e.pairing)), math.sqrt(1 - abs(e.pairing)); common = rng.normal(size=(studies, turns)); means = []
-    for sign in (.5, -.5):
-        side = 1 if sign > 0 or e.pairing > 0 else -1
-        worth = _centre_for(e.mean + sign*effect, spread, noise) + spread*(side*shared*common + own*rng.normal(size=(studies, turns)))
-        seen = worth[..., None] + noise*rng.normal(size=(studies, turns, e.raters))
+    centres, spread, noise = matching_model(e, effect); r = _latent_correlation(e, centres, spread, noise); rng = np.random.default_rng(seed)
+    u, v = rng.normal(size=(2, studies, turns)); means = []
+    for centre, worth in zip(centres, (u, r*u + math.sqrt(1 - r*r)*v)):
+        seen = (centre + spread*worth)[..., None] + noise*rng.normal(size=(studies, turns, e.raters))
         means.append((1 + np.searchsorted(RaterModel.thresholds, seen)).mean(-1))
     return means[0] - means[1]
 
@@ -142,14 +151,13 @@ def simulated_power(effect: float, turns: int, e: Expected = Expected(), models:
     alpha = _alpha(level, models)
     return float((permutation_p(draw_differences(effect, turns, e, studies, seed), max(1999, math.ceil(100/alpha)), seed) <= alpha).mean())
 
-# %% ../nbs/55_study_planning.ipynb #ea2fd1d0
+# %% ../nbs/55_study_planning.ipynb #ca98f261
 def kappa_half_width(items: int, e: Expected = Expected(), level: float = 0.95) -> float:
     "Half the width of the interval of quadratic-weighted κ between two raters, to be expected at `items` items"
     import numpy as np
     from scipy.special import ndtri
-    from scipy.stats import norm
-    centre, spread, noise = matching_model(e); z = np.linspace(-5, 5, 801); w = norm.pdf(z); p = answer_chances(centre + spread*z, noise)
-    table = np.einsum("g,gk,gl->kl", w/w.sum(), p, p); step = 1e-6
+    (centre, _), spread, noise = matching_model(e); z, w = _grid(); p = answer_chances(centre + spread*z, noise)
+    table = np.einsum("g,gk,gl->kl", w, p, p); step = 1e-6
     slope = (table_kappa(table + step*np.eye(table.size).reshape(-1, *table.shape), "quadratic") - table_kappa(table, "quadratic"))/step
     p = table.ravel(); return float(ndtri((1 + level)/2)*math.sqrt(max(0, (p*slope**2).sum() - (p*slope).sum()**2)/items))
 
