@@ -136,20 +136,25 @@ def draw_differences(effect: float, turns: int, e: Expected, studies: int, seed:
         means.append((1 + np.searchsorted(RaterModel.thresholds, seen)).mean(-1))
     return means[0] - means[1]
 
-# %% ../nbs/55_study_planning.ipynb #f6d7a21e
+# %% ../nbs/55_study_planning.ipynb #6ca6fe2f
 def permutation_p(differences, n_resamples: int = 1999, seed: int = 0):
     "Two-sided p-values of the paired permutation test for many studies [studies, turns] at once, all by the same flips of sign"
     import numpy as np
-    d = np.asarray(differences, dtype=float); flips = 1 - 2*np.random.default_rng(seed).integers(0, 2, (n_resamples, d.shape[1])).astype(float)
-    seen = abs(d.sum(1)) - 1e-9
-    return np.concatenate([((abs(flips @ part.T) >= seen[i:i + 200]).sum(0) + 1)/(n_resamples + 1) for i in range(0, len(d), 200) for part in [d[i:i + 200]]])
+    d = np.asarray(differences, dtype=float); rng, hits = np.random.default_rng(seed), np.zeros(len(d)); seen = abs(d.sum(1)) - 1e-9
+    for b in range(0, n_resamples, 1000):
+        flips = 1. - 2*rng.integers(0, 2, (min(1000, n_resamples - b), d.shape[1]))
+        for i in range(0, len(d), 1000): hits[i:i + 1000] += (abs(flips @ d[i:i + 1000].T) >= seen[i:i + 1000]).sum(0)
+    return (hits + 1)/(n_resamples + 1)
 
-# %% ../nbs/55_study_planning.ipynb #a2603581
+# %% ../nbs/55_study_planning.ipynb #fe900d97
 def simulated_power(effect: float, turns: int, e: Expected = Expected(), models: int = 2, level: float = 0.95, studies: int = 4000, seed: int = 0) -> float:
     "Share of simulated studies in which the permutation test finds the difference"
-    if turns < 2: return 0.
-    alpha = _alpha(level, models)
-    return float((permutation_p(draw_differences(effect, turns, e, studies, seed), max(1999, math.ceil(100/alpha)), seed) <= alpha).mean())
+    if turns < 2 or studies < 1: return 0. if studies > 0 else math.nan
+    alpha = _alpha(level, models); step = max(1, 2**22//(turns*e.raters)); found = 0  # studies in memory at once
+    for n in range(0, studies, step):
+        d = draw_differences(effect, turns, e, min(step, studies - n), seed + n)
+        found += int((permutation_p(d, min(39_999, max(1999, math.ceil(50/alpha))), seed + n) <= alpha).sum())
+    return found/studies
 
 # %% ../nbs/55_study_planning.ipynb #ca98f261
 def kappa_half_width(items: int, e: Expected = Expected(), level: float = 0.95) -> float:
@@ -184,14 +189,14 @@ def plan_table(effect: float, e: Expected = Expected(), models: int = 2, power: 
                      "power": planned_power(effect, turns, own, models, level), "kappa_half_width": kappa_half_width(items, own, level)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/55_study_planning.ipynb #3828f1c4
+# %% ../nbs/55_study_planning.ipynb #91c0fd68
 def print_rating_plan(effect: float = 0.3, raters: int = 2, sd: float = 1.0, agreement: float = 0.6, mean: float = 4.0, models: int = 2, power: float = 0.8, level: float = 0.95,
                       pairing: float = 0.0, seconds: float = 45, studies: int = 4000, seed: int = 0, say: Callable[[str], None] = print, source: str = "assumed") -> None:
     "Say how many items a study needs to see a difference, what it costs its raters, and what smaller studies can see; `source`: where spread and agreement are from"
     if not 0 < seconds < math.inf: raise UserError(f"an item takes {seconds} seconds; that should be above 0")
     e = Expected(raters, sd, agreement, mean, pairing); table = plan_table(effect, e, models, power, level, seconds, (1, 2, 3, 5)); pairs = math.comb(models, 2)
     own = table[table.raters == raters].iloc[0]; turns = int(own.turns)
-    say(f"To see a difference of {effect:g} points between two of {models} models, with power {power:.0%} at {level:.0%}" + (f" and Holm's correction over {pairs} pairs (the strictest)" if pairs > 1 else ""))
+    say(f"To see a difference of {effect:g} points between two of {models} models, with power {power:.0%}, confidence {level:.0%}" + (f" and Holm's correction over {pairs} pairs (the strictest)" if pairs > 1 else ""))
     say(f"Expected ({source}): ratings with mean {mean:g} and sd {sd:g}, agreement between raters {agreement:g}, models' correlation over turns {pairing:g}; {seconds:g} seconds for an item\n")
     say(f"  {'raters':>6} {'turns':>7} {'items':>7} {'hours each':>11} {'hours in all':>13} {'power':>6} {'κ to within':>12}")
     for r in table.itertuples():
