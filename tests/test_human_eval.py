@@ -1,12 +1,15 @@
 "Tables of a rating study: what they must find in data made to hold it, and damage"
-import math
+import math, warnings
 
 import numpy as np, pytest
+from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.core import Rating, UserError
 from arabic_dialog.human_eval import agreement_table, disagreements, metric_correlation, pair_table, quality_comparisons, quality_table, rating_tables, readable
 from arabic_dialog.rater_model import RaterModel, simulate_ratings
+from arabic_dialog.raters import drift_table, repeat_table, severity_table
 from arabic_dialog.rating import Item, Origin, load_criteria
+from arabic_dialog.stats import DegenerateWarning
 
 
 def make(gap, n=40, raters=("a", "b"), seed=0, target=.6):
@@ -103,3 +106,21 @@ def test_a_rater_without_answers_and_an_item_without_answers_change_nothing():
     ratings, _, _ = make(.3, n=20); idle = [Rating(r.item_id, "idle", r.criterion, None) for r in ratings if r.rater == "a"] + [Rating("nobody", r, "overall", None) for r in "ab"]
     a, b = agreement_table(ratings, n_resamples=20), agreement_table(ratings + idle, n_resamples=20)
     assert a.equals(b[a.columns]) and b.n_raters.eq(2).all()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 3).flatmap(lambda k: st.lists(st.lists(st.sampled_from([1, 2, 5, None]), min_size=k, max_size=k), min_size=1, max_size=8)), st.integers(1, 3))
+def test_any_small_study_gives_tables_or_says_why_not(rows, n_models):
+    ratings = [Rating(f"i{n}", "abc"[r], "overall", v) for n, vs in enumerate(rows) for r, v in enumerate(vs)]
+    key = [Origin(f"i{n}", f"c{n//n_models}", 0, "xyz"[n % n_models], 0) for n in range(len(rows))]; scores = [dict(conversation_id=o.conversation_id, turn=0, model=o.model, seed=0, metric="raven",
+                                                                                                                   value=.1*n) for n, o in enumerate(key)]
+    answers = [dict(rater=r.rater, item_id=r.item_id, criterion=r.criterion, value=r.value, position=n, kind=k) for n, r in enumerate(ratings) for k in ("item", "repeat")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for make in (lambda: agreement_table(ratings, n_resamples=10), lambda: pair_table(ratings, 10), lambda: severity_table(ratings, 10), lambda: drift_table(answers, 10),
+                     lambda: repeat_table(answers, 10), lambda: quality_table(ratings, key, 10), lambda: quality_comparisons(ratings, key, 19), lambda: disagreements(ratings),
+                     lambda: metric_correlation(ratings, key, scores, n_resamples=10)):
+            warnings.simplefilter("ignore", DegenerateWarning)
+            try: table = make()
+            except UserError as e: assert str(e)
+            else: assert table is not None and not np.isinf(table.select_dtypes("number").to_numpy()).any()
