@@ -7,8 +7,8 @@ __all__ = ['ROLE_TOKENS', 'PREPARATIONS', 'ARCHITECTURES', 'check_name', 'read_c
            'load_model', 'load_chat_template', 'load_checkpoints', 'prepare_tokenizer', 'preparation_of',
            'load_tokenizer', 'new_model', 'n_parameters', 'model_facts']
 
-# %% ../nbs/12_architectures.ipynb #ba53a5fa
-import json, os, re, warnings, zipfile
+# %% ../nbs/12_architectures.ipynb #64f5079b
+import json, logging, os, re, warnings, zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,9 @@ def _check_keys(name: str, report: Mapping[str, Any]) -> None:
         if keys := [_line(k) + shapes for k, shapes in found if not (what == "unexpected_keys" and _NEEDLESS.fullmatch(k))]:
             more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
             raise UserError(f"the checkpoint {name} {kind} weights: {', '.join(keys[:5])}{more}")
+
+# %% ../nbs/12_architectures.ipynb #c2112571
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # %% ../nbs/12_architectures.ipynb #1a86973a
 def _four_bits() -> dict[str, Any]:

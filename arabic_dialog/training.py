@@ -7,8 +7,8 @@ __all__ = ['METHODS', 'MEMORY_SHARE', 'Training', 'order_rows', 'processes', 'si
            'NotANumber', 'trainer_class', 'has_bfloat16', 'precision_of', 'keep_memory', 'arguments',
            'whole_checkpoint', 'keep_last_good', 'lora_config', 'settle_ends', 'save_trained', 'save_curve']
 
-# %% ../nbs/29_training.ipynb #7465bf9c
-import json, logging, math, os, shutil, warnings
+# %% ../nbs/29_training.ipynb #7cd005dc
+import json, math, os, shutil, warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,6 @@ def trainer_class() -> type:
     "SFTTrainer with a lean loss, exact validation, and a watch over its numbers"
     import inspect
     import torch
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)   # it tells everybody, whether weights of four bits are used or not, what kernels it lacks
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):

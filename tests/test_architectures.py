@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, GPT2Tokenizer
 
 from arabic_dialog.architectures import ARCHITECTURES, load_chat_template, load_config, load_model, load_tokenizer, model_facts, new_model
 from arabic_dialog.core import UserError
-from arabic_dialog.finetuning import add_chat_frame, train_tokenizer
+from arabic_dialog.students import add_chat_frame, train_tokenizer
 from published import store
 
 IDS = torch.tensor([[5, 6, 7]])
@@ -194,7 +194,7 @@ def test_who_gets_which_frame(tmp_path, tokenizer):
     for architecture in ARCHITECTURES:
         make(tmp_path, architecture, bare)
         assert load_tokenizer(tmp_path).chat_template == (load_chat_template("jais") if architecture == "jais" else None)
-    base = new_model("gpt2", bare, 2, 16, 2, 32, seed=0); add_chat_frame(base, bare); assert bare.chat_template == load_chat_template()
+    add_chat_frame(bare); assert bare.chat_template == load_chat_template()
     (tmp_path/"mine.jinja").write_text("{{ messages[0]['content'] }}!")
     assert load_tokenizer(tmp_path, frame=tmp_path/"mine.jinja").apply_chat_template(TALK, tokenize=False) == "ما!"
     assert "كن موجزا" in load_tokenizer(tmp_path).apply_chat_template([{"role": "system", "content": "كن موجزا"}, *TALK], tokenize=False)

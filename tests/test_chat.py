@@ -8,7 +8,7 @@ from arabic_dialog.architectures import load_chat_template, new_model
 from arabic_dialog.chat import Chat, Screen, load_chat, settled, stream_reply, talk, visible, wrap
 from arabic_dialog.cli import main
 from arabic_dialog.core import Request, Sampling, Turn
-from arabic_dialog.finetuning import train_tokenizer
+from arabic_dialog.students import train_tokenizer
 from arabic_dialog.llm import TransformersEngine, chat_prompt
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import pytest, torch
 from arabic_dialog.architectures import new_model
 from arabic_dialog.core import UserError
 from arabic_dialog.doctor import diagnose, fits, print_diagnosis, weight_files
-from arabic_dialog.finetuning import train_tokenizer
+from arabic_dialog.students import train_tokenizer
 
 # The facts sheet: parameters, GB in bfloat16, bytes of keys and values a token, GFLOP a token forward and in training, context
 FACTS = {"inceptionai/jais-13b-chat": ("13,020,811,960", "26.04 GB", "819,200", "26.04 GFLOP", "78.1", "2,048"),

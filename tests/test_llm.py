@@ -3,7 +3,7 @@ import pytest, torch
 
 from arabic_dialog.architectures import new_model
 from arabic_dialog.core import Completion, Request, Sampling, UserError
-from arabic_dialog.finetuning import train_tokenizer
+from arabic_dialog.students import train_tokenizer
 from arabic_dialog.llm import EmbeddedEngine, TransformersEngine, chat_prompt, mark_tokens
 
 SAMPLING = Sampling(.8, .9, 1.1, 24)

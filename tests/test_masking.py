@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from arabic_dialog.architectures import ROLE_TOKENS, load_chat_template, load_tokenizer, new_model
 from arabic_dialog.core import Conversation, Scenario, Turn, UserError
-from arabic_dialog.finetuning import finetune, train_tokenizer
+from arabic_dialog.finetuning import finetune
+from arabic_dialog.students import train_tokenizer
 from arabic_dialog.masking import encode_conversations, encode_turns, mask_facts, prove_batch, prove_mask, render_mask, sample_rows, save_mask
 
 GOOD = load_chat_template()
