@@ -28,6 +28,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'arabic_dialog/agreement.py'),
                                          'arabic_dialog.agreement._table_rho': ('agreement.html#_table_rho', 'arabic_dialog/agreement.py'),
                                          'arabic_dialog.agreement._table_tau': ('agreement.html#_table_tau', 'arabic_dialog/agreement.py'),
+                                         'arabic_dialog.agreement._wilson': ('agreement.html#_wilson', 'arabic_dialog/agreement.py'),
                                          'arabic_dialog.agreement.agreement': ('agreement.html#agreement', 'arabic_dialog/agreement.py'),
                                          'arabic_dialog.agreement.cohen_kappa': ( 'agreement.html#cohen_kappa',
                                                                                   'arabic_dialog/agreement.py'),

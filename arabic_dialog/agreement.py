@@ -201,19 +201,24 @@ def _draws(rows, counts, statistic: Callable, n_resamples: int, seed: int):
     rng, n, step = np.random.default_rng(seed), int(counts.sum()), max(1, 2**22//max(rows.shape))
     return np.concatenate([statistic(rng.multinomial(n, counts/n, size=min(step, n_resamples - b)) @ rows) for b in range(0, n_resamples, step)])
 
-# %% ../nbs/17_agreement.ipynb #d9b7a2b9
-def _fisher(value: float, draws, n: int, level: float, share: bool = False) -> tuple[float, float]:
+# %% ../nbs/17_agreement.ipynb #cfa5d81a
+def _fisher(value: float, draws, n: int, level: float) -> tuple[float, float]:
     "Limits by the bootstrap on Fisher's scale; draws at the very end are taken as a quarter of an item away from it"
     import numpy as np
     from scipy.special import stdtrit
-    turn = (lambda v: 2*v - 1) if share else (lambda v: v)
-    def z(v): return np.arctanh(np.clip(turn(v), -1 + 1/(4*n), 1 - 1/(4*n)))
-    half = stdtrit(n - 1, (1 + level)/2)*z(draws).std()*math.sqrt(n/(n - 1)); centre = float(np.arctanh(np.clip(turn(value), -1 + 1e-12, 1 - 1e-12)))
-    low, high = (math.tanh(centre + s*half) for s in (-1, 1))
-    if share: low, high = (low + 1)/2, (high + 1)/2
-    return min(low, value), max(high, value)
+    edge = 1 - 1/(4*n); z = np.arctanh(np.clip(draws, -edge, edge))
+    half = stdtrit(n - 1, (1 + level)/2)*z.std()*math.sqrt(n/(n - 1)); centre = float(np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12)))
+    return min(value, math.tanh(centre - half)), max(value, math.tanh(centre + half))
 
-# %% ../nbs/17_agreement.ipynb #fbdf50d1
+# %% ../nbs/17_agreement.ipynb #08954741
+def _wilson(value: float, draws, n: int, level: float) -> tuple[float, float]:
+    "Wilson's limits of a share, with the number of items that the variance of the draws is worth"
+    from scipy.special import stdtrit
+    worth = max(1., value*(1 - value)/(float(draws.var())*n/(n - 1))); z2 = float(stdtrit(n - 1, (1 + level)/2))**2
+    centre, half = (value + z2/(2*worth))/(1 + z2/worth), math.sqrt(z2*(value*(1 - value)/worth + z2/(4*worth**2)))/(1 + z2/worth)
+    return max(0., centre - half), min(1., centre + half)
+
+# %% ../nbs/17_agreement.ipynb #983e67d4
 METHODS = ("fisher", "percentile")
 
 def _interval(name: str, value: float, draws, n: int, level: float, method: str) -> tuple[Interval, str]:
@@ -229,7 +234,7 @@ def _interval(name: str, value: float, draws, n: int, level: float, method: str)
             far = ((1 - level)/2)**(1/n); return Interval(value, *((far, 1.) if value else (0., 1 - far)), level), ""
         return nothing, f"{name} has no interval: it is {value:.3g} in every resample"
     said = f"{name} is undefined in {missing:.0%} of the resamples; its interval is of the others" if missing > .05 else ""
-    ends = _fisher(value, known, n, level, name in SHARES) if method == "fisher" else np.quantile(known, [(1 - level)/2, (1 + level)/2]).tolist()
+    ends = (_wilson if name in SHARES else _fisher)(value, known, n, level) if method == "fisher" else np.quantile(known, [(1 - level)/2, (1 + level)/2]).tolist()
     return Interval(value, *ends, level), said
 
 # %% ../nbs/17_agreement.ipynb #75265f43
