@@ -203,13 +203,14 @@ def make_validity(work: Work, split: Stage) -> Stage:
 # %% ../nbs/80_reproduce.ipynb #7a9e0c21
 def people_said(folder: RunFolder) -> dict[str, Any]:
     "The ratings in the run's own study (human/), on criteria that two people or more have rated; {} while there are none"
-    from arabic_dialog.answers import StudyFile, ratings_of
+    from arabic_dialog.answers import StudyFile, answer_rows, ratings_of
     from arabic_dialog.rating_study import people, study_path
     if not study_path(folder/"human").is_file(): return {}
     with StudyFile(study_path(folder/"human")) as study:
         said, again = ratings_of(study), ratings_of(study, "repeat")
         shared = [c for c in study.criteria if len(people(r for r in said if r.criterion == c)) > 1]
-        return {"study": study.about["study_id"], "ratings": [r for r in said if r.criterion in shared],
+        answers = [{k: a[k] for k in ("rater", "position", "kind", "item_id", "criterion", "value", "expected")} for a in answer_rows(study) if a["criterion"] in shared]
+        return {"study": study.about["study_id"], "answers": answers, "ratings": [r for r in said if r.criterion in shared],
                 "repeats": [r for r in again if r.criterion in shared]} if shared else {}
 
 # %% ../nbs/80_reproduce.ipynb #cfe9fa51
@@ -227,32 +228,33 @@ def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: St
         return {"items": len(items), "raters": len(raters)}
     drawn = work.stage("study", study, params=work.keys("raters", "n_rated_items", "seed") | work.files(p.criteria), inputs=[split, *replies.values()], code="rating")
     def make(path):
-        from arabic_dialog import human_eval as h, rating as r
-        from arabic_dialog.benchmark import save_scores
+        from arabic_dialog import human_eval as h, rater_model as m, rating as r
         from arabic_dialog.answers import StudyFile
+        from arabic_dialog.benchmark import save_scores
         from arabic_dialog.rating_study import save_people, score_rows, study_path
         for name in ("study.json", "items.jsonl", "key.csv"): shutil.copyfile(drawn.path/name, path/name)
         if said:
-            ratings = said["ratings"]
+            ratings, answers = said["ratings"], said["answers"]
             with StudyFile(study_path(work.folder/"human")) as study: save_people(study, ratings, said["repeats"], path)
         elif sheets:
             for f in sheets: (path/"sheets").mkdir(exist_ok=True); shutil.copyfile(f, path/"sheets"/f.name)
-            ratings = r.read_sheets(path); r.save_ratings(path, ratings)
+            ratings = r.read_sheets(path); r.save_ratings(path, ratings); items = r.load_jsonl(path/"items.jsonl", r.Item)
+            place = {(q, i.item_id): n for q in {a.rater for a in ratings} for n, i in enumerate(r.order_for(q, items, p.seed), 1)}  # as their sheet had it
+            answers = [asdict(a) | {"position": place[a.rater, a.item_id]} for a in ratings]
         elif p.simulated_raters:
             metrics = ("on_topic", "on_country", "ended", "well_formedness"); rows = load_csv(scores.path/"scores.csv", ["metric", "value"])
-            quality = r.latent_quality(r.load_key(path), rows, metrics)
-            ratings, model = r.simulate_ratings(r.load_jsonl(path/"items.jsonl", r.Item), quality, r.load_criteria(work.root/p.criteria), raters, seed=p.seed,
-                                                quality_from=f"mean of {', '.join(metrics)}")
+            quality = r.latent_quality(r.load_key(path), rows, metrics); slots, checks = m.rater_slots(quality, raters, seed=p.seed)
+            answers, model = m.simulate_answers(slots, quality, [c.id for c in r.load_criteria(work.root/p.criteria)], seed=p.seed, checks=checks, quality_from=f"mean of {', '.join(metrics)}")
+            ratings = [r.Rating(a["item_id"], a["rater"], a["criterion"], a["value"]) for a in answers if a["kind"] == "item"]
             r.save_ratings(path, ratings, model)
         else: return {"ratings": 0}
         study, key = r.load_study(path), r.load_key(path); known = {x.criterion for x in ratings}
-        criteria = [c.id for c in study.criteria if c.id in known]; best = "overall" if "overall" in criteria else criteria[-1]
-        save_scores(h.agreement_table(ratings, criteria, p.n_resamples, seed=p.seed), path/"agreement.csv")
-        save_scores(h.quality_table(ratings, key, p.n_resamples, seed=p.seed), path/"quality.csv")
-        save_scores(h.metric_correlation(ratings, key, score_rows(load_csv(scores.path/"scores.csv"), key, study.unit), criteria=(best,)), path/"correlation.csv")
+        tables = h.rating_tables(ratings, key, study.simulated, score_rows(load_csv(scores.path/"scores.csv"), key, study.unit), answers, r.load_jsonl(path/"items.jsonl", r.Item),
+                                 [c.id for c in study.criteria if c.id in known], p.n_resamples, seed=p.seed)
+        for name, table in tables.items(): save_scores(table, path/f"{name}.csv")
         return {"ratings": len(ratings), "simulated": len(ratings) if study.simulated else 0}
     return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}, "people": digest(said)}
-                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "benchmark", "rating_study"))
+                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "rater_model", "benchmark", "rating_study"))
 
 # %% ../nbs/80_reproduce.ipynb #caa696ea
 def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]) -> Stage:

@@ -49,6 +49,12 @@ def test_each_notebook_ran_and_says_where_its_numbers_come_from(run):
     assert {"tab_agreement", "fig_human_scores", "fig_metric_vs_human"} <= simulated
 
 
+def test_every_table_of_ratings_says_who_rated(run):
+    tables = {p.stem: load_csv(p) for p in (run/"rating").glob("*.csv") if p.stem not in ("key", "ratings")}
+    assert {*tables} == {"agreement", "pairs", "severity", "drift", "repeats", "checks", "quality", "comparisons", "disagreements", "correlation"}
+    assert all(r["raters"] == "simulated raters" for rows in tables.values() for r in rows) and all(tables.values())
+
+
 def test_no_claim_is_judged_at_this_scale(run):
     ledger = load_csv(run/"paper/tab_claims/tab_claims.csv")
     assert len(ledger) == 11 and {c["verdict"] for c in ledger} == {"not comparable at this scale"}
@@ -124,6 +130,7 @@ def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((copy/"rating/study.json").read_text(encoding="utf-8"))["simulated"] is False
     assert not json.loads((copy/"paper/tab_agreement/result.json").read_text(encoding="utf-8"))["simulated"]
+    assert {r["raters"] for name in ("agreement", "drift", "quality") for r in load_csv(copy/f"rating/{name}.csv")} == {"people"} and not (copy/"rating/checks.csv").exists()
 
 
 @pytest.mark.parametrize("unit", ["reply", "conversation"])
