@@ -1052,6 +1052,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'arabic_dialog/rate_commands.py'),
                                              'arabic_dialog.rate_commands.open_study': ( 'rate_commands.html#open_study',
                                                                                          'arabic_dialog/rate_commands.py'),
+                                             'arabic_dialog.rate_commands.plan': ( 'rate_commands.html#plan',
+                                                                                   'arabic_dialog/rate_commands.py'),
                                              'arabic_dialog.rate_commands.serve': ( 'rate_commands.html#serve',
                                                                                     'arabic_dialog/rate_commands.py'),
                                              'arabic_dialog.rate_commands.status': ( 'rate_commands.html#status',
