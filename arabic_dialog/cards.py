@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'PAPER', 'CONTEXT', 'quote', 'table', 'head', 'licence', 'origin', 'count_splits', 'size_class',
-           'dataset_card', 'model_card', 'file_facts', 'croissant', 'about_run', 'card_files']
+           'dataset_card', 'model_card', 'file_facts', 'croissant', 'about_run', 'card_files', 'reforms_facts',
+           'fill_reforms', 'reforms_card']
 
 # %% ../nbs/61_cards.ipynb #82d8fca6
 import hashlib, json, re
@@ -235,3 +236,64 @@ def card_files(path: str | Path) -> dict[str, str]:
     counts = {"conversations": sum(r["conversations"] for r in rows)} | {k: v for k, v in counts.items() if k != "accepted"}
     card = dataset_card(about, counts, load_csv(run/"check/rules.csv"), load_csv(data_path("assumptions.csv")), rows, spread, deficits)
     return {"README.md": card, "croissant.json": json.dumps(croissant(about, [file_facts(f) for f in splits.values()]), ensure_ascii=False, indent=1) + "\n"}
+
+# %% ../nbs/61_cards.ipynb #549d38dd
+def reforms_facts(path: str | Path,
+                  environment: Mapping[str, str] = {},   # on what it was made
+                  verdicts: Iterable[str] = (),          # of the claims
+                  ) -> dict[str, str]:
+    "What a run says about itself, as the answers of the checklist name it"
+    run, about = RunFolder(path), about_run(path); c = about["config"]
+    stages = {s: load_stage(run, s) for s in ("complete", "check", "split", "scores", "rating")}
+    n = {name: s.counts if s else {} for name, s in stages.items()}
+    def count(stage, key): return f"{int(n[stage][key]):,}" if key in n[stage] else ""
+    cells = load_csv(run/"check/cells.csv") if (run/"check/cells.csv").is_file() else []
+    planned, accepted = sum(int(r["quota"]) for r in cells), int(n["check"].get("accepted", 0))
+    rules = sorted(load_csv(run/"check/rules.csv"), key=lambda r: -int(r["n"])) if (run/"check/rules.csv").is_file() else []
+    simulated = int(n["rating"].get("simulated") or 0)
+    facts = {k: about[k] for k in ("profile", "code_version", "started", "data_hash")} | {
+        "generator": c["generator"], "engine": c["engine"], "variants": str(c.get("variants", "")), "n_conversations": count("check", "accepted"), "n_turns": count("check", "turns"),
+        "n_topics": f"{len({r['topic'] for r in cells}):,}" if cells else "", "n_countries": f"{len({r['country'] for r in cells}):,}" if cells else "",
+        "n_planned": f"{planned:,}" if cells else "", "n_missing": f"{planned - accepted:,}" if cells else "", "missing_share": f"{1 - accepted/planned:.1%}" if planned else "",
+        "n_rejected": count("check", "rejected"), "n_completions": f"{accepted + int(n['check'].get('rejected', 0)):,}" if n["check"] else "",
+        "n_lost": count("check", "lost"), "n_near": count("check", "near_duplicates"), "near_duplicate_threshold": str(c.get("near_duplicate_threshold", "")),
+        "rules": ", ".join(f"{r['rule']} {int(r['n']):,}" for r in rules if int(r["n"])) or ("none" if rules else ""),
+        "splits": ", ".join(f"{int(v):,} {k}" for k, v in n["split"].items()), "changed": _changes(about), "environment": ", ".join(f"{k} {v}" for k, v in environment.items()),
+        "n_test": str(c.get("n_test_conversations", "")), "n_resamples": f"{c['n_resamples']:,}" if "n_resamples" in c else "", "seeds": ", ".join(map(str, c["seeds"])),
+        "models": ", ".join(f"{s} from {k}" for s, k in zip(c["students"], c["checkpoints"])), "checkpoints": ", ".join(c["checkpoints"]),
+        "control": f" ({c['control_student']})" if c.get("control_student") else ": none here", "baselines": "; " + ", ".join(c["baselines"]) if c.get("baselines") else "",
+        "hyperparameters": ", ".join(f"{k.removeprefix('finetune_')} {v}" for k, v in c.items() if k.startswith("finetune_") or k == "max_length"),
+        "ratings": "No person rated anything: the raters are simulated." if simulated else "The ratings are people's." if n["rating"].get("ratings") else "Nothing has been rated.",
+        "limits": "The text holds no facts to rely on, shows one register of Arabic, and was checked by rules and not by readers." + ("" if c["comparable"] else " " + SCALE.strip().replace("*", ""))}
+    seconds = [json.loads(f.read_text(encoding="utf-8")).get("seconds", 0) for f in (run/"stages").glob("*.json")]
+    return facts | {"seconds": f"{sum(seconds):,.0f}", "verdicts": ", ".join(f"{k} {v}" for v, k in Counter(verdicts).items())}
+
+# %% ../nbs/61_cards.ipynb #59249100
+def _changes(about: Mapping[str, Any]) -> str:
+    "What `--set` changed in a run's profile, as it would be typed again"
+    from arabic_dialog.settings import load_profile, profile_names
+    if about["profile"] not in profile_names(): return ""
+    plain = load_profile(about["profile"]).model_dump(mode="json", by_alias=True)
+    def typed(v): return ", ".join(map(str, v)) if isinstance(v, list) else str(v)
+    return "".join(f" --set {k}={typed(about['config'][k])!r}" for k, v in plain.items() if k in about["config"] and about["config"][k] != v)
+
+# %% ../nbs/61_cards.ipynb #60883198
+def fill_reforms(facts: Mapping[str, str]) -> list[dict[str, str]]:
+    "The checklist, each item with what the run says, what is left to a person, and its state: filled, partly or open"
+    out = []
+    for item in load_csv(data_path("reforms.csv"), ["id", "section", "item", "from_run", "person"]):
+        names = re.findall(r"{(\w+)}", item["from_run"]); lacks = [k for k in names if k not in facts or not (facts[k] or k in _MAY_BE_EMPTY)]
+        said = "" if lacks else item["from_run"].format_map(facts); person = item["person"] or (f"The run does not say: {', '.join(lacks)}." if lacks else "")
+        out.append({**{k: item[k] for k in ("id", "section", "item")}, "from_run": said, "person": person, "state": "partly" if said and person else "filled" if said else "open"})
+    return out
+
+_MAY_BE_EMPTY = ("changed", "baselines")
+
+# %% ../nbs/61_cards.ipynb #9ed3e184
+def reforms_card(rows: Sequence[Mapping[str, str]]) -> str:
+    "The filled checklist as Markdown"
+    n = Counter(r["state"] for r in rows); sections = dict.fromkeys(r["section"] for r in rows)
+    head = (f"# REFORMS checklist\n\nAfter S. Kapoor and others, Science Advances 10(18): eadk3452, 2024, doi 10.1126/sciadv.adk3452; the numbers are theirs, the words this package's. Of {len(rows)} items, the run fills "
+            f"{n['filled']}, answers {n['partly']} in part, and leaves {n['open']} to a person. Read what it says before you sign it.\n")
+    return head + "".join(f"\n## {s}\n\n" + table([r | {"left": r["person"] or "–"} for r in rows if r["section"] == s],
+                          {"id": "", "item": "item", "from_run": "the run says", "left": "a person has to say"}) for s in sections)

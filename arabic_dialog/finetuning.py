@@ -140,7 +140,8 @@ def finetune(checkpoint: str | Path, train: Sequence[Conversation], validation: 
     for name, part in (("training", train), ("validation", validation)):
         if not part: raise UserError(f"the {name} split is empty, so there is nothing to train on; raise n_scenarios or its share")
     tokenizer = load_tokenizer(checkpoint, revision); add_chat_frame(tokenizer); make = partial(_ready, checkpoint, revision, tokenizer, **({"four_bit": True} if how.method == "qlora" else {}))
-    if max_length > (room := getattr(load_config(checkpoint, revision).get_text_config(), "max_position_embeddings", None) or max_length): raise UserError(f"max_length is {max_length}, but {checkpoint} reads {room} tokens")
+    config = load_config(checkpoint, revision)
+    if max_length > (room := getattr(config.get_text_config(), "max_position_embeddings", None) or max_length): raise UserError(f"max_length is {max_length}, but {checkpoint} reads {room} tokens")
     used = stream(how.seed, "sample").sample(list(train), min(len(train), how.steps * how.batch_size))
     if kind == "control": used = shuffle_replies(used, how.seed)
     rows, proof = encode_conversations(tokenizer, used, max_length)
@@ -148,7 +149,7 @@ def finetune(checkpoint: str | Path, train: Sequence[Conversation], validation: 
     if processes()[0] == 0: save_mask(out, tokenizer, sample_rows(tokenizer, used, max_length, how.seed), proof)
     frame = [i for t in ROLE_TOKENS if (i := tokenizer.get_vocab().get(t)) is not None]
     counts = fit(make, tokenizer, rows, held, out, how, callbacks=callbacks, tokens=[*frame, tokenizer.eos_token_id],
-                 about={"kind": kind, "max_length": max_length, "n_train": len(train), "proof": proof, "revision": revision or ""})
+                 about={"kind": kind, "max_length": max_length, "n_train": len(train), "proof": proof, "revision": getattr(config, "_commit_hash", None) or revision or ""})
     return counts | {k: proof[k] for k in ("n_conversations", "n_truncated", "n_left_out")}
 
 # %% ../nbs/31_finetuning.ipynb #13a3f72d

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .arabic import arabic_ratio
 from .completing import CompletionLog, ask, whole_file
 from .core import Completion, Conversation, Issue, Request, Scenario, UserError, from_json, save_text, stream, to_json
 from .duplicates import DuplicateIndex
@@ -65,8 +66,10 @@ def scenario_of(id: str) -> Scenario:
 def scenario_words(profile: Profile, root: Path) -> tuple[Callable[[str], Sequence[str]], Callable[[str], Sequence[str]]]:
     "(topic id → words of the topic, country code → words of the country)"
     grammar = Grammar.load()
-    topics = {t.id: (t.arabic,) for t in load_topics(root/profile.topics).values()} | {t: tuple(grammar.keywords(t)) for t in grammar.lexica}
-    countries = {c.code: (c.arabic,) for c in load_countries(root/profile.countries).values()} | {c: tuple(grammar.country_words(c)) for c in grammar.countries}
+    names, places = load_topics(root/profile.topics), load_countries(root/profile.countries)
+    topics = {t: tuple(grammar.keywords(t)) for t in grammar.lexica} | {t.id: (t.arabic,) for t in names.values() if t.id not in grammar.lexica or arabic_ratio(t.arabic) < .5}
+    countries = {c: tuple(grammar.country_words(c)) for c in grammar.countries} | {c.code: (c.arabic,) for c in places.values()
+                                                                                 if c.code not in grammar.countries or arabic_ratio(c.arabic) < .5}
     return topics.__getitem__, countries.__getitem__
 
 # %% ../nbs/30_generation.ipynb #36fb5d6c

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WIDTH', 'LATIN', 'ARABIC', 'THEME', 'KINDS', 'GROUPS', 'TITLES', 'use_theme', 'Look', 'spread_metrics', 'titles',
            'plot_models', 'plot_agreement', 'plot_coverage', 'plot_lengths', 'plot_curves', 'plot_scatter',
-           'plot_shares']
+           'plot_shares', 'plot_validity']
 
 # %% ../nbs/60_plots.ipynb #4b453fd0
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,7 +73,7 @@ def _figure(n: int, height: float, wrap: int = 3, **kwargs):
     use_theme()
     from matplotlib.figure import Figure
     columns = min(n, wrap); rows = -(-n//columns)
-    fig = Figure(figsize=(WIDTH, rows*height), layout="constrained")
+    fig = Figure(figsize=(WIDTH, rows*height), layout="constrained"); fig.get_layout_engine().set(w_pad=.07)  # the last tick of a panel and the first of the next
     grid = fig.subplots(rows, columns, squeeze=False, **kwargs).ravel()
     for ax in grid[n:]: ax.remove()
     return fig, list(grid[:n])
@@ -139,9 +139,10 @@ def spread_metrics(table,                                 # long: columns metric
     return wide.reset_index()
 
 # %% ../nbs/60_plots.ipynb #3be29a03
-TITLES = {"raven": "RAVEN (raven-1)", "relevance": "Relevance", "coherence": "Coherence", "informativeness": "Informativeness",
+TITLES = {"raven": "RAVEN (raven-2)", "relevance": "Relevance", "coherence": "Coherence", "informativeness": "Informativeness",
           "originality": "Originality", "well_formedness": "Well-formedness", "on_both": "On topic and country", "on_topic": "On topic",
           "on_country": "On country", "perplexity": "Perplexity (log scale)", "bits_per_byte": "Bits per byte",
+          "bits_per_char": "Bits per character", "own_raven": "RAVEN, own history",
           "ended": "Ended by itself",
           "length": "Words in a reply"}
 
@@ -158,7 +159,7 @@ def plot_models(table,                     # a row a model: columns label, kind,
     "Models × metrics as estimates with intervals, one panel a metric"
     _need(table, "label", "kind", *(m + end for m in names for end in ("", "_low", "_high")))
     looks = [_look(k) for k in table.kind]
-    fig, axes = _figure(len(names), .55 + (.24 if table.label.str.len().max() > 31 else .2)*len(table), wrap, sharey=True)
+    fig, axes = _figure(len(names), .55 + (.27 if table.label.str.len().max() > 31 else .2)*len(table), wrap, sharey=True)
     for ax, (metric, title) in zip(axes, names.items()): _whiskers(ax, table, metric, looks, metric in set(log)); ax.set_title(title)
     for ax in axes if limits else (): ax.set_xlim(limits[0] - .15, limits[1] + .15); ax.set_xticks(range(limits[0], limits[1] + 1))
     for ax in axes: _name_rows(ax, table.label)
@@ -269,4 +270,23 @@ def plot_shares(table, label: str):  # columns row, share, n
     _name_rows(ax, table.row, 48); ax.set_ylim(len(table) - .4, -.6); ax.set_xlim(0, 1.3*max(table.share.max(), .001))
     ax.xaxis.set_major_formatter(lambda x, _: f"{100*x:g}%"); ax.set_xlabel(label); ax.grid(axis="y",
                                                                                             visible=False); ax.tick_params(axis="y", length=0)
+    return fig
+
+# %% ../nbs/60_plots.ipynb #765b08be
+def plot_validity(ladder,                     # a row a way of spoiling: columns rung, and the area of each measure
+                  measures: Mapping[str, str],  # column of `ladder` → its title
+                  people):                    # columns label, rho, rho_low, rho_high
+    "How well measures tell spoiled replies from true ones, and how they agree with people"
+    import numpy as np
+    _need(ladder, "rung", *measures); _need(people, "label", "rho", "rho_low", "rho_high"); use_theme()
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=(WIDTH, 1.35 + .2*max(len(ladder), len(people))), layout="constrained")
+    left, right = fig.subplots(1, 2, width_ratios=(3, 2)); area = ladder[list(measures)].to_numpy(float)
+    image = left.imshow(area, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
+    for (y, x), a in np.ndenumerate(area):
+        if np.isfinite(a): left.text(x, y, f"{a:.2f}", ha="center", va="center", fontsize=7.5, color="white" if a > .76 or a < .1 else "black")
+    _name_rows(left, ladder.rung); left.set_xticks(range(len(measures)), measures.values(), rotation=35, ha="right", rotation_mode="anchor")
+    left.grid(visible=False); left.tick_params(length=0); left.spines[:].set_visible(False); left.set_title("told from true replies (area under the curve)")
+    _whiskers(right, people, "rho", [GROUPS[0]]*len(people)); _name_rows(right, people.label, 20); right.axvline(0, color="#999999", lw=.7, zorder=1)
+    right.set_xlim(min(-.05, people.rho_low.min() - .02), max(.45, people.rho_high.max() + .02)); right.set_xticks([0, .2, .4], ["0", ".2", ".4"]); right.set_title("agreement with people (ρ)")
     return fig

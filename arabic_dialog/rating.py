@@ -63,19 +63,22 @@ class Origin:
     seed: int    # of the model's training, where there were several
 
 # %% ../nbs/42_rating.ipynb #325c5eec
-def draw_turns(turns: Sequence[tuple[str, int]], topics: dict[str, str], n: int, seed: int) -> list[tuple[str, int]]:
-    "`n` of the (conversation, turn) pairs, each topic as often as the others where possible"
+def draw_turns(turns: Sequence[tuple[str, int]], topics: dict[str, str], countries: dict[str, str], n: int, seed: int) -> list[tuple[str, int]]:
+    "`n` of the (conversation, turn) pairs: each topic as often as the others where possible, then each country, then each conversation"
     turns = sorted(turns); stream(seed, "turns").shuffle(turns)
-    seen: dict[str, int] = defaultdict(int); rank = {}
-    for t in turns: rank[t] = seen[topics[t[0]]]; seen[topics[t[0]]] += 1
-    return sorted(turns, key=rank.__getitem__)[:n]
+    seen: dict[tuple, int] = defaultdict(int); drawn = []
+    def strata(t): return ("topic", topics[t[0]]), ("country", countries[t[0]]), ("conversation", t[0])
+    while turns and len(drawn) < n:
+        drawn.append(t := min(turns, key=lambda t: [seen[s] for s in strata(t)])); turns.remove(t)  # the first of equals
+        for s in strata(t): seen[s] += 1
+    return drawn
 
 # %% ../nbs/42_rating.ipynb #cb323a2d
-def draw_items(replies: Iterable[dict],                  # rows of replies.jsonl: conversation_id, turn, model, seed, text
+def draw_items(replies: Iterable[dict],                  # rows of replies.jsonl: conversation_id, turn, model, seed, text; may have context
                conversations: Iterable[Conversation],    # that they answer
                n: int,                                   # items in all
                seed: int = 0) -> tuple[list[Item], list[Origin]]:
-    "Draw items evenly by model and topic; models are compared on the same turns, and differ by at most one item"
+    "Draw items evenly by model, topic and country; models are compared on the same turns, and differ by at most one item"
     known, answers = {c.id: c for c in conversations}, defaultdict(lambda: defaultdict(list))
     for r in replies:
         if r["conversation_id"] not in known:
@@ -87,12 +90,12 @@ def draw_items(replies: Iterable[dict],                  # rows of replies.jsonl
         raise UserError(f"{n} items were asked for; {len(models)} models share {len(common)} turns, "
                         f"so 1 to {len(common)*len(models)} can be drawn")
     found = []
-    for cid, turn in draw_turns(common, {i: c.scenario.topic for i, c in known.items()}, n_turns, seed):
+    for cid, turn in draw_turns(common, {i: c.scenario.topic for i, c in known.items()}, {i: c.scenario.country for i, c in known.items()}, n_turns, seed):
         rng = stream(seed, "models", cid, turn)
         for model in rng.sample(models, min(len(models), n - len(found))):
             r = rng.choice(sorted(answers[cid, turn][model], key=lambda r: r.get("seed") or 0))
             o = Origin("i" + digest([seed, cid, turn, model, r.get("seed")])[:10], cid, turn, model, r.get("seed") or 0)
-            found.append((Item(o.item_id, known[cid].turns[:turn], r["text"]), o))
+            found.append((Item(o.item_id, tuple(r.get("context", known[cid].turns[:turn])), r["text"]), o))
     found.sort(key=lambda f: f[0].item_id)
     return [i for i, _ in found], [o for _, o in found]
 
@@ -113,6 +116,7 @@ class Study:
     seed: int = 0
     simulated: bool = False         # True: no person has rated anything
     simulation: dict | None = None  # the model of the raters and its parameters
+    unit: str = "reply"             # what is rated: `reply`, or the whole `conversation`
     format: int = 1                 # of the folder
 
 # %% ../nbs/42_rating.ipynb #1d5347ac

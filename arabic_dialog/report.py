@@ -29,6 +29,7 @@ def show(value: Any) -> str:
         case bool(): return "yes" if value else "no"
         case int(): return f"{value:,}"
         case float() if value != value: return "–"
+        case float() if math.isinf(value): return "∞" if value > 0 else "-∞"
         case float() if value == int(value) and abs(value) < 1e15: return f"{value:,.0f}"
         case float() if abs(value) < .001: return f"{value:.6f}".rstrip("0") if abs(value) >= 1e-6 else f"{value:.1e}"
         case float(): return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
@@ -43,7 +44,7 @@ def number(value: Any) -> Any:
     "Text that is a number as that number; all else as it is"
     if not isinstance(value, str): return value
     if re.fullmatch(r"-?(0|[1-9]\d{0,14})", value): return int(value)
-    return float(value) if re.fullmatch(r"-?\d+\.\d*(e[-+]?\d+)?|-?\d+e[-+]?\d+", value, re.I) else value
+    return float(value) if re.fullmatch(r"-?\d+(\.\d*)?(e[-+]\d{1,3})?", value) and re.search("[.e]", value) else value  # 12e45… is a fingerprint
 
 def is_arabic(text: str) -> bool:
     "Whether most letters are of the Arabic script"
@@ -96,25 +97,27 @@ def result_view(result: Mapping[str, Any]) -> dict[str, Any]:
     "One table or figure; a notebook that failed, or waits for people's ratings, has a message in place of a table"
     r = {"caption": "", "source": "", "simulated": False, "svg": None, "rows": [], "columns": [], "error": "", **result}
     base = r["notebook"].rsplit(".", 1)[0]; failed = r["status"] == "failed"
-    if failed or r["status"] == "waiting": return {**r, "failed": failed, "waiting": not failed, "error": r["error"] or "no message"}
+    if failed or r["status"] == "waiting": return {"page": "", **r, "failed": failed, "waiting": not failed, "error": r["error"] or "no message"}
     columns = list(r["columns"] or (r["rows"][0] if r["rows"] else []))
     examples = example_view(r["rows"]) if {"conversation", "question", "model", "reply"} <= set(columns) else []
     long = len(r["rows"]) > 25
     files = ["csv", "tex"] + (["svg", "png"] if r["svg"] else [])
-    return {**r, "failed": False, "waiting": False, "image": image_uri(r["svg"]),
+    return {"page": f"{base}.html", **r, "failed": False, "waiting": False, "image": image_uri(r["svg"]),
             "table": table_view(columns, r["rows"], 20 if long else 25), "examples": examples,
             "folded": bool(r["svg"]) or long, "files": [{"kind": f.upper() if f != "tex" else "LaTeX",
                                                          "href": f"{base}.{f}"} for f in files]}
 
 # %% ../nbs/62_report.ipynb #27c1cdf8
-_CSS = {"reproduced": "reproduced", "not reproduced": "not-reproduced", "not comparable at this scale": "not-comparable",
-        "not run": "not-run"}
+_CSS = {"reproduced": "reproduced", "not reproduced": "not-reproduced", "not comparable at this scale": "not-comparable", "not run": "not-run"}
 
 def claim_view(claim: Mapping[str, Any], simulated: set[str]) -> dict[str, Any]:
     "One row of the ledger; `simulated` names the notebooks whose numbers come from simulated raters"
-    m = claim["measured_by"]
-    return {**claim, "shown": show(claim.get("value")), "css": _CSS.get(claim["verdict"], "not-run"), "notebook": f"paper/{m}/{m}.ipynb",
-            "simulated": m in simulated and claim.get("value") is not None}
+    m, value, interval = claim["measured_by"], claim.get("value"), claim.get("interval")
+    at, low, high = claim.get("cell") or 0, *(interval or (None, None))
+    whole = show_estimate(value["value"], low, high) if interval and "value" in value else show(value)
+    number, _, between = whole.partition(" [")
+    return {**claim, "shown": number, "between": f"[{between}" if between else "–", "css": _CSS.get(claim["verdict"], "not-run"),
+            "notebook": claim.get("made_in") or "", "where": f"{m}, cell {at}" if at else m, "simulated": m in simulated and value is not None}
 
 # %% ../nbs/62_report.ipynb #6e865881
 def tiles(context: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -131,12 +134,12 @@ def tiles(context: Mapping[str, Any]) -> list[dict[str, str]]:
 def _pairs(values: Mapping[str, Any], key: str, value: str) -> dict[str, Any]:
     "A dictionary as a table of two columns, all of it"
     return table_view([key, value], [{key: k.replace("_", " "),
-                                      value: show(v) if isinstance(v, (Mapping, list, tuple)) else v} for k, v in values.items()],
+                                      value: ", ".join(map(show, v)) if isinstance(v, (list, tuple)) else show(v) if isinstance(v, Mapping) else v} for k, v in values.items()],
                                       len(values))
 
 # %% ../nbs/62_report.ipynb #f6b85c4a
 def render_report(context: Mapping[str, Any],
-                  # about, stages, results, claims, assumptions, environment; may have files (name → fingerprint)
+                  # about, stages, results, claims, assumptions, environment; may have reforms (rows), files (name → fingerprint)
                   ) -> str:
     "The report of a run as one HTML page"
     from jinja2 import Environment, StrictUndefined
@@ -152,7 +155,7 @@ def render_report(context: Mapping[str, Any],
                        lstrip_blocks=True).from_string(data_path("report.html.jinja").read_text(encoding="utf-8"))
     return page.render(about=about, comparable=bool(about["config"].get("comparable")), simulated=simulated, results=results,
                        failed=[r for r in results if r["failed"]],
-                       tiles=tiles(context), claims=[claim_view(c, simulated) for c in context["claims"]],
+                       tiles=tiles(context), claims=[claim_view(c, simulated) for c in context["claims"]], reforms=list(context.get("reforms", [])),
                        assumptions=table_view(["id", "unknown", "assumed", "why", "setting"], context["assumptions"], 10**6),
                        stages=table_view(list(stages[0]) if stages else ["stage"], stages, 10**6),
                        settings=_pairs(about["config"], "setting", "value"),

@@ -45,8 +45,12 @@ class Country:
 # %% ../nbs/11_scenarios.ipynb #8d604054
 def _load_rows(path: str | Path, cls: type, key: str, pattern: str, optional: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     "The rows of a CSV file by `key`, with the columns of `cls`; only `optional` ones may be empty"
-    names, found = [f.name for f in fields(cls)], {}
-    for n, row in enumerate(load_csv(path, names), 1):
+    names, found, rows = [f.name for f in fields(cls)], {}, load_csv(path)
+    if rows and "name" in rows[0] and "arabic" not in rows[0]:  # another language's list: a key and a name are enough
+        needed, optional = [key, "name"], [c for c in names if c not in (key, "arabic")]
+        rows = [{**dict.fromkeys(names, ""), **r, "arabic": r["name"]} for r in load_csv(path, needed)]
+    else: rows = load_csv(path, names)
+    for n, row in enumerate(rows, 1):
         if None in row: raise UserError(f"{path}, row {n} has more cells than columns; a cell with a comma needs quotation marks")
         cells = {c: (row[c] or "").strip() for c in names}; here = f"{path}, row {n}, column {key!r} is {cells[key]!r}"
         if empty := [c for c in names if not cells[c] and c not in optional]:
@@ -73,7 +77,7 @@ def load_countries(
     path = path or data_path("countries.csv")
     rows = _load_rows(path, Country, "code", "[A-Z]{2}", ("adj_m", "adj_f", "neighbours"))
     for n, row in enumerate(rows.values(), 1):
-        if row["gender"] not in ("m", "f"): raise UserError(f"{path}, row {n}, column 'gender' is {row['gender']!r}, and should be m or f")
+        if row["gender"] not in ("m", "f", ""): raise UserError(f"{path}, row {n}, column 'gender' is {row['gender']!r}, and should be m or f")
         row["neighbours"] = tuple(c for c in row["neighbours"].split(";") if c in rows)
     return {k: Country(**row) for k, row in rows.items()}
 

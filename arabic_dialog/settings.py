@@ -42,6 +42,7 @@ def check_consistency(p: Any):  # a `Profile`
     if p.max_turns < p.min_turns: raise ValueError(f"max_turns {p.max_turns} is below min_turns {p.min_turns}")
     if len(p.checkpoints) != len(p.students): raise ValueError(f"students names {len(p.students)} and checkpoints {len(p.checkpoints)}: give one checkpoint for each student")
     if p.revisions and len(p.revisions) != len(p.students): raise ValueError("revisions must be empty, or one for each student")
+    if not {"true"} <= set(p.histories) <= {"true", "own"}: raise ValueError(f"histories must be true, or true and own, not {', '.join(p.histories) or 'none'}")
     if not p.seeds: raise ValueError("seeds must name at least one number")
     if p.control_student and p.control_student not in p.students: raise ValueError(f"control_student {p.control_student!r} is not one of students: {', '.join(p.students)}")
     if p.validation_share + p.test_share >= 1: raise ValueError("validation_share and test_share leave nothing to train on")
@@ -131,6 +132,7 @@ class Profile(DataSettings, StudentSettings):
     seed: int                               # of everything but the fine-tuning, which has `seeds`
     # benchmark
     baselines: Names                        # instruction-tuned models to compare with
+    histories: Names                        # given which a model replies: true, and where wanted its own
     n_test_conversations: Positive
     n_retrieval_conversations: Count        # training conversations in which the retrieval baseline looks; 0: all
     reply_max_new_tokens: Positive

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DegenerateWarning', 'Interval', 'resample_counts', 'bootstrap_sums', 'bootstrap_interval', 'sum_by', 'cluster_ratio',
-           'cluster_bootstrap', 'paired_permutation_test', 'holm', 'cohen_dz', 'cliffs_delta', 'Comparison',
-           'compare_paired', 'spearman', 'kendall', 'spearman_interval']
+           'cluster_bootstrap', 'bootstrap_table', 'CrossedInterval', 'crossed_interval', 'paired_permutation_test',
+           'holm', 'cohen_dz', 'cliffs_delta', 'auc', 'Comparison', 'compare_paired', 'spearman', 'kendall',
+           'spearman_interval', 'partial_spearman', 'williams', 'spearman_difference']
 
 # %% ../nbs/02_stats.ipynb #17ed8481
 import warnings
@@ -45,15 +46,15 @@ class Interval:
 def resample_counts(n: int,                 # units
                     n_resamples: int,
                     seed: int = 0,
-                    cells: int = 2**21,     # counts in memory at once
+                    cells: int = 2**16,     # counts in memory at once: as many as the processor keeps near it
                     ) -> Iterator:          # arrays [some resamples, n]
     "How often each unit occurs in each resample"
     import numpy as np
     if n_resamples < 1: raise ValueError(f"n_resamples is {n_resamples}, and should be at least 1")
     rng, step = np.random.default_rng(seed), max(1, cells//n)
     for b in (min(step, n_resamples - start) for start in range(0, n_resamples, step)):
-        drawn = rng.integers(n, size=(b, n)) + n*np.arange(b)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=b*n).reshape(b, n).astype(float)
+        drawn = rng.integers(n, size=(b, n)); drawn += n*np.arange(b)[:, None]
+        yield np.bincount(drawn.ravel(), np.ones(b*n), b*n).reshape(b, n)
 
 # %% ../nbs/02_stats.ipynb #76b3195c
 def _limits(value: float, draws, level: float, jackknife=None) -> Interval:
@@ -137,6 +138,47 @@ def cluster_bootstrap(values: Sequence[float], clusters: Sequence | None, n_resa
     "The mean over values, resampled by cluster"
     return cluster_ratio(values, [1.]*len(values), clusters, n_resamples, level, seed, method)
 
+# %% ../nbs/02_stats.ipynb #682347be
+def bootstrap_table(table,                              # [turns, models]: what each model scored at each turn
+                    clusters: Sequence | None = None,   # of each turn
+                    n_resamples: int = 2000, level: float = 0.95, seed: int = 0, method: str = "percentile",
+                    ) -> tuple[list[Interval], dict[tuple[int, int], Interval]]:
+    "(the mean of each column, the difference of each pair of columns), with intervals from shared resamples"
+    import numpy as np
+    columns = np.asarray(table, dtype=float)
+    if columns.ndim != 2 or not columns.shape[1]: raise ValueError(f"the table has shape {columns.shape}, and should have a row a turn and a column a model")
+    rows = sum_by(clusters, *columns.T, np.ones(len(columns))); k = columns.shape[1]; a, b = np.triu_indices(k, 1)
+    def statistic(s): m = s[..., :k]/s[..., k:]; return np.concatenate([m, m[..., a] - m[..., b]], -1)
+    out = bootstrap_sums(rows, statistic, n_resamples, level, seed, method)
+    return out[:k], dict(zip(zip(a.tolist(), b.tolist()), out[k:]))
+
+# %% ../nbs/02_stats.ipynb #ca9bf2e3
+@dataclass(frozen=True)
+class CrossedInterval(Interval):
+    "An interval over runs and units, and what it rests on"
+    run_share: float = float("nan")  # of the variance that is due to runs; NaN where there is one run only, and none can be seen
+    p: float = float("nan")          # two-sided, that the value is zero: of interest where it is a difference
+
+# %% ../nbs/02_stats.ipynb #6d441a07
+def crossed_interval(groups: Sequence,      # of each model: sums [runs, units, columns]; the same units for all
+                     statistic: Callable,   # of one array of sums [..., columns] for each group
+                     n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> CrossedInterval:
+    "The interval of a statistic over other runs and other units; one run tells of other units only"
+    import numpy as np
+    from scipy.stats import t
+    groups = [np.asarray(g, dtype=float) for g in groups]; n = groups[0].shape[1]; whole = [g.sum((0, 1)) for g in groups]
+    if any(g.ndim != 3 or g.shape[1] != n for g in groups): raise ValueError(f"groups have shapes {[g.shape for g in groups]}, and should be [runs, the same units, columns]")
+    value, rng, quantiles = float(statistic(*whole)), np.random.default_rng([seed, 1]), (np.arange(n_resamples) + .5)/n_resamples
+    if n < 2 or np.isnan(value): return CrossedInterval(value, _undefined("the interval is undefined: one unit, or no value"), float("nan"), level)
+    draws = np.concatenate([statistic(*(c @ g.sum(0) for g in groups)) for c in resample_counts(n, n_resamples, seed)]); of_units, of_runs = np.nanvar(draws), 0.
+    for i, g in enumerate(groups):
+        if len(g) < 2: continue
+        var = np.var(statistic(*(g.sum(1) if j == i else w for j, w in enumerate(whole))), ddof=1)/len(g); of_runs += var
+        draws = draws + var**.5*t.ppf(rng.permutation(quantiles), len(g) - 1)
+    i, below = _limits(value, draws, level), min(np.mean(draws <= 0), np.mean(draws >= 0)); several = any(len(g) > 1 for g in groups)
+    return CrossedInterval(value, i.low, i.high, level, float(of_runs/(of_runs + of_units)) if several and of_runs + of_units > 0 else float("nan"),
+                           min(1., float(2*(below*n_resamples + 1)/(n_resamples + 1))))
+
 # %% ../nbs/02_stats.ipynb #b560f8f7
 def _flips(n: int, n_resamples: int, seed: int) -> Iterator:
     "Zeros and ones [some resamples, n]: all 2ⁿ patterns where they are no more than `n_resamples`, else random ones"
@@ -182,6 +224,10 @@ def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:
     a, b = _numbers(a), np.sort(_numbers(b))
     return float((np.searchsorted(b, a, "left") - (b.size - np.searchsorted(b, a, "right"))).sum()/(a.size*b.size))
 
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    "Probability that a positive value exceeds a negative one, ties counting half"
+    return (cliffs_delta(positive, negative) + 1)/2
+
 # %% ../nbs/02_stats.ipynb #7ff69e21
 @dataclass(frozen=True)
 class Comparison:
@@ -198,13 +244,20 @@ def compare_paired(a: Sequence[float], b: Sequence[float], clusters: Sequence | 
     return Comparison(cluster_bootstrap(d, clusters, n_resamples, level, seed),
                       paired_permutation_test(a, b, clusters, n_resamples, seed), cohen_dz(a, b))
 
+# %% ../nbs/02_stats.ipynb #23e94ec0
+def _complete(*columns: Sequence[float]):
+    "Columns as one array [columns, rows], with the rows that have no gap"
+    import numpy as np
+    x = [np.asarray(c, dtype=float) for c in columns]
+    if any(c.ndim != 1 or c.shape != x[0].shape for c in x): raise ValueError(f"shapes {[c.shape for c in x]} are not lists of the same length")
+    x = np.stack(x); keep = ~np.isnan(x).any(0)
+    return x[:, keep], keep
+
 # %% ../nbs/02_stats.ipynb #d7ddd4ea
 def _correlate(kind: str, a: Sequence[float], b: Sequence[float]) -> float:
     "SciPy's rank correlation `kind` over the complete pairs"
     import numpy as np, scipy.stats
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if x.ndim != 1 or x.shape != y.shape: raise ValueError(f"{kind}: shapes {x.shape} and {y.shape} are not two lists of the same length")
-    x, y = (v[~(np.isnan(x) | np.isnan(y))] for v in (x, y))
+    (x, y), _ = _complete(a, b)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0: return _undefined(f"{kind} is undefined: {x.size} complete pairs, one side constant")
     return float(getattr(scipy.stats, kind)(x, y).statistic)
 
@@ -229,18 +282,58 @@ def _counted_ranks(values, counts):
     ranks = np.empty_like(counts); ranks[:, order] = (size.cumsum(1) - size/2)[:, group]
     return ranks - counts.sum(1, keepdims=True)/2
 
+def _counted_correlation(w, p, q):
+    "Correlation of centred ranks `p` and `q` [resamples, n] with counts `w`"
+    return (w*p*q).sum(1)/((w*p*p).sum(1)*(w*q*q).sum(1))**.5
+
+# %% ../nbs/02_stats.ipynb #a281270a
+def _ranks_interval(value: float, x, keep, clusters, statistic: Callable, n_resamples: int, level: float, seed: int) -> Interval:
+    "The percentile interval of a statistic of counts and of the ranks of the columns `x`, resampled by cluster"
+    import numpy as np
+    unit = np.arange(keep.size) if clusters is None else np.asarray(clusters, dtype=str)
+    if len(unit) != keep.size: raise ValueError(f"{len(unit)} clusters are named for {keep.size} values")
+    names, index = np.unique(unit[keep], return_inverse=True)
+    if np.isnan(value) or names.size < 2: return Interval(value, _undefined("the interval of ρ is undefined"), float("nan"), level)
+    def draw(c):
+        w = c[:, index]
+        with np.errstate(invalid="ignore"): return statistic(w, *(_counted_ranks(v, w) for v in x))
+    return _limits(value, np.concatenate([*map(draw, resample_counts(names.size, n_resamples, seed, cells=max(1, 2**17*names.size//x.shape[1])))]), level)
+
 # %% ../nbs/02_stats.ipynb #4488e5cb
 def spearman_interval(a: Sequence[float], b: Sequence[float], clusters: Sequence | None = None,
                       n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
     "Spearman's ρ over complete pairs, with its percentile interval, resampled by cluster"
+    rho = spearman(a, b)
+    return _ranks_interval(rho, *_complete(a, b), clusters, _counted_correlation, n_resamples, level, seed)
+
+# %% ../nbs/02_stats.ipynb #d6c99832
+def partial_spearman(a: Sequence[float], b: Sequence[float], *given: Sequence[float]) -> float:
+    "Spearman's ρ of `a` and `b`, with what the ranks of the other columns explain taken out"
     import numpy as np
-    rho = spearman(a, b); x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float); keep = ~(np.isnan(x) | np.isnan(y))
-    unit = np.arange(x.size) if clusters is None else np.asarray(clusters, dtype=str)
-    if len(unit) != x.size: raise ValueError(f"{len(unit)} clusters are named for {x.size} values")
-    names, index = np.unique(unit[keep], return_inverse=True)
-    if np.isnan(rho) or names.size < 2: return Interval(rho, _undefined("the interval of ρ is undefined"), float("nan"), level)
-    def draw(c):
-        w = c[:, index]; p, q = _counted_ranks(x[keep], w), _counted_ranks(y[keep], w)
-        with np.errstate(invalid="ignore"): return (w*p*q).sum(1)/np.sqrt((w*p*p).sum(1)*(w*q*q).sum(1))
-    rows = resample_counts(names.size, n_resamples, seed, cells=max(1, 2**20*names.size//x.size))
-    return _limits(rho, np.concatenate([*map(draw, rows)]), level)
+    from scipy.stats import rankdata
+    x, _ = _complete(a, b, *given)
+    if x.shape[1] < x.shape[0] + 1 or (np.ptp(x, axis=1) == 0).any(): return _undefined(f"the partial ρ is undefined: {x.shape[1]} complete rows, or a constant column")
+    r = np.corrcoef(rankdata(x, axis=1))
+    if np.linalg.cond(r) > 1e10: return _undefined("the partial ρ is undefined: the columns given explain one of the two in full")
+    p = np.linalg.inv(r)
+    return float(-p[0, 1]/np.sqrt(p[0, 0]*p[1, 1]))
+
+# %% ../nbs/02_stats.ipynb #bdfcf5c6
+def williams(r12: float, r13: float, r23: float, n: int) -> tuple[float, float]:
+    "(t, two-sided p) that the correlations of 1 with 2 and of 1 with 3 are the same, over the same `n` units (Williams 1959)"
+    import numpy as np
+    from scipy.stats import t
+    if not all(-1 <= r <= 1 for r in (r12, r13, r23)): return _undefined(f"Williams' test is undefined for the correlations {r12}, {r13}, {r23}"), float("nan")
+    if n < 4: raise ValueError(f"n is {n}, and Williams' test needs at least 4 units")
+    det = 1 - r12**2 - r13**2 - r23**2 + 2*r12*r13*r23
+    var = 2*max(det, 0)*(n - 1)/(n - 3) + (r12 + r13)**2/4*(1 - r23)**3
+    if var <= 0: return (0., 1.) if r12 == r13 else (_undefined("Williams' test is undefined: the two columns are the same"), float("nan"))
+    value = (r12 - r13)*np.sqrt((n - 1)*(1 + r23)/var)
+    return float(value), float(2*t.sf(abs(value), n - 3))
+
+# %% ../nbs/02_stats.ipynb #00dacd40
+def spearman_difference(a: Sequence[float], b: Sequence[float], rating: Sequence[float], clusters: Sequence | None = None,
+                        n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    "How much better `a` agrees with the rating than `b`: ρ − ρ over complete rows, with its percentile interval, resampled by cluster"
+    x, keep = _complete(a, b, rating); c = _counted_correlation
+    return _ranks_interval(spearman(x[0], x[2]) - spearman(x[1], x[2]), x, keep, clusters, lambda w, p, q, y: c(w, p, y) - c(w, q, y), n_resamples, level, seed)

@@ -1,4 +1,4 @@
-"""The benchmark's statistics against slow computations by hand, perplexity under odd templates, and interrupted replies."""
+"""The benchmark's statistics against slow computations by hand, and perplexity under odd templates."""
 import math
 
 import numpy as np
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from arabic_dialog import benchmark as bm
-from arabic_dialog.core import Turn, UserError, load_jsonl
+from arabic_dialog.core import Turn, UserError
 from arabic_dialog.perplexity import reply_items, score_replies
 from arabic_dialog.spoiling import sample_conversations
 
@@ -19,18 +19,40 @@ def scores():
     return pd.DataFrame(rows, columns=bm.COLUMNS)
 
 
-def test_the_crossed_bootstrap_is_the_one_by_hand(scores):
-    """Loops over resamples, seeds and conversations; the same distribution up to Monte Carlo error."""
+def test_the_interval_over_seeds_and_conversations_is_the_one_by_hand(scores):
+    """Loops over resamples: conversations with replacement, and Student's t for the mean of three seeds."""
     ours = bm.summarise(scores, 4000).set_index(["model", "metric"]).loc[("a", "perplexity")]
     a = scores[scores.model == "a"]
     top, bottom = (a[a.metric == m].pivot_table(index="seed", columns="conversation_id", values="value", aggfunc="sum").to_numpy() for m in ("nll", "n_tokens"))
+    spread = (top.sum(1) / bottom.sum(1)).std(ddof=1) / 3**.5
     rng, draws = np.random.default_rng(1), []
     for _ in range(4000):
-        s, c = rng.integers(3, size=3), rng.integers(40, size=40)
-        draws.append(math.exp(top[np.ix_(s, c)].sum() / bottom[np.ix_(s, c)].sum()))
+        c = rng.integers(40, size=40)
+        draws.append(top[:, c].sum() / bottom[:, c].sum() + spread * rng.standard_t(2))
     assert ours.value == pytest.approx(math.exp(top.sum() / bottom.sum()))
     width = ours.high - ours.low
-    assert np.allclose([ours.low, ours.high], np.quantile(draws, [.025, .975]), atol=.06 * width)
+    assert np.allclose([ours.low, ours.high], np.exp(np.quantile(draws, [.025, .975])), atol=.08 * width)
+
+
+def test_seeds_that_differ_widen_the_interval_and_weaken_the_test(scores):
+    other = scores.copy()
+    other.loc[(other.metric == "raven") & (other.model == "a"), "value"] += (other.seed - 1) * .3
+    other["value"] = other.value.where(other.metric != "raven", other.value.clip(0, 1))
+    calm, wild = (bm.summarise(s, 1000).set_index(["model", "metric"]).loc[("a", "raven")] for s in (scores, other))
+    assert wild.seed_share > .9 > calm.seed_share and wild.high - wild.low > 5 * (calm.high - calm.low) and 0 <= wild.low and wild.high <= 1
+    calm, wild = (bm.compare(s, ["raven"], [("a", "b")], 999).iloc[0] for s in (scores, other))
+    assert calm.p < .05 and calm.p_seeds < .05 and wild.p < .05 < wild.p_seeds and wild.low < 0 < calm.low
+
+
+def test_what_holds_for_other_fine_tunings_holds_for_these(scores):
+    few = scores[scores.conversation_id.isin([f"c{k}" for k in range(6)])]
+    found = bm.compare(few, ["raven", "bits_per_byte"], n_resamples=999).dropna()
+    assert len(found) == 6 and (found.p_seeds >= found.p).all() and (found.p_seeds_holm >= found.p_seeds).all()
+
+
+def test_one_seed_each_has_no_say_on_other_fine_tunings(scores):
+    found = bm.compare(scores[scores.seed == 0], ["raven"], [("a", "b")], 999).iloc[0]
+    assert math.isnan(found.p_seeds) and math.isnan(found.p_seeds_holm) and found.low <= found.difference <= found.high and .5 < found.wins < 1
 
 
 def test_intervals_do_not_depend_on_the_order_of_rows(scores):
@@ -68,44 +90,36 @@ def test_unknown_models_and_conversations_are_named(scores):
         bm.score_models([bm.Reply("gone", 1, "m", 0, "نعم", "stop")], [], None, None, None)
 
 
-def test_topics_come_up_equally_often():
-    conversations = sample_conversations(300, "test")
-    items = bm.select_test_turns(conversations, 46, seed=1)
-    topics = pd.Series({c: c.rsplit("_", 2)[0] for c, *_ in items}).value_counts()
-    assert topics.sum() == 46 and topics.max() - topics.min() <= 1
-    assert items != bm.select_test_turns(conversations, 46, seed=2)
-    with pytest.raises(UserError, match="-1"):
-        bm.select_test_turns(conversations, -1)
+def test_own_histories_are_scored_with_what_the_model_had_said():
+    conversations = sample_conversations(4, "test")
+    items = reply_items(conversations)
+    class Seen:
+        def score(self, texts, progress=None):
+            self.texts = texts
+            return pd.DataFrame({p: [float(len(h)) / 10 for h, _ in texts] for p in ("raven", *bm.PARTS)})
+    said = [bm.Reply(c, i, "m", 0, f"جواب {i}", "stop") for c, i, _, _ in items]
+    raven = Seen()
+    table = bm.score_models([], conversations, raven, lambda t: (), lambda c: (), own=said)
+    assert set(table.metric) == {"own_raven", *(f"own_{p}" for p in bm.PARTS), "own_ended", "own_length"}
+    assert all(h[k] == f"جواب {k}" for h, _ in raven.texts for k in range(1, len(h), 2))
+    with pytest.raises(UserError, match="no turn 99"):
+        bm.score_models([bm.Reply(items[0][0], 99, "m", 0, "نعم", "stop")], conversations, raven, None, None)
 
 
-def test_a_torn_log_of_replies_is_taken_up(tmp_path):
-    class Engine:
-        name = "m-base-s0"
+@pytest.mark.parametrize("drop", bm.COLUMNS)
+def test_a_missing_column_is_named(scores, drop, tmp_path):
+    for call in (bm.summarise, bm.compare):
+        with pytest.raises(UserError, match=f"no column {drop}"):
+            call(scores.drop(columns=drop))
+    bm.save_scores(scores.drop(columns=drop), tmp_path / "s.csv")
+    with pytest.raises(UserError, match=f"no column {drop}"):
+        bm.load_scores(tmp_path / "s.csv")
 
-        def __init__(self):
-            self.asked = 0
 
-        def complete(self, requests, sampling):
-            from arabic_dialog.core import Completion
-            for r in requests:
-                self.asked += 1
-                yield Completion(r.id, self.name, r.prompt, f"جواب {r.id}", "stop", sampling)
-
-    class Tokenizer:
-        chat_template = "yes"
-
-        def apply_chat_template(self, turns, **_):
-            return "|".join(t["content"] for t in turns)
-
-    from arabic_dialog.core import Sampling
-    items = bm.select_test_turns(sample_conversations(8, "test"))
-    path = tmp_path / "replies.jsonl"
-    whole = bm.model_replies(Engine(), Tokenizer(), items, Sampling(), path)
-    raw = path.read_bytes()
-    path.write_bytes(raw[:len(raw) // 2])
-    engine = Engine()
-    assert bm.model_replies(engine, Tokenizer(), items, Sampling(), path) == whole and path.read_bytes() == raw
-    assert 0 < engine.asked < len(items) and load_jsonl(path, bm.Reply) == whole
+def test_one_conversation_has_values_and_no_intervals(scores):
+    one = scores[scores.conversation_id == "c0"]
+    table, tests = bm.summarise(one, 99), bm.compare(one, n_resamples=99)
+    assert table.value.notna().all() and table.low.isna().all() and tests.p.eq(1).all() and tests.low.isna().all()
 
 
 @pytest.fixture(scope="module")

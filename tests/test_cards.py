@@ -4,8 +4,8 @@ import csv, io, json, re
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from arabic_dialog.cards import card_files, count_splits, model_card, quote, table
-from arabic_dialog.core import Conversation, Scenario, Turn, UserError, save_jsonl, save_text, to_json
+from arabic_dialog.cards import card_files, count_splits, fill_reforms, model_card, quote, reforms_card, reforms_facts, table
+from arabic_dialog.core import Conversation, Scenario, Turn, UserError, data_path, load_csv, save_jsonl, save_text, to_json
 from arabic_dialog.store import RunFolder, run_stage
 
 CONFIG = {"comparable": False, "engine": "embedded", "generator": "embedded-grammar", "seed": 0, "seeds": [0], "students": ["s"], "checkpoints": ["new:gpt2"]}
@@ -129,3 +129,32 @@ def test_the_whole_card_holds_no_markup_of_a_model(tmp_path):
     odd = ABOUT | {"profile": HOSTILE, "config": CONFIG | {"engine": "openai", "generator": HOSTILE}}
     found = {t for t, _ in rendered(card_files(a_run(tmp_path/"run", odd).path)["README.md"].split("---\n", 2)[2])}
     assert not found & {"script", "img", "a", "code", "pre"} and "td" in found
+
+
+def test_the_checklist_has_its_32_items_and_a_run_fills_what_it_can(tmp_path):
+    run = a_run(tmp_path/"run"); save_text(run/"check/cells.csv", "topic,country,quota,accepted,attempts\ntea,EG,3,2,9\n")
+    facts = reforms_facts(run.path, {"python": "3"}, ["not run"]*2); rows = fill_reforms(facts)
+    assert [r["id"] for r in rows] == [f"{k}{'abcdefg'[i]}" for k, n in enumerate((3, 5, 7, 3, 6, 3, 3, 2), 1) for i in range(n)] and len(rows) == 32
+    assert len({r["section"] for r in rows}) == 8 and all(r["from_run"] or r["person"] for r in rows)
+    by = {r["id"]: r for r in rows}
+    assert [by[k]["state"] for k in ("1a", "1b", "1c", "3c", "3g")] == ["open"]*5    # what a run cannot know
+    assert "4 not run" not in by["8a"]["from_run"] and "2 not run" in by["8a"]["from_run"] and ABOUT["data_hash"] in by["2a"]["from_run"]
+    assert by["3e"]["state"] == "filled" and "3 train, 1 validation, 1 test" in by["3e"]["from_run"]
+
+
+def test_a_fact_that_a_run_lacks_leaves_its_item_open():
+    rows = {r["id"]: r for r in fill_reforms({})}
+    assert rows["3e"]["state"] == "open" and "splits" in rows["3e"]["person"] and not rows["3e"]["from_run"]
+    names = {n for r in load_csv(data_path("reforms.csv")) for n in re.findall(r"{(\w+)}", r["from_run"])}
+    assert names and not any(n in r["from_run"] for r in rows.values() for n in map("{{{}}}".format, names))
+
+
+def test_every_fact_that_the_checklist_names_is_one_that_a_run_has(tmp_path):
+    names = {n for r in load_csv(data_path("reforms.csv")) for n in re.findall(r"{(\w+)}", r["from_run"])}
+    assert names <= set(reforms_facts(a_run(tmp_path/"run").path))
+
+
+def test_nothing_that_a_model_is_called_means_anything_in_the_checklist(tmp_path):
+    odd = ABOUT | {"config": CONFIG | {"engine": "openai", "generator": HOSTILE, "students": [HOSTILE]}}
+    found = {t for t, _ in rendered(reforms_card(fill_reforms(reforms_facts(a_run(tmp_path/"run", odd).path))))}
+    assert not found & {"script", "img", "a"} and "td" in found

@@ -23,7 +23,8 @@ def context(text="ما أشهر أنواع الخبز؟"):
             dict(name="fig_wait", title=text, status="waiting", error=text, notebook="paper/fig_wait/fig_wait.ipynb"),
             dict(name="fig_bad", title=text, status="failed", error=text, notebook="paper/fig_bad/fig_bad.ipynb")],
         "claims": [{"id": "C1", "claim": text, "published": text, "value": text or None, "verdict": "not run", "measured_by": "tab_quality", "key": "k"}],
-        "assumptions": [{"id": "A01", "unknown": text, "assumed": text, "why": text, "setting": text}], "environment": {"python": text}, "files": {"a.csv": text}}
+        "assumptions": [{"id": "A01", "unknown": text, "assumed": text, "why": text, "setting": text}], "environment": {"python": text}, "files": {"a.csv": text},
+        "reforms": [{"id": "1a", "section": text, "item": text, "from_run": "." + text, "person": "." + text, "state": "partly"}]}
 
 
 class Tags(HTMLParser):
@@ -44,7 +45,7 @@ def test_self_contained():
     assert not [a for a in page.attrs if a[1].startswith("on")]
     assert all(v.startswith("data:image/svg+xml;base64,") for _, k, v in page.attrs if k == "src")
     for _, k, v in page.attrs:
-        if k == "href": assert v.startswith(("#", "paper/", "https://doi.org/10.1371/")), v
+        if k == "href": assert v.startswith(("#", "paper/", "https://doi.org/10.1371/")) or v == "reforms.md", v
     policy = next(v for t, k, v in page.attrs if t == "meta" and k == "content" and "default-src" in v)
     assert "default-src 'none'" in policy and "script-src" not in policy
     ids = [v for _, k, v in page.attrs if k == "id"]

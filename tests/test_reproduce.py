@@ -51,7 +51,7 @@ def test_each_notebook_ran_and_says_where_its_numbers_come_from(run):
 
 def test_every_table_of_ratings_says_who_rated(run):
     tables = {p.stem: load_csv(p) for p in (run/"rating").glob("*.csv") if p.stem not in ("key", "ratings")}
-    assert {*tables} == {"agreement", "pairs", "severity", "drift", "repeats", "checks", "quality", "comparisons", "disagreements", "correlation"}
+    assert {*tables} == {"agreement", "pairs", "severity", "drift", "within_raters", "checks", "quality", "comparisons", "disagreements", "correlation"}
     assert all(r["raters"] == "simulated raters" for rows in tables.values() for r in rows) and all(tables.values())
 
 
@@ -72,9 +72,10 @@ def test_the_control_saw_the_same_turns_with_the_replies_of_others(run):
 
 
 def test_the_second_time_everything_is_found(run):
-    before, start = files(run, "runs.jsonl", "report.html"), time.perf_counter()
+    says_when = ("runs.jsonl", "report.html", "report.json", "reforms.md")  # of its last start
+    before, start = files(run, *says_when), time.perf_counter()
     done = command("reproduce", "--profile", "smoke", "--run", run)
-    assert done.returncode == 0 and files(run, "runs.jsonl", "report.html") == before
+    assert done.returncode == 0 and files(run, *says_when) == before
     lines = [l for l in done.stdout.splitlines() if l.startswith("✓")]
     assert lines and all("cached" in l for l in lines), done.stdout
     assert time.perf_counter() - start < 60
@@ -132,6 +133,28 @@ def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
     assert {r["raters"] for name in ("agreement", "drift", "quality") for r in load_csv(copy/f"rating/{name}.csv")} == {"people"} and not (copy/"rating/checks.csv").exists()
 
 
+@pytest.mark.parametrize("unit", ["reply", "conversation"])
+def test_ratings_on_the_page_replace_simulated_ones(run, tmp_path, unit):
+    from arabic_dialog.answers import Answer, StudyFile
+    from arabic_dialog.rating import load_ratings, load_study
+    from arabic_dialog.rating_study import new_study, run_replies
+    shutil.copytree(run, tmp_path/"copy"); copy = tmp_path/"copy"; path = new_study(copy/"human", *run_replies(copy), ["hala", "omar"], 21, unit)
+    def say(rater):
+        with StudyFile(path) as s: s.put([Answer(rater, slot.position, c, 1 + (slot.position + len(c)) % 5) for slot in s.slots(rater) for c in s.criteria])
+        reproduce(load_profile("smoke"), copy, until="rating", say=lambda text: None)
+        return load_study(copy/"rating")
+    assert say("hala").simulated   # one rater agrees with nobody: the simulated ratings stand until there are two
+    study = say("omar")
+    assert not study.simulated and study.unit == unit and study.raters == ("hala", "omar") and len(load_ratings(copy/"rating")) == 21*2*5
+    assert len(load_csv(copy/"rating/repeats.csv")) == 3*2*5 and {r["metric"] for r in load_csv(copy/"rating/correlation.csv")} >= {"raven", "bits_per_byte"}
+    if unit == "reply":
+        done = command("paper", "tab_agreement", "--run", copy)
+        assert done.returncode == 0 and not json.loads((copy/"paper/tab_agreement/result.json").read_text(encoding="utf-8"))["simulated"], done.stderr
+        (copy/"returned").mkdir(); shutil.copy(next((copy/"study/sheets").glob("sheet_*.csv")), copy/"returned")
+        done = command("reproduce", "--profile", "smoke", "--run", copy)
+        assert done.returncode == 2 and "two studies" in done.stderr
+
+
 def test_without_raters_the_run_says_what_waits(run, tmp_path):
     shutil.copytree(run, tmp_path/"copy")
     done = command("reproduce", "--profile", "smoke", "--run", tmp_path/"copy", "--set", "simulated_raters=false")
@@ -146,6 +169,7 @@ def test_without_raters_the_run_says_what_waits(run, tmp_path):
     (["reproduce", "--profile", "smoke", "--set", "checkpoints=new:gpt5, new:aragpt2"], "gpt5"),
     (["reproduce", "--profile", "smoke", "--set", "topics=README.md"], "has no column 'id'"),
     (["generate", "--profile", "smoke", "--set", "seed"], "key=value"),
+    (["evaluate", "--profile", "smoke", "--set", "histories=own"], "histories must be true"),
     (["reproduce", "--profile", "paper"], "nothing was downloaded"),
     (["paper", "--run", "runs/none-such"], "there is no run in runs/none-such"),
 ])

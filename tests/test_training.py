@@ -262,3 +262,21 @@ def test_a_dataset_of_ones_own(bases, tmp_path):
         with pytest.raises(UserError, match=message): finetune_own(profile, str(bases/"gpt2"), tmp_path/"bad.jsonl", tmp_path/"out2")
     with pytest.raises(UserError, match="knows no words"): finetune_own(profile, "new:gpt2", tmp_path/"mine.jsonl", tmp_path/"out2")
     with pytest.raises(UserError): finetune_own(profile, str(tmp_path/"nothing"), tmp_path/"mine.jsonl", tmp_path/"out3")
+
+
+def test_the_command_works_under_a_launcher(bases, tmp_path):
+    command = [str(Path(sys.executable).with_name("arabic-dialog")), "finetune", "--profile", "smoke", "--student", str(bases/"gpt2"), "--data", str(bases), "--seed", "0"]
+    for key, value in (("finetune_steps", 8), ("finetune_learning_rate", .01), ("max_length", 96), ("finetune_precision", "float32"), ("finetune_n_evaluations", 3)): command += ["--set", f"{key}={value}"]
+    two = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", "--", *command, "--out", str(tmp_path/"two")],
+                         capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=240)
+    one = subprocess.run([*command, "--out", str(tmp_path/"one")], capture_output=True, text=True, timeout=240)
+    assert two.returncode == one.returncode == 0, two.stderr[-3000:] + one.stderr[-3000:]
+    assert two.stdout.count("12 conversations") == 1 and (tmp_path/"two"/"README.md").is_file()   # one of them speaks
+    assert losses(tmp_path/"two") == pytest.approx(losses(tmp_path/"one"), abs=1e-4)
+
+
+def test_deterministic_mode_and_schedules(bases, tmp_path):
+    try: train(bases/"gpt2", tmp_path/"strict", deterministic=True, schedule="cosine")
+    finally: torch.use_deterministic_algorithms(False)
+    train(bases/"gpt2", tmp_path/"usual", schedule="cosine"); train(bases/"gpt2", tmp_path/"linear")
+    assert same(weights(tmp_path/"strict"), weights(tmp_path/"usual")) and not same(weights(tmp_path/"usual"), weights(tmp_path/"linear"))
