@@ -205,17 +205,21 @@ def disagreements(ratings: Iterable[Rating], n: int | None = 10,   # None: all
 # %% ../nbs/51_human_eval.ipynb #a26fbe8c
 def rating_tables(ratings: Sequence[Rating], key: Sequence[Origin], simulated: bool, scores=None, answers: Iterable[dict] = (),  # with positions, repeats and checks
                   items: Iterable[Item] = (), criteria: Sequence[str] | None = None, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
-    "Name → table: agreement, pairs, severity, drift, repeats, checks, quality, comparisons, disagreements, correlation"
+    "Name → table: agreement, pairs, severity, drift, within_raters, checks, quality, comparisons, disagreements, correlation"
     answers = list(answers); known, how = answers or ratings, (n_resamples, level, seed)
     make = {"agreement": lambda: agreement_table(ratings, criteria, *how), "pairs": lambda: pair_table(ratings, *how), "severity": lambda: severity_table(ratings, *how),
             "quality": lambda: quality_table(ratings, key, *how), "comparisons": lambda: quality_comparisons(ratings, key, level=level, seed=seed),
             "disagreements": lambda: disagreements(ratings, 50, items)}
     kinds = {a.get("kind", "item") for a in answers if a.get("value") is not None}
     if any(a.get("position") is not None for a in answers): make["drift"] = lambda: drift_table(known, *how)
-    if "repeat" in kinds: make["repeats"] = lambda: repeat_table(known, *how)
+    if "repeat" in kinds: make["within_raters"] = lambda: repeat_table(known, *how)
     if "check" in kinds: make["checks"] = lambda: check_table(known, level)
     if scores is not None: make["correlation"] = lambda: metric_correlation(ratings, key, scores, criteria=criteria or ("overall",), n_resamples=n_resamples, level=level, seed=seed)
     if len({o.model for o in key}) < 2: del make["comparisons"]
-    out = {name: table() for name, table in make.items()}
+    out = {}
+    for name, table in make.items():
+        try: out[name] = table()
+        except UserError:
+            if name in ("agreement", "quality", "correlation"): raise  # without the others there is still a study
     for table in out.values(): table.insert(0, "raters", "simulated raters" if simulated else "people")
     return out

@@ -51,7 +51,7 @@ def test_each_notebook_ran_and_says_where_its_numbers_come_from(run):
 
 def test_every_table_of_ratings_says_who_rated(run):
     tables = {p.stem: load_csv(p) for p in (run/"rating").glob("*.csv") if p.stem not in ("key", "ratings")}
-    assert {*tables} == {"agreement", "pairs", "severity", "drift", "repeats", "checks", "quality", "comparisons", "disagreements", "correlation"}
+    assert {*tables} == {"agreement", "pairs", "severity", "drift", "within_raters", "checks", "quality", "comparisons", "disagreements", "correlation"}
     assert all(r["raters"] == "simulated raters" for rows in tables.values() for r in rows) and all(tables.values())
 
 
