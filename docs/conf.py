@@ -1,6 +1,6 @@
 """Sphinx's settings for the site; `build.py` copies this beside the processed notebooks."""
 project = html_title = "arabic_dialog"
-author = "the engineers of arabic_dialog"
+author = "the arabic_dialog developers"
 extensions = ["myst_nb"]
 html_theme = "sphinx_book_theme"
 nb_execution_mode = "off"  # the outputs are those saved in the notebooks
