@@ -55,8 +55,8 @@ table{border-collapse:collapse;font-size:.85rem} th,td{padding:.3rem .6rem;borde
 def code_html(source: str) -> str:
     "Python as highlighted HTML, its colours written into it"
     from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
+    from pygments.formatters.html import HtmlFormatter
+    from pygments.lexers.python import PythonLexer
     return highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, style="default"))
 
 # %% ../nbs/63_pages.ipynb #f736a561
