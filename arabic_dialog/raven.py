@@ -6,9 +6,9 @@
 __all__ = ['VERSION', 'PARTS', 'Item', 'SIGNALS', 'RECENT', 'USES', 'REASONS', 'words', 'copied', 'repeated', 'finished',
            'consistent', 'content_words', 'trigrams', 'arabic_letters', 'Calibration', 'curve', 'calibration_path',
            'check_calibration', 'load_calibration', 'save_calibration', 'signals', 'calibrate', 'combine', 'Raven',
-           'auc', 'ladder']
+           'ladder']
 
-# %% ../nbs/41_raven.ipynb #3717bdf2
+# %% ../nbs/41_raven.ipynb #56ec4fa4
 import json, math, re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +22,7 @@ from .core import Conversation, UserError, data_path, digest, from_dict, save_te
 from .encoders import Encoder, file_name
 from .judging import EARLIER, Judge, pack_judge, teach_judge, unpack_judge
 from .spoiling import RUNGS, Case, cases, hand_written, places, spoil
+from .stats import auc
 
 if TYPE_CHECKING: import numpy as np
 
@@ -280,13 +281,6 @@ REASONS = {"answers": "far from the last turn",
            "generic": "near an all-purpose reply", "content": "few words that say something", "copied": "copies an earlier turn",
            "repeated": "repeats itself", "script": "not in Arabic script", "letters": "letter sequences that Arabic does not have",
            "finished": "breaks off"}
-
-# %% ../nbs/41_raven.ipynb #5819f028
-def auc(true: "np.ndarray", spoiled: "np.ndarray") -> float:
-    "Probability that a true value exceeds a spoiled one, ties counting half"
-    import numpy as np
-    s = np.sort(spoiled)
-    return float((np.searchsorted(s, true, "left") + np.searchsorted(s, true, "right")).sum()/2/(len(true)*len(s)))
 
 # %% ../nbs/41_raven.ipynb #ef27b83a
 def ladder(conversations: Sequence[Conversation], raven: Raven, seed: int = 0, rungs: Sequence[str] = RUNGS) -> Any:

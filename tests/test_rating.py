@@ -4,8 +4,9 @@ import csv, io, json
 import pytest
 
 from arabic_dialog.core import Conversation, Rating, Scenario, Turn, UserError, load_jsonl
-from arabic_dialog.rating import (Item, RaterModel, draw_items, load_criteria, load_key, load_ratings, load_study, read_sheets,
-                                  save_ratings, simulate_ratings, write_study)
+from arabic_dialog.rater_model import RaterModel, simulate_ratings
+from arabic_dialog.rating import (Item, draw_items, load_criteria, load_key, load_ratings, load_study, read_sheets,
+                                  save_ratings, write_study)
 
 HOSTILE = ['=cmd|"/c calc"!A0', "+1", "-1", "@SUM(A1)", "\t=1", "＝1", " \n=1", '<script>alert("x")</script>', 'a;b,"c"\nd', "\u202eعكس", "", "س"*200_000]
 
