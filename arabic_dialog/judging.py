@@ -6,7 +6,7 @@
 __all__ = ['EARLIER', 'earlier_turns', 'Map', 'Judge', 'pack_judge', 'unpack_judge', 'teach_judge', 'people_chatting']
 
 # %% ../nbs/36_judging.ipynb #bc6c959f
-import base64, json, sys
+import base64, json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -9,7 +9,6 @@ __all__ = ['HELD', 'load_own', 'finetune_own']
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from .core import Conversation, UserError, save_jsonl, save_text, stream
 from .costs import is_published, training_lines

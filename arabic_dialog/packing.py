@@ -6,7 +6,7 @@
 __all__ = ['packed_attention', 'attends_by_row', 'packed', 'flat_batch', 'packing_error']
 
 # %% ../nbs/07_packing.ipynb #890ad17f
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 

@@ -21,7 +21,7 @@ from .arabic import words as split_words
 from .core import Conversation, UserError, data_path, digest, from_dict, save_text, stream
 from .encoders import Encoder, file_name
 from .judging import EARLIER, Judge, pack_judge, teach_judge, unpack_judge
-from .spoiling import RUNGS, Case, cases, hand_written, places, spoil
+from .spoiling import RUNGS, cases, hand_written, places, spoil
 from .stats import auc
 
 if TYPE_CHECKING: import numpy as np

@@ -10,7 +10,7 @@ __all__ = ['DegenerateWarning', 'Interval', 'resample_counts', 'bootstrap_sums',
 
 # %% ../nbs/02_stats.ipynb #17ed8481
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 # %% ../nbs/02_stats.ipynb #3d93a855

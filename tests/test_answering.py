@@ -82,13 +82,9 @@ def test_another_sampling_checkpoint_or_precision_has_a_log_of_its_own(tmp_path)
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    from tokenizers import Tokenizer as Raw, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-    from arabic_dialog.architectures import load_chat_template, new_model
-    folder = tmp_path_factory.mktemp("answering"); raw = Raw(models.BPE()); raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    raw.train_from_iterator([t.text for c in CONVERSATIONS for t in c.turns], trainers.BpeTrainer(
-        vocab_size=500, special_tokens=["<|end|>", "<|user|>", "<|assistant|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>", chat_template=load_chat_template())
+    from arabic_dialog.architectures import new_model
+    from arabic_dialog.students import train_tokenizer
+    folder = tmp_path_factory.mktemp("answering"); tokenizer = train_tokenizer((t.text for c in CONVERSATIONS for t in c.turns), 500)
     new_model("aragpt2", tokenizer, 1, 32, 2, 512, 0).save_pretrained(folder/"m"); tokenizer.save_pretrained(folder/"m"); save_jsonl(folder/"test.jsonl", CONVERSATIONS)
     return {"test": str(folder/"test.jsonl"), "n": 6, "seed": 0, "name": "m-finetuned-s2", "checkpoint": str(folder/"m"), "cache": str(folder/"cache"), "batch_size": 4,
             "sampling": asdict(Sampling(temperature=.8, max_new_tokens=6)), "histories": ("true", "own")}

@@ -15,13 +15,9 @@ CONVERSATIONS = sample_conversations(5, "test")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-    from arabic_dialog.architectures import load_chat_template, new_model
-    path = tmp_path_factory.mktemp("evaluation"); raw = Tokenizer(models.BPE()); raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    raw.train_from_iterator([t.text for c in CONVERSATIONS for t in c.turns], trainers.BpeTrainer(
-        vocab_size=500, special_tokens=["<|end|>", "<|user|>", "<|assistant|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>", chat_template=load_chat_template())
+    from arabic_dialog.architectures import new_model
+    from arabic_dialog.students import train_tokenizer
+    path = tmp_path_factory.mktemp("evaluation"); tokenizer = train_tokenizer((t.text for c in CONVERSATIONS for t in c.turns), 500)
     for s in (0, 1): new_model("gpt2", tokenizer, 1, 32, 2, 512, s).save_pretrained(path/f"m-finetuned-s{s}"); tokenizer.save_pretrained(path/f"m-finetuned-s{s}")
     save_jsonl(path/"ours.jsonl", CONVERSATIONS)
     save_jsonl(path/"messages.jsonl", [{"messages": [{"role": "system", "content": "أجب."}] + [{"role": t.speaker, "content": t.text} for t in c.turns]} for c in CONVERSATIONS])
