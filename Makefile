@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test in-step test-notebooks test-package docs export bench clean
+.PHONY: help setup reproduce test lint in-step test-notebooks test-package docs export bench clean
 
 help:            ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -28,7 +28,10 @@ test: export OMP_NUM_THREADS := 1
 test: export TOKENIZERS_PARALLELISM := false
 test: export HF_HUB_OFFLINE := 1
 test: export MPLBACKEND := Agg
-test: in-step test-notebooks test-package docs  ## in step, notebooks, tests, site
+test: lint in-step test-notebooks test-package docs  ## format, in step, notebooks, tests, site
+
+lint: $(READY)   ## is everything formatted?
+	@$(BIN)/ruff format --check --quiet .
 
 in-step: $(READY)  ## is the package what the notebooks export, and are they clean?
 	@$(BIN)/python tests/in_step.py
@@ -42,8 +45,8 @@ test-package: test-notebooks
 docs: $(READY)   ## the site, in _docs/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build.py
 
-export: $(READY) ## clean the notebooks and export the package from them
-	@PATH="$(CURDIR)/$(BIN):$$PATH"; $(BIN)/nbdev-clean && $(BIN)/nbdev-export && $(BIN)/python docs/readme.py
+export: $(READY) ## format, clean the notebooks and export the package from them
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; $(BIN)/ruff format --quiet . && $(BIN)/nbdev-clean && $(BIN)/nbdev-export && $(BIN)/python docs/readme.py
 
 bench: $(READY)  ## speed, as ratios
 	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

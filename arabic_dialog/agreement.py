@@ -17,81 +17,135 @@ from .stats import DegenerateWarning, Interval
 # %% ../nbs/17_agreement.ipynb #5746d492
 MOST = 100  # points of a scale; what takes more values is a measurement, to be correlated
 
+
 def _codes(ratings, categories: Iterable[float] | None = None):
     "Ratings as positions in the sorted categories, −1 where missing; and the categories"
     import numpy as np
-    try: x = np.asarray(ratings, dtype=float)
-    except (TypeError, ValueError): raise UserError("ratings should be numbers, as many for every rater, and NaN where one did not answer") from None
-    if x.ndim != 2 or len(x) < 2: raise UserError(f"ratings have shape {x.shape}, and should be [raters, items] with two raters or more")
+
+    try:
+        x = np.asarray(ratings, dtype=float)
+    except (TypeError, ValueError):
+        raise UserError(
+            "ratings should be numbers, as many for every rater, and NaN where one did not answer"
+        ) from None
+    if x.ndim != 2 or len(x) < 2:
+        raise UserError(
+            f"ratings have shape {x.shape}, and should be [raters, items] with two raters or more"
+        )
     known = ~np.isnan(x)
-    if not known.any(): raise UserError("there are no ratings")
-    if np.isinf(x).any(): raise UserError("a rating is infinite; leave it out (NaN) or correct it")
-    scale = np.unique(x[known]) if categories is None else np.unique(np.asarray([*categories], dtype=float))
-    if not scale.size or not np.isfinite(scale).all(): raise UserError(f"the scale {', '.join(f'{c:g}' for c in scale) or '(empty)'} should be finite numbers")
-    if scale.size > MOST: raise UserError(f"there are {scale.size} different ratings; agreement is of scales with at most {MOST} points: round them, or use a rank correlation")
+    if not known.any():
+        raise UserError("there are no ratings")
+    if np.isinf(x).any():
+        raise UserError("a rating is infinite; leave it out (NaN) or correct it")
+    scale = (
+        np.unique(x[known])
+        if categories is None
+        else np.unique(np.asarray([*categories], dtype=float))
+    )
+    if not scale.size or not np.isfinite(scale).all():
+        raise UserError(
+            f"the scale {', '.join(f'{c:g}' for c in scale) or '(empty)'} should be finite numbers"
+        )
+    if scale.size > MOST:
+        raise UserError(
+            f"there are {scale.size} different ratings; agreement is of scales with at most {MOST} points: round them, or use a rank correlation"
+        )
     codes = np.where(known, np.searchsorted(scale, np.where(known, x, 0)), -1)
     wrong = known & (scale[np.clip(codes, 0, scale.size - 1)] != x)
-    if wrong.any(): raise UserError(f"rating {x[wrong][0]:g} is not on the scale {', '.join(f'{c:g}' for c in scale)}")
+    if wrong.any():
+        raise UserError(
+            f"rating {x[wrong][0]:g} is not on the scale {', '.join(f'{c:g}' for c in scale)}"
+        )
     return codes, scale
 
 # %% ../nbs/17_agreement.ipynb #828ab7aa
 @dataclass(frozen=True)
 class Tallies:
     "What coefficients of agreement need to know, summed over items; each array may have resamples in front"
-    tables: Sequence      # [..., pairs of raters, categories, categories]: contingency tables
-    complete: Sequence    # the same, of the items that every rater rated
-    coincidences: Sequence# [..., categories, categories]: Krippendorff's, each item weighted by its number of ratings
-    shares: Sequence      # the same, each item with two ratings or more weighted 1
-    margins: Sequence     # [..., raters, categories]: how often each rater used each
+
+    tables: Sequence  # [..., pairs of raters, categories, categories]: contingency tables
+    complete: Sequence  # the same, of the items that every rater rated
+    coincidences: Sequence  # [..., categories, categories]: Krippendorff's, each item weighted by its number of ratings
+    shares: Sequence  # the same, each item with two ratings or more weighted 1
+    margins: Sequence  # [..., raters, categories]: how often each rater used each
     prevalence: Sequence  # [..., categories]: Gwet's, each rated item weighted 1
-    moments: Sequence     # [..., raters + 3], of the complete items: number, each rater's sum, sum of squares, sum of squared item sums
-    scale: Sequence       # [categories]: their values
+    moments: Sequence  # [..., raters + 3], of the complete items: number, each rater's sum, sum of squares, sum of squared item sums
+    scale: Sequence  # [categories]: their values
 
 # %% ../nbs/17_agreement.ipynb #a56b0f3a
 def _item_rows(codes, scale):
     "The tallies of each item as one row, and a function that makes `Tallies` of their sums"
     import numpy as np
-    k = scale.size; one = (codes[..., None] == np.arange(k)).astype(float); i, j = np.triu_indices(len(codes), 1)
+
+    k = scale.size
+    one = (codes[..., None] == np.arange(k)).astype(float)
+    i, j = np.triu_indices(len(codes), 1)
     tables = np.einsum("pnk,pnl->npkl", one[i], one[j])
-    r = one.sum(0); m = r.sum(1)[:, None, None]; all_rated = (m[:, 0, 0] == len(codes)).astype(float)
-    pairs = (r[:, :, None]*r[:, None, :] - r[:, :, None]*np.eye(k))/np.maximum(m*(m - 1), 1)
+    r = one.sum(0)
+    m = r.sum(1)[:, None, None]
+    all_rated = (m[:, 0, 0] == len(codes)).astype(float)
+    pairs = (r[:, :, None] * r[:, None, :] - r[:, :, None] * np.eye(k)) / np.maximum(m * (m - 1), 1)
     x = (scale - scale.mean())[codes]  # where something is missing, the item does not count
-    moments = np.vstack([np.ones(len(r)), x, (x*x).sum(0), x.sum(0)**2]).T*all_rated[:, None]
-    parts = [tables, tables*all_rated[:, None, None, None], pairs*m, pairs, one.transpose(1, 0, 2), r/np.maximum(m[:, 0], 1), moments]
+    moments = np.vstack([np.ones(len(r)), x, (x * x).sum(0), x.sum(0) ** 2]).T * all_rated[:, None]
+    parts = [
+        tables,
+        tables * all_rated[:, None, None, None],
+        pairs * m,
+        pairs,
+        one.transpose(1, 0, 2),
+        r / np.maximum(m[:, 0], 1),
+        moments,
+    ]
     ends = np.cumsum([p[0].size for p in parts])[:-1]
-    def tallies(sums): return Tallies(*(s.reshape(*sums.shape[:-1], *p.shape[1:]) for s, p in zip(np.split(sums, ends, axis=-1), parts)), scale)
+
+    def tallies(sums):
+        return Tallies(
+            *(
+                s.reshape(*sums.shape[:-1], *p.shape[1:])
+                for s, p in zip(np.split(sums, ends, axis=-1), parts)
+            ),
+            scale,
+        )
+
     return np.concatenate([p.reshape(len(r), -1) for p in parts], axis=1), tallies
 
 # %% ../nbs/17_agreement.ipynb #1b837d54
 def _distances(k: int, weights: str | None):
     "Disagreement weights [k, k] in [0, 1]"
     import numpy as np
-    d = abs(np.subtract.outer(np.arange(k), np.arange(k)))/max(1, k - 1)
+
+    d = abs(np.subtract.outer(np.arange(k), np.arange(k))) / max(1, k - 1)
     match weights:
-        case None: return (d > 0).astype(float)
-        case "linear": return d
-        case "quadratic": return d**2
+        case None:
+            return (d > 0).astype(float)
+        case "linear":
+            return d
+        case "quadratic":
+            return d**2
     raise UserError(f"weights {weights!r} is not one of None, linear, quadratic")
 
 # %% ../nbs/17_agreement.ipynb #44a97daa
 def _pair_mean(x):
     "Mean over the last axis, the pairs of raters for which the coefficient is defined"
     import numpy as np
+
     known = ~np.isnan(x)
-    return np.where(known, x, 0).sum(-1)/np.where(known.any(-1), known.sum(-1), np.nan)
+    return np.where(known, x, 0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)
 
 # %% ../nbs/17_agreement.ipynb #eadda6a1
 def _divide(a, b, least: float = 0):
     "a/b, NaN where b is not above `least`"
     import numpy as np
-    with np.errstate(divide="ignore", invalid="ignore"): return np.where(b > least, a/np.where(b > least, b, 1), np.nan)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b > least, a / np.where(b > least, b, 1), np.nan)
 
 # %% ../nbs/17_agreement.ipynb #9ce48252
 def table_kappa(tables, weights: str | None = None):
     "Cohen's κ of each contingency table [..., categories, categories], in counts or probabilities; NaN where undefined"
     w = _distances(tables.shape[-1], weights)
-    chance = (w*tables.sum(-1)[..., :, None]*tables.sum(-2)[..., None, :]).sum((-2, -1))
-    return 1 - _divide((w*tables).sum((-2, -1))*tables.sum((-2, -1)), chance)
+    chance = (w * tables.sum(-1)[..., :, None] * tables.sum(-2)[..., None, :]).sum((-2, -1))
+    return 1 - _divide((w * tables).sum((-2, -1)) * tables.sum((-2, -1)), chance)
 
 # %% ../nbs/17_agreement.ipynb #0ecd9ace
 def _kappa(t: Tallies, weights: str | None = None):
@@ -101,167 +155,274 @@ def _kappa(t: Tallies, weights: str | None = None):
 # %% ../nbs/17_agreement.ipynb #08c05f94
 def _conger(t: Tallies, weights: str | None = None):
     "Conger's κ, plain or weighted: all raters at once"
-    w = _distances(len(t.scale), weights); p = _divide(t.margins, t.margins.sum(-1, keepdims=True)); k = p.shape[-2]; both = p.sum(-2)
-    pairs = both[..., :, None]*both[..., None, :] - (p[..., :, None]*p[..., None, :]).sum(-3)   # of different raters
-    return 1 - _divide((w*t.shares).sum((-2, -1))*k*(k - 1), (w*pairs).sum((-2, -1))*t.shares.sum((-2, -1)), 1e-9)
+    w = _distances(len(t.scale), weights)
+    p = _divide(t.margins, t.margins.sum(-1, keepdims=True))
+    k = p.shape[-2]
+    both = p.sum(-2)
+    pairs = both[..., :, None] * both[..., None, :] - (p[..., :, None] * p[..., None, :]).sum(
+        -3
+    )  # of different raters
+    return 1 - _divide(
+        (w * t.shares).sum((-2, -1)) * k * (k - 1),
+        (w * pairs).sum((-2, -1)) * t.shares.sum((-2, -1)),
+        1e-9,
+    )
 
 # %% ../nbs/17_agreement.ipynb #8433d3cf
 def _fleiss(t: Tallies):
     "Fleiss' κ; missing ratings as Gwet takes them"
     import numpy as np
-    seen = _divide((np.eye(len(t.scale))*t.shares).sum((-2, -1)), t.shares.sum((-2, -1)))
-    chance = (_divide(t.prevalence, t.prevalence.sum(-1, keepdims=True))**2).sum(-1)
+
+    seen = _divide((np.eye(len(t.scale)) * t.shares).sum((-2, -1)), t.shares.sum((-2, -1)))
+    chance = (_divide(t.prevalence, t.prevalence.sum(-1, keepdims=True)) ** 2).sum(-1)
     return 1 - _divide(1 - seen, 1 - chance, 1e-12)
 
 # %% ../nbs/17_agreement.ipynb #56698162
 def _gwet(t: Tallies, weights: str | None = None):
     "Gwet's AC1 (no weights) or AC2"
     import numpy as np
-    w = 1 - _distances(len(t.scale), weights); k = len(t.scale)
-    seen = _divide((w*t.shares).sum((-2, -1)), t.shares.sum((-2, -1))); p = _divide(t.prevalence, t.prevalence.sum(-1, keepdims=True))
-    chance = w.sum()/(k*(k - 1))*(p*(1 - p)).sum(-1) if k > 1 else np.full(p.shape[:-1], np.nan)
-    return (seen - chance)/(1 - chance)
+
+    w = 1 - _distances(len(t.scale), weights)
+    k = len(t.scale)
+    seen = _divide((w * t.shares).sum((-2, -1)), t.shares.sum((-2, -1)))
+    p = _divide(t.prevalence, t.prevalence.sum(-1, keepdims=True))
+    chance = (
+        w.sum() / (k * (k - 1)) * (p * (1 - p)).sum(-1) if k > 1 else np.full(p.shape[:-1], np.nan)
+    )
+    return (seen - chance) / (1 - chance)
 
 # %% ../nbs/17_agreement.ipynb #aa7b0f3e
 LEVELS = ("nominal", "ordinal", "interval")
 
+
 def _alpha(t: Tallies, level: str = "ordinal"):
     "Krippendorff's α"
     import numpy as np
-    n = t.coincidences.sum(-1); total = n.sum(-1)
+
+    n = t.coincidences.sum(-1)
+    total = n.sum(-1)
     match level:
-        case "nominal": d = 1 - np.eye(len(t.scale))
-        case "ordinal": x = n.cumsum(-1) - n/2; d = (x[..., :, None] - x[..., None, :])**2
-        case "interval": d = np.subtract.outer(t.scale, t.scale)**2
-        case _: raise UserError(f"level {level!r} is not one of {', '.join(LEVELS)}")
-    return 1 - _divide((t.coincidences*d).sum((-2, -1))*(total - 1), (n[..., :, None]*n[..., None, :]*d).sum((-2, -1)))
+        case "nominal":
+            d = 1 - np.eye(len(t.scale))
+        case "ordinal":
+            x = n.cumsum(-1) - n / 2
+            d = (x[..., :, None] - x[..., None, :]) ** 2
+        case "interval":
+            d = np.subtract.outer(t.scale, t.scale) ** 2
+        case _:
+            raise UserError(f"level {level!r} is not one of {', '.join(LEVELS)}")
+    return 1 - _divide(
+        (t.coincidences * d).sum((-2, -1)) * (total - 1),
+        (n[..., :, None] * n[..., None, :] * d).sum((-2, -1)),
+    )
 
 # %% ../nbs/17_agreement.ipynb #872315af
 def _icc(t: Tallies, of_mean: bool = False):
     "ICC(2,1), or ICC(2,k) where `of_mean`: two-way random effects, absolute agreement"
     import numpy as np
-    m = t.moments; k = m.shape[-1] - 3; n = m[..., 0]; sums, squares, items = m[..., 1:-2], m[..., -2], m[..., -1]
-    at = np.maximum(n, 1); mean = sums.sum(-1)**2/(at*max(k, 1))
-    rows, columns, total = items/max(k, 1) - mean, (sums**2).sum(-1)/at - mean, squares - mean
-    msr, msc, mse = _divide(rows, n - 1), columns/max(k - 1, 1), _divide(total - rows - columns, (n - 1)*(k - 1))
-    below = msr + (1 if of_mean else k)*(msc - mse)/at + (0 if of_mean else (k - 1)*mse)
-    return _divide(msr - mse, below, 1e-12*max(1e-300, np.ptp(t.scale)**2))
+
+    m = t.moments
+    k = m.shape[-1] - 3
+    n = m[..., 0]
+    sums, squares, items = m[..., 1:-2], m[..., -2], m[..., -1]
+    at = np.maximum(n, 1)
+    mean = sums.sum(-1) ** 2 / (at * max(k, 1))
+    rows, columns, total = items / max(k, 1) - mean, (sums**2).sum(-1) / at - mean, squares - mean
+    msr, msc, mse = (
+        _divide(rows, n - 1),
+        columns / max(k - 1, 1),
+        _divide(total - rows - columns, (n - 1) * (k - 1)),
+    )
+    below = msr + (1 if of_mean else k) * (msc - mse) / at + (0 if of_mean else (k - 1) * mse)
+    return _divide(msr - mse, below, 1e-12 * max(1e-300, np.ptp(t.scale) ** 2))
 
 # %% ../nbs/17_agreement.ipynb #5fd36bb2
 def _table_ranks(margin):
     "Mid-ranks of the categories, less the mean rank, from how often each was used"
-    return margin.cumsum(-1) - margin/2 - margin.sum(-1, keepdims=True)/2
+    return margin.cumsum(-1) - margin / 2 - margin.sum(-1, keepdims=True) / 2
 
 # %% ../nbs/17_agreement.ipynb #16a1ff3d
 def _table_rho(t: Tallies):
     "Spearman's ρ between raters, mean over pairs"
     import numpy as np
-    rows, columns = t.tables.sum(-1), t.tables.sum(-2); x, y = _table_ranks(rows), _table_ranks(columns)
-    xy = (t.tables*x[..., :, None]*y[..., None, :]).sum((-2, -1))
-    return _pair_mean(_divide(xy, np.sqrt((rows*x*x).sum(-1)*(columns*y*y).sum(-1))))
+
+    rows, columns = t.tables.sum(-1), t.tables.sum(-2)
+    x, y = _table_ranks(rows), _table_ranks(columns)
+    xy = (t.tables * x[..., :, None] * y[..., None, :]).sum((-2, -1))
+    return _pair_mean(_divide(xy, np.sqrt((rows * x * x).sum(-1) * (columns * y * y).sum(-1))))
 
 # %% ../nbs/17_agreement.ipynb #8683c904
 def _concordance(t: Tallies):
     "Kendall's W with ties, of the items that every rater rated"
-    rows, columns = t.complete.sum(-1), t.complete.sum(-2); x, y = _table_ranks(rows), _table_ranks(columns)
+    rows, columns = t.complete.sum(-1), t.complete.sum(-2)
+    x, y = _table_ranks(rows), _table_ranks(columns)
     k = t.moments.shape[-1] - 3
-    own = ((rows*x*x).sum((-2, -1)) + (columns*y*y).sum((-2, -1)))/max(k - 1, 1)   # each rater stands in k − 1 pairs
-    return _divide(own + 2*(t.complete*x[..., :, None]*y[..., None, :]).sum((-3, -2, -1)), k*own)
+    own = ((rows * x * x).sum((-2, -1)) + (columns * y * y).sum((-2, -1))) / max(
+        k - 1, 1
+    )  # each rater stands in k − 1 pairs
+    return _divide(
+        own + 2 * (t.complete * x[..., :, None] * y[..., None, :]).sum((-3, -2, -1)), k * own
+    )
 
 # %% ../nbs/17_agreement.ipynb #24f3348a
 def _table_tau(t: Tallies):
     "Kendall's τ-b between raters, mean over pairs"
     import numpy as np
-    above = np.triu(np.ones([len(t.scale)]*2), 1); n = t.tables.sum((-2, -1))
-    s = (t.tables*(above @ t.tables @ above.T - above @ t.tables @ above)).sum((-2, -1))
-    x, y = ((n*n - (t.tables.sum(axis)**2).sum(-1))/2 for axis in (-1, -2))
-    return _pair_mean(_divide(s, np.sqrt(x*y)))
+
+    above = np.triu(np.ones([len(t.scale)] * 2), 1)
+    n = t.tables.sum((-2, -1))
+    s = (t.tables * (above @ t.tables @ above.T - above @ t.tables @ above)).sum((-2, -1))
+    x, y = ((n * n - (t.tables.sum(axis) ** 2).sum(-1)) / 2 for axis in (-1, -2))
+    return _pair_mean(_divide(s, np.sqrt(x * y)))
 
 # %% ../nbs/17_agreement.ipynb #c48a1a46
 def _share(t: Tallies, steps: int = 0):
     "Share of items on which two raters are at most `steps` apart, mean over pairs"
-    near = _distances(len(t.scale), "linear")*max(1, len(t.scale) - 1) <= steps + 1e-9
-    return _pair_mean(_divide((near*t.tables).sum((-2, -1)), t.tables.sum((-2, -1))))
+    near = _distances(len(t.scale), "linear") * max(1, len(t.scale) - 1) <= steps + 1e-9
+    return _pair_mean(_divide((near * t.tables).sum((-2, -1)), t.tables.sum((-2, -1))))
 
 # %% ../nbs/17_agreement.ipynb #520f3e7c
 COEFFICIENTS: dict[str, Callable[[Tallies], float]] = {
-    "exact": _share, "within_one": lambda t: _share(t, 1),
-    "kappa": _kappa, "kappa_linear": lambda t: _kappa(t, "linear"), "kappa_quadratic": lambda t: _kappa(t, "quadratic"),
-    "conger": _conger, "conger_quadratic": lambda t: _conger(t, "quadratic"), "fleiss": _fleiss,
-    "ac1": _gwet, "ac2_linear": lambda t: _gwet(t, "linear"), "ac2_quadratic": lambda t: _gwet(t, "quadratic"),
-    "alpha_nominal": lambda t: _alpha(t, "nominal"), "alpha_ordinal": _alpha, "alpha_interval": lambda t: _alpha(t, "interval"),
-    "icc": _icc, "icc_mean": lambda t: _icc(t, True),
-    "spearman": _table_rho, "kendall": _table_tau, "concordance": _concordance}
+    "exact": _share,
+    "within_one": lambda t: _share(t, 1),
+    "kappa": _kappa,
+    "kappa_linear": lambda t: _kappa(t, "linear"),
+    "kappa_quadratic": lambda t: _kappa(t, "quadratic"),
+    "conger": _conger,
+    "conger_quadratic": lambda t: _conger(t, "quadratic"),
+    "fleiss": _fleiss,
+    "ac1": _gwet,
+    "ac2_linear": lambda t: _gwet(t, "linear"),
+    "ac2_quadratic": lambda t: _gwet(t, "quadratic"),
+    "alpha_nominal": lambda t: _alpha(t, "nominal"),
+    "alpha_ordinal": _alpha,
+    "alpha_interval": lambda t: _alpha(t, "interval"),
+    "icc": _icc,
+    "icc_mean": lambda t: _icc(t, True),
+    "spearman": _table_rho,
+    "kendall": _table_tau,
+    "concordance": _concordance,
+}
 SHARES = ("exact", "within_one")  # lie between 0 and 1; the others are 1 at most
 
 # %% ../nbs/17_agreement.ipynb #bf9d3988
 def _draws(rows, counts, statistic: Callable, n_resamples: int, seed: int):
     "A statistic [..., m] of sums in each resample; `counts` says how many items each row stands for"
     import numpy as np
-    rng, n, step = np.random.default_rng(seed), int(counts.sum()), max(1, 2**22//max(rows.shape))
-    return np.concatenate([statistic(rng.multinomial(n, counts/n, size=min(step, n_resamples - b)) @ rows) for b in range(0, n_resamples, step)])
+
+    rng, n, step = np.random.default_rng(seed), int(counts.sum()), max(1, 2**22 // max(rows.shape))
+    return np.concatenate(
+        [
+            statistic(rng.multinomial(n, counts / n, size=min(step, n_resamples - b)) @ rows)
+            for b in range(0, n_resamples, step)
+        ]
+    )
 
 # %% ../nbs/17_agreement.ipynb #cfa5d81a
 def _fisher(value: float, draws, n: int, level: float) -> tuple[float, float]:
     "Limits by the bootstrap on Fisher's scale; draws at the very end are taken as a quarter of an item away from it"
     import numpy as np
     from scipy.special import stdtrit
-    edge = 1 - 1/(4*n); z = np.arctanh(np.clip(draws, -edge, edge))
-    half = stdtrit(n - 1, (1 + level)/2)*z.std()*math.sqrt(n/(n - 1)); centre = float(np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12)))
+
+    edge = 1 - 1 / (4 * n)
+    z = np.arctanh(np.clip(draws, -edge, edge))
+    half = stdtrit(n - 1, (1 + level) / 2) * z.std() * math.sqrt(n / (n - 1))
+    centre = float(np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12)))
     return min(value, math.tanh(centre - half)), max(value, math.tanh(centre + half))
 
 # %% ../nbs/17_agreement.ipynb #08954741
 def _wilson(value: float, draws, n: int, level: float) -> tuple[float, float]:
     "Wilson's limits of a share, with the number of items that the variance of the draws is worth"
     from scipy.special import stdtrit
-    worth = max(1., value*(1 - value)/(float(draws.var())*n/(n - 1))); z2 = float(stdtrit(n - 1, (1 + level)/2))**2
-    centre, half = (value + z2/(2*worth))/(1 + z2/worth), math.sqrt(z2*(value*(1 - value)/worth + z2/(4*worth**2)))/(1 + z2/worth)
-    return max(0., centre - half), min(1., centre + half)
+
+    worth = max(1.0, value * (1 - value) / (float(draws.var()) * n / (n - 1)))
+    z2 = float(stdtrit(n - 1, (1 + level) / 2)) ** 2
+    centre, half = (
+        (value + z2 / (2 * worth)) / (1 + z2 / worth),
+        math.sqrt(z2 * (value * (1 - value) / worth + z2 / (4 * worth**2))) / (1 + z2 / worth),
+    )
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 # %% ../nbs/17_agreement.ipynb #983e67d4
 METHODS = ("fisher", "percentile")
 
-def _interval(name: str, value: float, draws, n: int, level: float, method: str) -> tuple[Interval, str]:
+
+def _interval(
+    name: str, value: float, draws, n: int, level: float, method: str
+) -> tuple[Interval, str]:
     "A coefficient with its interval, and what is wrong with it"
     import numpy as np
+
     nothing = Interval(value, math.nan, math.nan, level)
-    if math.isnan(value): return nothing, f"{name} is undefined: no two raters share items on which they vary"
-    if draws is None: return nothing, ""
-    if n < 2: return nothing, f"{name} has no interval: there is one item"
-    known = draws[~np.isnan(draws)]; missing = 1 - known.size/draws.size
+    if math.isnan(value):
+        return nothing, f"{name} is undefined: no two raters share items on which they vary"
+    if draws is None:
+        return nothing, ""
+    if n < 2:
+        return nothing, f"{name} has no interval: there is one item"
+    known = draws[~np.isnan(draws)]
+    missing = 1 - known.size / draws.size
     if not known.size or np.ptp(known) < 1e-12:
         if name in SHARES and value in (0, 1):
-            far = ((1 - level)/2)**(1/n); return Interval(value, *((far, 1.) if value else (0., 1 - far)), level), ""
+            far = ((1 - level) / 2) ** (1 / n)
+            return Interval(value, *((far, 1.0) if value else (0.0, 1 - far)), level), ""
         return nothing, f"{name} has no interval: it is {value:.3g} in every resample"
-    said = f"{name} is undefined in {missing:.0%} of the resamples; its interval is of the others" if missing > .05 else ""
-    ends = (_wilson if name in SHARES else _fisher)(value, known, n, level) if method == "fisher" else np.quantile(known, [(1 - level)/2, (1 + level)/2]).tolist()
+    said = (
+        f"{name} is undefined in {missing:.0%} of the resamples; its interval is of the others"
+        if missing > 0.05
+        else ""
+    )
+    ends = (
+        (_wilson if name in SHARES else _fisher)(value, known, n, level)
+        if method == "fisher"
+        else np.quantile(known, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    )
     return Interval(value, *ends, level), said
 
 # %% ../nbs/17_agreement.ipynb #75265f43
-def agreement(ratings,                                       # [raters, items], NaN where missing
-              coefficients: Iterable[str] = tuple(COEFFICIENTS),
-              categories: Iterable[float] | None = None,     # the scale's points; None: those used
-              n_resamples: int = 1000,                       # 0: no intervals
-              level: float = 0.95, seed: int = 0,
-              method: str = "fisher",                        # or `percentile`
-              ) -> dict[str, Interval]:
+def agreement(
+    ratings,  # [raters, items], NaN where missing
+    coefficients: Iterable[str] = tuple(COEFFICIENTS),
+    categories: Iterable[float] | None = None,  # the scale's points; None: those used
+    n_resamples: int = 1000,  # 0: no intervals
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "fisher",  # or `percentile`
+) -> dict[str, Interval]:
     "Coefficients of agreement between raters, each with its bootstrap interval over items"
     import numpy as np
+
     names = [*coefficients]
-    if unknown := [n for n in names if n not in COEFFICIENTS]: raise UserError(f"coefficient {unknown[0]!r} is not one of {', '.join(COEFFICIENTS)}")
-    if method not in METHODS: raise UserError(f"method {method!r} is not one of {', '.join(METHODS)}")
-    if not 0 < level < 1: raise UserError(f"level is {level}, and should be between 0 and 1, such as 0.95")
-    codes, scale = _codes(ratings, categories); idle = (codes < 0).all(1)
-    if idle.any(): warnings.warn(f"{idle.sum()} of {idle.size} raters rated nothing and are left out", DegenerateWarning, stacklevel=2)
+    if unknown := [n for n in names if n not in COEFFICIENTS]:
+        raise UserError(f"coefficient {unknown[0]!r} is not one of {', '.join(COEFFICIENTS)}")
+    if method not in METHODS:
+        raise UserError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    if not 0 < level < 1:
+        raise UserError(f"level is {level}, and should be between 0 and 1, such as 0.95")
+    codes, scale = _codes(ratings, categories)
+    idle = (codes < 0).all(1)
+    if idle.any():
+        warnings.warn(
+            f"{idle.sum()} of {idle.size} raters rated nothing and are left out",
+            DegenerateWarning,
+            stacklevel=2,
+        )
     codes = codes[~idle][:, (codes >= 0).any(0)]  # an item nobody rated is none
     patterns, counts = np.unique(codes, axis=1, return_counts=True)
     rows, tallies = _item_rows(patterns, scale)
-    def statistic(sums): t = tallies(sums); return np.stack([COEFFICIENTS[n](t) for n in names], axis=-1)
+
+    def statistic(sums):
+        t = tallies(sums)
+        return np.stack([COEFFICIENTS[n](t) for n in names], axis=-1)
+
     draws = _draws(rows, counts, statistic, n_resamples, seed) if n_resamples > 0 else None
-    found = [_interval(n, v, None if draws is None else draws[:, i], codes.shape[1], level, method)
-             for i, (n, v) in enumerate(zip(names, statistic(counts @ rows).tolist()))]
+    found = [
+        _interval(n, v, None if draws is None else draws[:, i], codes.shape[1], level, method)
+        for i, (n, v) in enumerate(zip(names, statistic(counts @ rows).tolist()))
+    ]
     for _, said in found:
-        if said: warnings.warn(said, DegenerateWarning, stacklevel=2)
+        if said:
+            warnings.warn(said, DegenerateWarning, stacklevel=2)
     return {n: f for n, (f, _) in zip(names, found)}
 
 # %% ../nbs/17_agreement.ipynb #39119489
@@ -270,13 +431,20 @@ def _one(ratings, name: str, categories: Iterable[float] | None = None) -> float
     return agreement(ratings, [name], categories, n_resamples=0)[name].value
 
 # %% ../nbs/17_agreement.ipynb #edd30838
-def cohen_kappa(a: Sequence[float], b: Sequence[float], weights: str | None = None, categories: Iterable[float] | None = None) -> float:
+def cohen_kappa(
+    a: Sequence[float],
+    b: Sequence[float],
+    weights: str | None = None,
+    categories: Iterable[float] | None = None,
+) -> float:
     "Cohen's κ of two raters; weights `linear` or `quadratic`"
     _distances(2, weights)
     return _one([a, b], f"kappa_{weights}" if weights else "kappa", categories)
 
 # %% ../nbs/17_agreement.ipynb #49992ef0
-def gwet_ac(ratings, weights: str | None = None, categories: Iterable[float] | None = None) -> float:
+def gwet_ac(
+    ratings, weights: str | None = None, categories: Iterable[float] | None = None
+) -> float:
     "Gwet's AC1, or with weights AC2, of two raters or more; give the whole scale as `categories`"
     _distances(2, weights)
     return _one(ratings, f"ac2_{weights}" if weights else "ac1", categories)
@@ -292,9 +460,12 @@ def fleiss_kappa(ratings, categories: Iterable[float] | None = None) -> float:
     return _one(ratings, "fleiss", categories)
 
 # %% ../nbs/17_agreement.ipynb #a7f01fe9
-def krippendorff_alpha(ratings, level: str = "ordinal", categories: Iterable[float] | None = None) -> float:
+def krippendorff_alpha(
+    ratings, level: str = "ordinal", categories: Iterable[float] | None = None
+) -> float:
     "Krippendorff's α of two raters or more, with missing ratings; level `nominal`, `ordinal` or `interval`"
-    if level not in LEVELS: raise UserError(f"level {level!r} is not one of {', '.join(LEVELS)}")
+    if level not in LEVELS:
+        raise UserError(f"level {level!r} is not one of {', '.join(LEVELS)}")
     return _one(ratings, f"alpha_{level}", categories)
 
 # %% ../nbs/17_agreement.ipynb #6f4e2f09
@@ -303,48 +474,104 @@ def exact_agreement(a: Sequence[float], b: Sequence[float]) -> float:
     return _one([a, b], "exact")
 
 # %% ../nbs/17_agreement.ipynb #6845166c
-def within_one(a: Sequence[float], b: Sequence[float], categories: Iterable[float] = range(1, 6)) -> float:
+def within_one(
+    a: Sequence[float], b: Sequence[float], categories: Iterable[float] = range(1, 6)
+) -> float:
     "Share of items on which two raters are at most one point of the scale apart"
     return _one([a, b], "within_one", categories)
 
 # %% ../nbs/17_agreement.ipynb #f2d0262a
-LOW, GAP = 0.4, 0.2  # a κ below the first, with AC above it by the second although raters mostly agree, is remarked on
+LOW, GAP = (
+    0.4,
+    0.2,
+)  # a κ below the first, with AC above it by the second although raters mostly agree, is remarked on
+
 
 @dataclass(frozen=True)
 class KappaContext:
     "What stands behind a κ; more than two raters: means over pairs"
+
     kappa: float
-    exact: float           # share of items with the same value
-    expected: float        # that share, if raters answered by chance, each as often with each value as they did
-    largest: float         # the κ that these margins allow
+    exact: float  # share of items with the same value
+    expected: (
+        float  # that share, if raters answered by chance, each as often with each value as they did
+    )
+    largest: float  # the κ that these margins allow
     ac1: float
-    top: float             # the value most used
-    prevalence: float      # its share of all ratings
+    top: float  # the value most used
+    prevalence: float  # its share of all ratings
     within_one: float
     kappa_quadratic: float
     ac2_quadratic: float
+
     def remark(self) -> str:
         "What a reader should know before believing the κ; empty where there is nothing to say"
         most = f"{self.prevalence:.0%} of the ratings are {self.top:g}"
-        if math.isnan(self.kappa): return f"κ is undefined: {most}" if self.prevalence == 1 else "κ is undefined: no two raters share items on which they vary"
-        if self.exact >= .6 and self.kappa < LOW and self.ac1 - self.kappa >= GAP:
-            return (f"κ paradox: raters say the same on {self.exact:.0%} of the items, but {most}, so {self.expected:.0%} are expected by chance and κ is {self.kappa:.2f}"
-                    + (f" (these margins allow {self.largest:.2f} at most)" if self.largest < .9 else "") + f"; AC1 is {self.ac1:.2f}")
-        if self.within_one >= .9 and self.kappa_quadratic < LOW and self.ac2_quadratic - self.kappa_quadratic >= GAP:
-            return (f"κ paradox: raters are within one point on {self.within_one:.0%} of the items, but their ratings vary little ({most}), so quadratic κ is "
-                    f"{self.kappa_quadratic:.2f}; AC2 is {self.ac2_quadratic:.2f}")
+        if math.isnan(self.kappa):
+            return (
+                f"κ is undefined: {most}"
+                if self.prevalence == 1
+                else "κ is undefined: no two raters share items on which they vary"
+            )
+        if self.exact >= 0.6 and self.kappa < LOW and self.ac1 - self.kappa >= GAP:
+            return (
+                f"κ paradox: raters say the same on {self.exact:.0%} of the items, but {most}, so {self.expected:.0%} are expected by chance and κ is {self.kappa:.2f}"
+                + (
+                    f" (these margins allow {self.largest:.2f} at most)"
+                    if self.largest < 0.9
+                    else ""
+                )
+                + f"; AC1 is {self.ac1:.2f}"
+            )
+        if (
+            self.within_one >= 0.9
+            and self.kappa_quadratic < LOW
+            and self.ac2_quadratic - self.kappa_quadratic >= GAP
+        ):
+            return (
+                f"κ paradox: raters are within one point on {self.within_one:.0%} of the items, but their ratings vary little ({most}), so quadratic κ is "
+                f"{self.kappa_quadratic:.2f}; AC2 is {self.ac2_quadratic:.2f}"
+            )
         return ""
 
 # %% ../nbs/17_agreement.ipynb #12444c46
 def kappa_context(ratings, categories: Iterable[float] | None = None) -> KappaContext:
     "A κ, and what it depends on"
     import numpy as np
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateWarning)
-        value = {n: i.value for n, i in agreement(ratings, ("kappa", "exact", "ac1", "within_one", "kappa_quadratic", "ac2_quadratic"), categories, 0).items()}
-    codes, scale = _codes(ratings, categories); used = np.bincount(codes[codes >= 0], minlength=scale.size); i, j = np.triu_indices(len(codes), 1)
-    tables = np.array([[((codes[i] == a) & (codes[j] == b)).sum(1) for b in range(scale.size)] for a in range(scale.size)]).transpose(2, 0, 1).astype(float)
-    p = _divide(tables, tables.sum((1, 2))[:, None, None]); rows, columns = p.sum(2), p.sum(1)
-    chance = (rows*columns).sum(1)
-    return KappaContext(expected=float(_pair_mean(chance)), largest=float(_pair_mean(_divide(np.minimum(rows, columns).sum(1) - chance, 1 - chance, 1e-12))),
-                        top=float(scale[used.argmax()]), prevalence=float(used.max()/used.sum()), **value)
+        value = {
+            n: i.value
+            for n, i in agreement(
+                ratings,
+                ("kappa", "exact", "ac1", "within_one", "kappa_quadratic", "ac2_quadratic"),
+                categories,
+                0,
+            ).items()
+        }
+    codes, scale = _codes(ratings, categories)
+    used = np.bincount(codes[codes >= 0], minlength=scale.size)
+    i, j = np.triu_indices(len(codes), 1)
+    tables = (
+        np.array(
+            [
+                [((codes[i] == a) & (codes[j] == b)).sum(1) for b in range(scale.size)]
+                for a in range(scale.size)
+            ]
+        )
+        .transpose(2, 0, 1)
+        .astype(float)
+    )
+    p = _divide(tables, tables.sum((1, 2))[:, None, None])
+    rows, columns = p.sum(2), p.sum(1)
+    chance = (rows * columns).sum(1)
+    return KappaContext(
+        expected=float(_pair_mean(chance)),
+        largest=float(
+            _pair_mean(_divide(np.minimum(rows, columns).sum(1) - chance, 1 - chance, 1e-12))
+        ),
+        top=float(scale[used.argmax()]),
+        prevalence=float(used.max() / used.sum()),
+        **value,
+    )

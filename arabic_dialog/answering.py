@@ -13,32 +13,50 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .core import Conversation, Request, Sampling, Turn, UserError, digest, digest_file, replies, stream
+from arabic_dialog.core import (
+    Conversation,
+    Request,
+    Sampling,
+    Turn,
+    UserError,
+    digest,
+    digest_file,
+    replies,
+    stream,
+)
 from .encoders import Encoder
 from .llm import chat_prompt
 from .store import JsonlLog, code_digest
 
 # %% ../nbs/44_answering.ipynb #54e09cb9
-Item = tuple[str, int, tuple[Turn, ...], Turn]  # conversation id, index of the turn, the turns before it, the true reply
+Item = tuple[
+    str, int, tuple[Turn, ...], Turn
+]  # conversation id, index of the turn, the turns before it, the true reply
 
-def select_test_turns(conversations: Iterable[Conversation], n: int = 0, seed: int = 0) -> list[Item]:
+
+def select_test_turns(
+    conversations: Iterable[Conversation], n: int = 0, seed: int = 0
+) -> list[Item]:
     "Every reply of `n` conversations (0: of all), topic by topic in turn; in the order of `conversations`"
     conversations, by_topic = list(conversations), {}
-    if n < 0: raise UserError(f"the number of test conversations is {n}, and should be 0 (all) or more")
-    for c in sorted(conversations, key=lambda c: stream(seed, "test", c.id).random()): by_topic.setdefault(c.scenario.topic, []).append(c.id)
+    if n < 0:
+        raise UserError(f"the number of test conversations is {n}, and should be 0 (all) or more")
+    for c in sorted(conversations, key=lambda c: stream(seed, "test", c.id).random()):
+        by_topic.setdefault(c.scenario.topic, []).append(c.id)
     topics = sorted(by_topic, key=lambda t: stream(seed, "topic", t).random())
     rounds = [c for row in itertools.zip_longest(*(by_topic[t] for t in topics)) for c in row if c]
-    drawn = set(rounds[:n or None])
+    drawn = set(rounds[: n or None])
     return [(c.id, i, h, r) for c in conversations if c.id in drawn for i, h, r in replies(c)]
 
 # %% ../nbs/44_answering.ipynb #5d160400
 @dataclass(frozen=True)
 class Reply:
     "What a model said at one turn of a test conversation"
+
     conversation_id: str
-    turn: int           # index of the reply in the conversation
-    model: str          # without the seed
-    seed: int           # of its fine-tuning; 0 where there is none
+    turn: int  # index of the reply in the conversation
+    model: str  # without the seed
+    seed: int  # of its fine-tuning; 0 where there is none
     text: str
     finish_reason: str  # `stop` or `length`
 
@@ -54,26 +72,37 @@ def reference_replies(items: Sequence[Item]) -> list[Reply]:
     return [Reply(c, i, "reference", 0, r.text, "stop") for c, i, _, r in items]
 
 # %% ../nbs/44_answering.ipynb #df7ec5f9
-def retrieval_replies(train: Iterable[Conversation], items: Sequence[Item], encoder: Encoder) -> list[Reply]:
+def retrieval_replies(
+    train: Iterable[Conversation], items: Sequence[Item], encoder: Encoder
+) -> list[Reply]:
     "For each item, the training reply whose own last turn is nearest to the item's (the first of equals)"
     import numpy as np
+
     answers: dict[str, str] = {}
     for c in train:
-        for _, h, r in replies(c): answers.setdefault(h[-1].text, r.text)
-    if not answers: raise UserError("there is no training conversation to retrieve replies from")
-    index = encoder.encode(asked := list(answers)); out = []
+        for _, h, r in replies(c):
+            answers.setdefault(h[-1].text, r.text)
+    if not answers:
+        raise UserError("there is no training conversation to retrieve replies from")
+    index = encoder.encode(asked := list(answers))
+    out = []
     for start in range(0, len(items), 512):
-        part = items[start:start+512]
+        part = items[start : start + 512]
         nearest = (encoder.encode([h[-1].text for _, _, h, _ in part]) @ index.T).round(5).argmax(1)
-        out += [Reply(c, i, "retrieval", 0, answers[asked[k]], "stop") for (c, i, _, _), k in zip(part, nearest)]
+        out += [
+            Reply(c, i, "retrieval", 0, answers[asked[k]], "stop")
+            for (c, i, _, _), k in zip(part, nearest)
+        ]
     return out
 
 # %% ../nbs/44_answering.ipynb #9046d20e
 HISTORIES = ("true", "own")
 
-def own_history(history: Sequence[Turn],
-                said: Mapping[int, str],  # index of a turn → the model's own reply there
-                ) -> tuple[Turn, ...]:
+
+def own_history(
+    history: Sequence[Turn],
+    said: Mapping[int, str],  # index of a turn → the model's own reply there
+) -> tuple[Turn, ...]:
     "`history` with the assistant's turns as the model said them"
     return tuple(Turn(t.speaker, said[i]) if i in said else t for i, t in enumerate(history))
 
@@ -83,77 +112,156 @@ def fit_prompt(tokenizer: Any, history: Sequence[Turn], room: int | None) -> str
     history = list(history)
     while True:
         prompt = chat_prompt(tokenizer, history)
-        if room is None or len(history) < 3 or len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= room: return prompt
+        if (
+            room is None
+            or len(history) < 3
+            or len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= room
+        ):
+            return prompt
         history = history[2:]
 
 # %% ../nbs/44_answering.ipynb #1aed00b8
 @dataclass(frozen=True)
 class Kept:
     "A reply in the log"
-    key: str            # fingerprint of what was asked
+
+    key: str  # fingerprint of what was asked
     text: str
     finish_reason: str  # `stop` or `length`
 
 # %% ../nbs/44_answering.ipynb #55143804
-def ask(engine: Any, requests: Sequence[Request], sampling: Sampling, log: JsonlLog, kept: dict[str, Kept], every: float = 1.,
-        tick: Callable[[int], Any] = lambda n: None) -> list[Kept]:  # told of every so many answers, such as `update` of a bar
+def ask(
+    engine: Any,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    log: JsonlLog,
+    kept: dict[str, Kept],
+    every: float = 1.0,
+    tick: Callable[[int], Any] = lambda n: None,
+) -> list[Kept]:  # told of every so many answers, such as `update` of a bar
     "The answers to `requests`; those that are not in the log are made, and written to it at least once in `every` seconds"
-    keys = {r.id: digest([r.id, r.prompt]) for r in requests}; missing = [r for r in requests if keys[r.id] not in kept]
-    new, since = [], time.monotonic(); tick(len(requests) - len(missing))
+    keys = {r.id: digest([r.id, r.prompt]) for r in requests}
+    missing = [r for r in requests if keys[r.id] not in kept]
+    new, since = [], time.monotonic()
+    tick(len(requests) - len(missing))
+
     def flush():
-        if new: log.append(new); kept.update((k.key, k) for k in new); new.clear()
+        if new:
+            log.append(new)
+            kept.update((k.key, k) for k in new)
+            new.clear()
+
     try:
         for c in engine.complete(iter(missing), sampling) if missing else ():
-            new.append(Kept(keys[c.scenario_id], c.text, c.finish_reason)); tick(1)
-            if time.monotonic() - since >= every: flush(); since = time.monotonic()
-    finally: flush()
-    if lost := [r.id for r in requests if keys[r.id] not in kept]: raise UserError(f"{len(lost):,} requests were not answered, such as {lost[0]}; run the same command again to ask them once more")
+            new.append(Kept(keys[c.scenario_id], c.text, c.finish_reason))
+            tick(1)
+            if time.monotonic() - since >= every:
+                flush()
+                since = time.monotonic()
+    finally:
+        flush()
+    if lost := [r.id for r in requests if keys[r.id] not in kept]:
+        raise UserError(
+            f"{len(lost):,} requests were not answered, such as {lost[0]}; run the same command again to ask them once more"
+        )
     return [kept[keys[r.id]] for r in requests]
 
 # %% ../nbs/44_answering.ipynb #65a69c18
-def model_replies(engine: Any,        # a TransformersEngine made with `framed=True`
-                  tokenizer: Any, items: Sequence[Item], sampling: Sampling,
-                  log: str | Path,    # where this model's replies under this sampling are kept
-                  name: str | None = None,  # of the checkpoint, with its seed; the engine's by default
-                  history: str = "true",    # or `own`
-                  room: int | None = None,  # tokens of history and reply; the context of the engine's model by default
-                  every: float = 1.,        # seconds between two writes to the disk
-                  tick: Callable[[int], Any] = lambda n: None) -> list[Reply]:
+def model_replies(
+    engine: Any,  # a TransformersEngine made with `framed=True`
+    tokenizer: Any,
+    items: Sequence[Item],
+    sampling: Sampling,
+    log: str | Path,  # where this model's replies under this sampling are kept
+    name: str | None = None,  # of the checkpoint, with its seed; the engine's by default
+    history: str = "true",  # or `own`
+    room: int
+    | None = None,  # tokens of history and reply; the context of the engine's model by default
+    every: float = 1.0,  # seconds between two writes to the disk
+    tick: Callable[[int], Any] = lambda n: None,
+) -> list[Reply]:
     "The model's reply to each item"
-    if history not in HISTORIES: raise UserError(f"history {history!r} is not one of {', '.join(HISTORIES)}")
-    if not getattr(engine, "framed", True): raise UserError(f"the engine {engine.name} would frame the prompts again; make it with framed=True")
-    model, seed = split_name(name or engine.name); log = JsonlLog(log, Kept); kept, said, out = {k.key: k for k in log}, {}, {}
-    context = room or getattr(getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None)
+    if history not in HISTORIES:
+        raise UserError(f"history {history!r} is not one of {', '.join(HISTORIES)}")
+    if not getattr(engine, "framed", True):
+        raise UserError(
+            f"the engine {engine.name} would frame the prompts again; make it with framed=True"
+        )
+    model, seed = split_name(name or engine.name)
+    log = JsonlLog(log, Kept)
+    kept, said, out = {k.key: k for k in log}, {}, {}
+    context = room or getattr(
+        getattr(getattr(engine, "model", None), "config", None), "max_position_embeddings", None
+    )
     rounds, nth = {}, {}
-    for item in sorted(items, key=lambda i: i[1]) if history == "own" else items:   # all first replies, then all second ones, …
-        n = nth[item[0]] = nth.get(item[0], -1) + 1; rounds.setdefault(n if history == "own" else 0, []).append(item)
+    for item in (
+        sorted(items, key=lambda i: i[1]) if history == "own" else items
+    ):  # all first replies, then all second ones, …
+        n = nth[item[0]] = nth.get(item[0], -1) + 1
+        rounds.setdefault(n if history == "own" else 0, []).append(item)
     for part in rounds.values():
-        requests = [Request(f"{c}:{i}", fit_prompt(tokenizer, own_history(h, said.get(c, {})), context and context - sampling.max_new_tokens)) for c, i, h, _ in part]
+        requests = [
+            Request(
+                f"{c}:{i}",
+                fit_prompt(
+                    tokenizer,
+                    own_history(h, said.get(c, {})),
+                    context and context - sampling.max_new_tokens,
+                ),
+            )
+            for c, i, h, _ in part
+        ]
         for (c, i, _, _), k in zip(part, ask(engine, requests, sampling, log, kept, every, tick)):
             out[c, i] = Reply(c, i, model, seed, k.text, k.finish_reason)
-            if history == "own": said.setdefault(c, {})[i] = k.text
+            if history == "own":
+                said.setdefault(c, {})[i] = k.text
     return [out[c, i] for c, i, _, _ in items]
 
 # %% ../nbs/44_answering.ipynb #3a3dd4bb
-_SHAPING = re.compile(r"(config|generation_config|vocab|special_tokens_map|added_tokens|tokenizer.*|.*\.index)\.json|merges\.txt|.*\.(safetensors|bin|model|jinja)")
+_SHAPING = re.compile(
+    r"(config|generation_config|vocab|special_tokens_map|added_tokens|tokenizer.*|.*\.index)\.json|merges\.txt|.*\.(safetensors|bin|model|jinja)"
+)
+
 
 def checkpoint_identity(name: str | Path, revision: str = "") -> str:
     "A fingerprint of a checkpoint folder's files, or the commit of a model that the Hub's cache holds"
-    if Path(name).is_dir(): return digest({p.name: digest_file(p) for p in sorted(Path(name).iterdir()) if p.is_file() and _SHAPING.fullmatch(p.name)})
+    if Path(name).is_dir():
+        return digest(
+            {
+                p.name: digest_file(p)
+                for p in sorted(Path(name).iterdir())
+                if p.is_file() and _SHAPING.fullmatch(p.name)
+            }
+        )
     from huggingface_hub import try_to_load_from_cache
+
     found = try_to_load_from_cache(str(name), "config.json", revision=revision or None)
     return f"{name}@{Path(found).parent.name if isinstance(found, str) else revision or 'main'}"
 
 # %% ../nbs/44_answering.ipynb #ba9c0897
-def log_paths(cache: str | Path, name: str, identity: str, sampling: Sampling, dtype: str = "") -> tuple[Path, Path]:
+def log_paths(
+    cache: str | Path, name: str, identity: str, sampling: Sampling, dtype: str = ""
+) -> tuple[Path, Path]:
     "(log of replies, log of likelihoods) of a checkpoint"
-    def log(kind, *of): return Path(cache)/kind/f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:80]}-{digest([identity, dtype, *of])}.jsonl"
-    return log("replies", asdict(sampling), code_digest("llm", "architectures")), log("likelihoods", code_digest("perplexity", "architectures"))
+
+    def log(kind, *of):
+        return (
+            Path(cache)
+            / kind
+            / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:80]}-{digest([identity, dtype, *of])}.jsonl"
+        )
+
+    return log("replies", asdict(sampling), code_digest("llm", "architectures")), log(
+        "likelihoods", code_digest("perplexity", "architectures")
+    )
 
 # %% ../nbs/44_answering.ipynb #4ff1fa33
 class WhenAsked:
     "An engine that is made when the first prompt comes: where all replies are kept, no model is loaded"
-    def __init__(self, make: Any, name: str): self.make, self.name, self.engine = make, name, None
+
+    def __init__(self, make: Any, name: str):
+        self.make, self.name, self.engine = make, name, None
+
     def complete(self, requests: Iterable[Request], sampling: Sampling):
         self.engine = self.engine or self.make()
         return self.engine.complete(requests, sampling)

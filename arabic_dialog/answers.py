@@ -24,7 +24,11 @@ from .core import Rating, UserError, to_json
 
 # %% ../nbs/48_answers.ipynb #7865b552
 FORMAT, APPLICATION = 1, 0x41524454  # of the file; "ARDT" in its header says whose it is
-KINDS = ("item", "repeat", "check")  # why a rater is shown an item: to rate it, to rate it again, to see whether they read
+KINDS = (
+    "item",
+    "repeat",
+    "check",
+)  # why a rater is shown an item: to rate it, to rate it again, to see whether they read
 
 _SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,18 +47,26 @@ CREATE TABLE visits (rater TEXT NOT NULL, position INTEGER NOT NULL, visit TEXT 
 # %% ../nbs/48_answers.ipynb #f3c99f45
 class StudyTrouble(UserError):
     "A study file that cannot be used; `full`: for want of room"
+
     full = False
+
 
 def trouble(path: Path, e: sqlite3.Error) -> StudyTrouble:
     "What a person can do about a study file that cannot be used"
     name = getattr(e, "sqlite_errorname", "") or ""
-    remedies = {"SQLITE_FULL": "the disk is full; make room. Every answer that was said to be saved is saved",
-                "SQLITE_READONLY": "it may not be written; give yourself the right to write the file and its folder, or copy the folder elsewhere",
-                "SQLITE_CANTOPEN": "it cannot be opened; are its folder and the files beside it yours to write, and is the disk there?",
-                "SQLITE_BUSY": "another program holds it; end that program, then try again", "SQLITE_LOCKED": "another program holds it; try again",
-                "SQLITE_NOTADB": "it is not a study file of this package", "SQLITE_CORRUPT": "it is damaged; restore it from a copy",
-                "SQLITE_IOERR": "the disk failed or is full; look to the disk, then try again. Every answer that was said to be saved is saved"}
-    out = StudyTrouble(f"study file {path}: {next((r for n, r in remedies.items() if name.startswith(n)), str(e))}")
+    remedies = {
+        "SQLITE_FULL": "the disk is full; make room. Every answer that was said to be saved is saved",
+        "SQLITE_READONLY": "it may not be written; give yourself the right to write the file and its folder, or copy the folder elsewhere",
+        "SQLITE_CANTOPEN": "it cannot be opened; are its folder and the files beside it yours to write, and is the disk there?",
+        "SQLITE_BUSY": "another program holds it; end that program, then try again",
+        "SQLITE_LOCKED": "another program holds it; try again",
+        "SQLITE_NOTADB": "it is not a study file of this package",
+        "SQLITE_CORRUPT": "it is damaged; restore it from a copy",
+        "SQLITE_IOERR": "the disk failed or is full; look to the disk, then try again. Every answer that was said to be saved is saved",
+    }
+    out = StudyTrouble(
+        f"study file {path}: {next((r for n, r in remedies.items() if name.startswith(n)), str(e))}"
+    )
     out.full = name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))
     return out
 
@@ -63,26 +75,44 @@ def connect(path: Path, timeout: float = 10) -> sqlite3.Connection:
     "An open study file, of this version, that keeps what it was told before it says so"
     db = None
     try:
-        db = sqlite3.connect(path.absolute().as_uri() + "?mode=rw", timeout, isolation_level=None, check_same_thread=False, uri=True)
-        (application,), (version,) = (db.execute(f"PRAGMA {p}").fetchone() for p in ("application_id", "user_version"))
-        if application != APPLICATION: raise UserError(f"{path} is not a study file of this package")
-        if version != FORMAT: raise UserError(f"{path} is of format {version}, and this version reads format {FORMAT}; use the version of arabic-dialog that made it")
+        db = sqlite3.connect(
+            path.absolute().as_uri() + "?mode=rw",
+            timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
+        )
+        (application,), (version,) = (
+            db.execute(f"PRAGMA {p}").fetchone() for p in ("application_id", "user_version")
+        )
+        if application != APPLICATION:
+            raise UserError(f"{path} is not a study file of this package")
+        if version != FORMAT:
+            raise UserError(
+                f"{path} is of format {version}, and this version reads format {FORMAT}; use the version of arabic-dialog that made it"
+            )
         if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
-            raise UserError(f"study file {path}: its disk keeps no write-ahead log (it answers {mode!r}); move the study to a disk of this machine")
-        for p in ("synchronous = FULL", "foreign_keys = ON"): db.execute(f"PRAGMA {p}")
+            raise UserError(
+                f"study file {path}: its disk keeps no write-ahead log (it answers {mode!r}); move the study to a disk of this machine"
+            )
+        for p in ("synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {p}")
         return db
-    except sqlite3.Error as e: raise trouble(path, e) from None
+    except sqlite3.Error as e:
+        raise trouble(path, e) from None
     except UserError:
-        if db: db.close()
+        if db:
+            db.close()
         raise
 
 # %% ../nbs/48_answers.ipynb #ee5940df
 @dataclass(frozen=True)
 class Slot:
     "What a rater is shown at one position"
+
     position: int  # from 1
     item_id: str
-    kind: str      # one of KINDS
+    kind: str  # one of KINDS
 
 # %% ../nbs/48_answers.ipynb #9f7a137c
 def hidden(secret: str) -> bytes:
@@ -90,172 +120,299 @@ def hidden(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 # %% ../nbs/48_answers.ipynb #a9a43e68
-def create_study(path: str | Path, about: dict,      # name, unit, language, criteria, …: kept as they are; `owner` is the owner's secret
-                 items: Iterable[dict],              # item_id, turns; expected (of a check) or conversation_id, turn, model, seed
-                 raters: dict[str, str],             # name → secret
-                 slots: dict[str, Sequence[Slot]]) -> Path:
+def create_study(
+    path: str | Path,
+    about: dict,  # name, unit, language, criteria, …: kept as they are; `owner` is the owner's secret
+    items: Iterable[
+        dict
+    ],  # item_id, turns; expected (of a check) or conversation_id, turn, model, seed
+    raters: dict[str, str],  # name → secret
+    slots: dict[str, Sequence[Slot]],
+) -> Path:
     "Write a new study file in one step; an old one is never overwritten"
-    path = Path(path); new = path.with_name(path.name + ".new")
-    if path.exists(): raise UserError(f"{path} is there already, perhaps with answers; give the new study a folder of its own (--study), or move the old one away")
+    path = Path(path)
+    new = path.with_name(path.name + ".new")
+    if path.exists():
+        raise UserError(
+            f"{path} is there already, perhaps with answers; give the new study a folder of its own (--study), or move the old one away"
+        )
     new.unlink(missing_ok=True)
     try:
-        db = sqlite3.connect(new, isolation_level=None); os.chmod(new, 0o600)
-        db.executescript(f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; PRAGMA foreign_keys = ON; BEGIN;{_SCHEMA}")
-        kept = {**about, "owner": hidden(about["owner"]).hex(), "created": time.strftime("%FT%TZ", time.gmtime())}
-        db.executemany("INSERT INTO study VALUES (?, ?)", [(k, to_json(v)) for k, v in kept.items()])
+        db = sqlite3.connect(new, isolation_level=None)
+        os.chmod(new, 0o600)
+        db.executescript(
+            f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; PRAGMA foreign_keys = ON; BEGIN;{_SCHEMA}"
+        )
+        kept = {
+            **about,
+            "owner": hidden(about["owner"]).hex(),
+            "created": time.strftime("%FT%TZ", time.gmtime()),
+        }
+        db.executemany(
+            "INSERT INTO study VALUES (?, ?)", [(k, to_json(v)) for k, v in kept.items()]
+        )
         columns = ("expected", "conversation_id", "turn", "model", "seed")
-        db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", [(i["item_id"], to_json(i["turns"]), *map(i.get, columns)) for i in items])
-        db.executemany("INSERT INTO raters VALUES (?, ?, ?)", [(r, n, hidden(s)) for n, (r, s) in enumerate(raters.items())])
-        db.executemany("INSERT INTO slots VALUES (?, ?, ?, ?)", [(r, s.position, s.item_id, s.kind) for r, all_ in slots.items() for s in all_])
-        db.execute("COMMIT"); db.close(); os.replace(new, path)
-    except sqlite3.Error as e: raise trouble(path, e) from None
-    finally: new.unlink(missing_ok=True)
+        db.executemany(
+            "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(i["item_id"], to_json(i["turns"]), *map(i.get, columns)) for i in items],
+        )
+        db.executemany(
+            "INSERT INTO raters VALUES (?, ?, ?)",
+            [(r, n, hidden(s)) for n, (r, s) in enumerate(raters.items())],
+        )
+        db.executemany(
+            "INSERT INTO slots VALUES (?, ?, ?, ?)",
+            [(r, s.position, s.item_id, s.kind) for r, all_ in slots.items() for s in all_],
+        )
+        db.execute("COMMIT")
+        db.close()
+        os.replace(new, path)
+    except sqlite3.Error as e:
+        raise trouble(path, e) from None
+    finally:
+        new.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/48_answers.ipynb #9b24a587
 REMARK, FLAG, LONGEST = "comment", "flag", 4000  # characters of a remark
 
+
 @dataclass(frozen=True)
 class Answer:
     "One answer, and what the page knew when it was given"
+
     rater: str
     position: int
-    field: str           # a criterion, `comment`, `flag`; "" where only the time is told
-    value: Any           # 1 to 5, 0: cannot judge; text; 0 or 1
-    tab: str = ""        # which window gave it
-    seen: int = 0        # the last revision that window had seen
-    visit: str = ""      # one stay at the item …
-    seconds: float = 0.  # … and how long it has taken so far
-    at: float = 0.       # seconds since 1970; 0: now
+    field: str  # a criterion, `comment`, `flag`; "" where only the time is told
+    value: Any  # 1 to 5, 0: cannot judge; text; 0 or 1
+    tab: str = ""  # which window gave it
+    seen: int = 0  # the last revision that window had seen
+    visit: str = ""  # one stay at the item …
+    seconds: float = 0.0  # … and how long it has taken so far
+    at: float = 0.0  # seconds since 1970; 0: now
     source: str = "page"
 
 # %% ../nbs/48_answers.ipynb #cf0216e4
 def check_answer(a: Answer, criteria: Sequence[str]) -> Answer:
     "`a`, if it can be meant; else an error that names the value"
-    def no(what): return UserError(f"answer of {a.rater!r} at {a.position!r}: {what}")
+
+    def no(what):
+        return UserError(f"answer of {a.rater!r} at {a.position!r}: {what}")
+
     whole = type(a.value) is int
-    if type(a.position) is not int or not isinstance(a.field, str): raise no("position should be a whole number, field a name")
+    if type(a.position) is not int or not isinstance(a.field, str):
+        raise no("position should be a whole number, field a name")
     for k in ("tab", "visit"):
-        if not isinstance(getattr(a, k), str) or len(getattr(a, k)) > 64: raise no(f"{k} should be at most 64 characters")
-    if any(isinstance(v, str) and re.search("[\ud800-\udfff]", v) for v in (a.field, a.value, a.tab, a.visit)): raise no("half a character is no text")
-    if type(a.seen) is not int or not 0 <= a.seen < 2**53 or isinstance(a.seconds, bool) or not isinstance(a.seconds, (int, float)) or not 0 <= a.seconds < 1e6:
+        if not isinstance(getattr(a, k), str) or len(getattr(a, k)) > 64:
+            raise no(f"{k} should be at most 64 characters")
+    if any(
+        isinstance(v, str) and re.search("[\ud800-\udfff]", v)
+        for v in (a.field, a.value, a.tab, a.visit)
+    ):
+        raise no("half a character is no text")
+    if (
+        type(a.seen) is not int
+        or not 0 <= a.seen < 2**53
+        or isinstance(a.seconds, bool)
+        or not isinstance(a.seconds, (int, float))
+        or not 0 <= a.seconds < 1e6
+    ):
         raise no("seen should be a whole number, seconds a time")
     if a.field in criteria:
-        if not whole or not 0 <= a.value <= 5: raise no(f"{a.field} is {str(a.value)[:40]!r}, and should be 1 to 5, or 0 for “cannot judge”")
+        if not whole or not 0 <= a.value <= 5:
+            raise no(
+                f"{a.field} is {str(a.value)[:40]!r}, and should be 1 to 5, or 0 for “cannot judge”"
+            )
     elif a.field == REMARK:
-        if not isinstance(a.value, str) or len(a.value) > LONGEST: raise no(f"the remark should be text of at most {LONGEST} characters")
+        if not isinstance(a.value, str) or len(a.value) > LONGEST:
+            raise no(f"the remark should be text of at most {LONGEST} characters")
     elif a.field == FLAG:
-        if not whole or a.value not in (0, 1): raise no(f"flag is {str(a.value)[:40]!r}, and should be 0 or 1")
-    elif a.field: raise no(f"there is no question {a.field[:40]!r}")
+        if not whole or a.value not in (0, 1):
+            raise no(f"flag is {str(a.value)[:40]!r}, and should be 0 or 1")
+    elif a.field:
+        raise no(f"there is no question {a.field[:40]!r}")
     return a
 
 # %% ../nbs/48_answers.ipynb #a28d4d8a
 class StudyFile:
     "A study's file, open"
+
     def __init__(self, path: str | Path, timeout: float = 10):
         self.path = Path(path)
-        if not self.path.is_file(): raise UserError(f"there is no study file {self.path}; `arabic-dialog rate new` makes one")
+        if not self.path.is_file():
+            raise UserError(
+                f"there is no study file {self.path}; `arabic-dialog rate new` makes one"
+            )
         self.db = connect(self.path, timeout)
         self.about = {k: json.loads(v) for k, v in self.rows("SELECT key, value FROM study")}
         self.criteria = [c["id"] for c in self.about["criteria"]]
         self.links: tuple[float, list] = (-math.inf, [])
-        self.raters = [r for r, in self.rows("SELECT rater FROM raters ORDER BY place")]
+        self.raters = [r for (r,) in self.rows("SELECT rater FROM raters ORDER BY place")]
         self.sizes = dict(self.rows("SELECT rater, count(*) FROM slots GROUP BY rater"))
 
-    def close(self): self.db.close()
-    def __enter__(self): return self
-    def __exit__(self, *_): self.close()
+    def close(self):
+        self.db.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def rows(self, sql: str, *values) -> list[tuple]:
         "The rows of a query"
-        try: return self.db.execute(sql, values).fetchall()
-        except sqlite3.Error as e: raise trouble(self.path, e) from None
+        try:
+            return self.db.execute(sql, values).fetchall()
+        except sqlite3.Error as e:
+            raise trouble(self.path, e) from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         "All that is written in the block is on the disk when it ends; if it fails, nothing of it is"
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            try: yield; self.db.execute("COMMIT")
+            try:
+                yield
+                self.db.execute("COMMIT")
             finally:
-                if self.db.in_transaction: self.db.execute("ROLLBACK")
-        except sqlite3.Error as e: raise trouble(self.path, e) from None
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+        except sqlite3.Error as e:
+            raise trouble(self.path, e) from None
 
     def who(self, secret: str) -> str | None:
         "The rater whose link holds `secret`; every link is compared, each in constant time. Links are read again after a second"
         given, found = hidden(secret), None
-        if time.monotonic() - self.links[0] > 1: self.links = time.monotonic(), self.rows("SELECT rater, digest FROM raters")
+        if time.monotonic() - self.links[0] > 1:
+            self.links = time.monotonic(), self.rows("SELECT rater, digest FROM raters")
         for rater, digest in self.links[1]:
-            if hmac.compare_digest(given, digest): found = rater
+            if hmac.compare_digest(given, digest):
+                found = rater
         return found
 
     def is_owner(self, secret: str) -> bool:
         "Whether `secret` is the owner's"
-        (kept,), = self.rows("SELECT value FROM study WHERE key = 'owner'")
+        ((kept,),) = self.rows("SELECT value FROM study WHERE key = 'owner'")
         return hmac.compare_digest(hidden(secret).hex(), json.loads(kept))
 
     def renew(self, who: str | None, secret: str):
         "Put a new secret in place of a rater's, or the owner's (None); the old link is dead a second later"
-        if who is not None and who not in self.raters: raise UserError(f"there is no rater {who!r} in the study, only {', '.join(self.raters)}")
+        if who is not None and who not in self.raters:
+            raise UserError(
+                f"there is no rater {who!r} in the study, only {', '.join(self.raters)}"
+            )
         with self.transaction():
-            if who is None: self.db.execute("UPDATE study SET value = ? WHERE key = 'owner'", (to_json(hidden(secret).hex()),))
-            else: self.db.execute("UPDATE raters SET digest = ? WHERE rater = ?", (hidden(secret), who))
+            if who is None:
+                self.db.execute(
+                    "UPDATE study SET value = ? WHERE key = 'owner'",
+                    (to_json(hidden(secret).hex()),),
+                )
+            else:
+                self.db.execute(
+                    "UPDATE raters SET digest = ? WHERE rater = ?", (hidden(secret), who)
+                )
 
     def slots(self, rater: str) -> list[Slot]:
         "What the rater is shown, in order"
-        return [Slot(*r) for r in self.rows("SELECT position, item_id, kind FROM slots WHERE rater = ? ORDER BY position", rater)]
+        return [
+            Slot(*r)
+            for r in self.rows(
+                "SELECT position, item_id, kind FROM slots WHERE rater = ? ORDER BY position", rater
+            )
+        ]
 
     def turns(self, rater: str, position: int) -> list[dict] | None:
         "What is said in the rater's item at `position`; None where there is none"
-        found = self.rows("SELECT turns FROM slots JOIN items USING (item_id) WHERE rater = ? AND position = ?", rater, position)
+        found = self.rows(
+            "SELECT turns FROM slots JOIN items USING (item_id) WHERE rater = ? AND position = ?",
+            rater,
+            position,
+        )
         return json.loads(found[0][0]) if found else None
 
     def items(self) -> list[dict]:
         "All items with their origin"
         columns = ("item_id", "turns", "expected", "conversation_id", "turn", "model", "seed")
-        return [dict(zip(columns, r)) | {"turns": json.loads(r[1])} for r in self.rows(f"SELECT {', '.join(columns)} FROM items ORDER BY item_id")]
+        return [
+            dict(zip(columns, r)) | {"turns": json.loads(r[1])}
+            for r in self.rows(f"SELECT {', '.join(columns)} FROM items ORDER BY item_id")
+        ]
 
-    def answers(self, rater: str | None = None, position: int | None = None, since: int = 0) -> list[tuple]:
+    def answers(
+        self, rater: str | None = None, position: int | None = None, since: int = 0
+    ) -> list[tuple]:
         "The answers that count, as (rater, position, field, value, revision, tab, at); all raters' where none is named"
-        where = "WHERE revision > ?" + (" AND rater = ?" if rater is not None else "") + (" AND position = ?" if position is not None else "")
+        where = (
+            "WHERE revision > ?"
+            + (" AND rater = ?" if rater is not None else "")
+            + (" AND position = ?" if position is not None else "")
+        )
         values = [since, *(v for v in (rater, position) if v is not None)]
-        found = self.rows(f"SELECT rater, position, field, value, max(revision), tab, at FROM answers {where} GROUP BY rater, position, field", *values)
+        found = self.rows(
+            f"SELECT rater, position, field, value, max(revision), tab, at FROM answers {where} GROUP BY rater, position, field",
+            *values,
+        )
         return [(r, p, f, json.loads(v), n, t, at) for r, p, f, v, n, t, at in found]
 
     def revision(self, rater: str) -> int:
         "The number of the rater's last answer"
-        return self.rows("SELECT coalesce(max(revision), 0) FROM answers WHERE rater = ?", rater)[0][0]
+        return self.rows("SELECT coalesce(max(revision), 0) FROM answers WHERE rater = ?", rater)[
+            0
+        ][0]
 
     def put(self, answers: Sequence[Answer]) -> list[dict | UserError]:
         "Add answers in one transaction: for each its revision and what the window had not seen, or the reason why it is refused"
         out = []
         with self.transaction():
             for a in answers:
-                try: out.append(self._put(check_answer(a, self.criteria)))
-                except UserError as e: out.append(e)
+                try:
+                    out.append(self._put(check_answer(a, self.criteria)))
+                except UserError as e:
+                    out.append(e)
         return out
 
     def _put(self, a: Answer) -> dict:
-        if not 1 <= a.position <= self.sizes.get(a.rater, 0): raise UserError(f"rater {a.rater!r} has no item {a.position}")
+        if not 1 <= a.position <= self.sizes.get(a.rater, 0):
+            raise UserError(f"rater {a.rater!r} has no item {a.position}")
         said = {"revision": a.seen, "elsewhere": False, "changes": []}
-        if a.tab:   # a window that shows what it knows
+        if a.tab:  # a window that shows what it knows
             new = "SELECT position, field, value, revision, tab FROM answers WHERE rater = ? AND revision > ? ORDER BY revision"
-            said["changes"] = [[p, f, json.loads(v), n, t] for p, f, v, n, t in self.db.execute(new, (a.rater, a.seen)) if t != a.tab]
+            said["changes"] = [
+                [p, f, json.loads(v), n, t]
+                for p, f, v, n, t in self.db.execute(new, (a.rater, a.seen))
+                if t != a.tab
+            ]
             said["elsewhere"] = any(p == a.position for p, *_ in said["changes"])
         if a.field:
-            row = (a.rater, a.position, a.field, to_json(a.value), a.tab, a.at or time.time(), a.source)
-            new = self.db.execute("INSERT INTO answers (rater, position, field, value, tab, at, source) VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+            row = (
+                a.rater,
+                a.position,
+                a.field,
+                to_json(a.value),
+                a.tab,
+                a.at or time.time(),
+                a.source,
+            )
+            new = self.db.execute(
+                "INSERT INTO answers (rater, position, field, value, tab, at, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            ).lastrowid
             said["revision"] = new
-        if a.visit: self.db.execute("INSERT INTO visits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seconds = max(seconds, excluded.seconds)",
-                                    (a.rater, a.position, a.visit, a.seconds))
+        if a.visit:
+            self.db.execute(
+                "INSERT INTO visits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seconds = max(seconds, excluded.seconds)",
+                (a.rater, a.position, a.visit, a.seconds),
+            )
         return said
 
 # %% ../nbs/48_answers.ipynb #44265050
 class Writer:
     "Writes answers in the order they come, all that wait at a time; the future of each is done when it is on the disk"
+
     def __init__(self, path: str | Path, most: int = 256):
         self.file, self.most, self.queue = StudyFile(path), most, SimpleQueue()
-        self.thread = Thread(target=self._work, name="answers", daemon=True); self.thread.start()
+        self.thread = Thread(target=self._work, name="answers", daemon=True)
+        self.thread.start()
 
     def put(self, answer: Answer) -> Future:
         "Hand in an answer"
@@ -264,74 +421,168 @@ class Writer:
 
     def close(self):
         "Write what waits, and end"
-        self.queue.put(None); self.thread.join(); self.file.close()
+        self.queue.put(None)
+        self.thread.join()
+        self.file.close()
 
     def _work(self):
         waiting = [self.queue.get()]
         while True:
-            while waiting[-1] is not None and len(waiting) < self.most and not self.queue.empty(): waiting.append(self.queue.get())
+            while waiting[-1] is not None and len(waiting) < self.most and not self.queue.empty():
+                waiting.append(self.queue.get())
             batch = [w for w in waiting if w is not None]
-            try: said = self.file.put([a for a, _ in batch]) if batch else []
-            except Exception as e: said = [e]*len(batch)
+            try:
+                said = self.file.put([a for a, _ in batch]) if batch else []
+            except Exception as e:
+                said = [e] * len(batch)
             for (_, done), s in zip(batch, said):
-                if done.set_running_or_notify_cancel(): done.set_exception(s) if isinstance(s, Exception) else done.set_result(s)
-            if waiting[-1] is None: return
+                if done.set_running_or_notify_cancel():
+                    done.set_exception(s) if isinstance(s, Exception) else done.set_result(s)
+            if waiting[-1] is None:
+                return
             waiting = [self.queue.get()]
 
 # %% ../nbs/48_answers.ipynb #ed3fe2cf
 def ratings_of(study: StudyFile, kind: str = "item") -> list[Rating]:
     "Answers on criteria to slots of one kind, in the order of raters and positions; “cannot judge” is a missing value"
-    if kind not in KINDS: raise UserError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise UserError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
     said = {a[:3]: a[3] for a in study.answers()}
-    return [Rating(s.item_id, r, c, said[r, s.position, c] or None) for r in study.raters for s in study.slots(r) if s.kind == kind
-            for c in study.criteria if (r, s.position, c) in said]
+    return [
+        Rating(s.item_id, r, c, said[r, s.position, c] or None)
+        for r in study.raters
+        for s in study.slots(r)
+        if s.kind == kind
+        for c in study.criteria
+        if (r, s.position, c) in said
+    ]
 
 # %% ../nbs/48_answers.ipynb #469ffbc4
 def progress(study: StudyFile) -> list[dict]:
     "For each rater: how far they are, how long an item takes, and whether they read"
     said, last = defaultdict(dict), defaultdict(float)
-    for r, p, f, v, _, _, at in study.answers(): said[r, p][f] = v; last[r] = max(last[r], at)
-    spent = {(r, p): s for r, p, s in study.rows("SELECT rater, position, sum(seconds) FROM visits GROUP BY rater, position")}
-    expected = dict(study.rows("SELECT item_id, expected FROM items WHERE expected IS NOT NULL")); out = []
+    for r, p, f, v, _, _, at in study.answers():
+        said[r, p][f] = v
+        last[r] = max(last[r], at)
+    spent = {
+        (r, p): s
+        for r, p, s in study.rows(
+            "SELECT rater, position, sum(seconds) FROM visits GROUP BY rater, position"
+        )
+    }
+    expected = dict(study.rows("SELECT item_id, expected FROM items WHERE expected IS NOT NULL"))
+    out = []
     for r in study.raters:
-        slots = study.slots(r); done = [s for s in slots if all(c in said[r, s.position] for c in study.criteria)]
-        checks = [s for s in done if s.kind == "check"]; times = [spent[r, s.position] for s in done if (r, s.position) in spent]
-        passed = sum(all(said[r, s.position][c] == expected[s.item_id] for c in study.criteria) for s in checks)
-        out.append({"rater": r, "items": len(slots), "done": len(done), "answers": sum(f in study.criteria for s in slots for f in said[r, s.position]),
-                    "seconds": round(median(times), 1) if times else None, "checks": len(checks), "passed": passed,
-                    "flags": sum(said[r, s.position].get(FLAG, 0) for s in slots), "last": last[r] or None})
+        slots = study.slots(r)
+        done = [s for s in slots if all(c in said[r, s.position] for c in study.criteria)]
+        checks = [s for s in done if s.kind == "check"]
+        times = [spent[r, s.position] for s in done if (r, s.position) in spent]
+        passed = sum(
+            all(said[r, s.position][c] == expected[s.item_id] for c in study.criteria)
+            for s in checks
+        )
+        out.append(
+            {
+                "rater": r,
+                "items": len(slots),
+                "done": len(done),
+                "answers": sum(f in study.criteria for s in slots for f in said[r, s.position]),
+                "seconds": round(median(times), 1) if times else None,
+                "checks": len(checks),
+                "passed": passed,
+                "flags": sum(said[r, s.position].get(FLAG, 0) for s in slots),
+                "last": last[r] or None,
+            }
+        )
     return out
 
 # %% ../nbs/48_answers.ipynb #5f4b9d59
 def remarks(study: StudyFile) -> list[dict]:
     "Every flag and remark, with its item"
     said = defaultdict(dict)
-    for r, p, f, v, *_ in study.answers(): said[r, p][f] = v
-    found = ((r, s, said[r, s.position].get(FLAG, 0), said[r, s.position].get(REMARK, "")) for r in study.raters for s in study.slots(r))
-    return [{"rater": r, "position": s.position, "item_id": s.item_id, "kind": s.kind, "flag": flag, "comment": text} for r, s, flag, text in found if flag or text.strip()]
+    for r, p, f, v, *_ in study.answers():
+        said[r, p][f] = v
+    found = (
+        (r, s, said[r, s.position].get(FLAG, 0), said[r, s.position].get(REMARK, ""))
+        for r in study.raters
+        for s in study.slots(r)
+    )
+    return [
+        {
+            "rater": r,
+            "position": s.position,
+            "item_id": s.item_id,
+            "kind": s.kind,
+            "flag": flag,
+            "comment": text,
+        }
+        for r, s, flag, text in found
+        if flag or text.strip()
+    ]
 
 # %% ../nbs/48_answers.ipynb #b3bf0fa6
 def answer_rows(study: StudyFile) -> list[dict]:
     "Every answer on a criterion with its item's origin, one row each, for the owner alone"
-    said = {a[:3]: (a[3], a[6]) for a in study.answers()}; origin = {i["item_id"]: i for i in study.items()}
-    spent = {(r, p): round(s, 1) for r, p, s in study.rows("SELECT rater, position, sum(seconds) FROM visits GROUP BY rater, position")}
+    said = {a[:3]: (a[3], a[6]) for a in study.answers()}
+    origin = {i["item_id"]: i for i in study.items()}
+    spent = {
+        (r, p): round(s, 1)
+        for r, p, s in study.rows(
+            "SELECT rater, position, sum(seconds) FROM visits GROUP BY rater, position"
+        )
+    }
     keys = ("conversation_id", "turn", "model", "seed", "expected")
-    return [{"rater": r, "position": s.position, "kind": s.kind, "item_id": s.item_id, **{k: origin[s.item_id][k] for k in keys}, "criterion": c,
-             "value": said[r, s.position, c][0] or None, "seconds": spent.get((r, s.position)),
-             "at": time.strftime("%FT%TZ", time.gmtime(said[r, s.position, c][1]))}
-            for r in study.raters for s in study.slots(r) for c in study.criteria if (r, s.position, c) in said]
+    return [
+        {
+            "rater": r,
+            "position": s.position,
+            "kind": s.kind,
+            "item_id": s.item_id,
+            **{k: origin[s.item_id][k] for k in keys},
+            "criterion": c,
+            "value": said[r, s.position, c][0] or None,
+            "seconds": spent.get((r, s.position)),
+            "at": time.strftime("%FT%TZ", time.gmtime(said[r, s.position, c][1])),
+        }
+        for r in study.raters
+        for s in study.slots(r)
+        for c in study.criteria
+        if (r, s.position, c) in said
+    ]
 
 # %% ../nbs/48_answers.ipynb #a01a2d79
 def render_csv(study: StudyFile) -> str:
     "`answer_rows` as CSV text"
     out = io.StringIO()
-    columns = ("rater", "position", "kind", "item_id", "conversation_id", "turn", "model", "seed", "expected", "criterion", "value", "seconds", "at")
-    write = csv.DictWriter(out, columns, lineterminator="\n"); write.writeheader(); write.writerows(answer_rows(study))
+    columns = (
+        "rater",
+        "position",
+        "kind",
+        "item_id",
+        "conversation_id",
+        "turn",
+        "model",
+        "seed",
+        "expected",
+        "criterion",
+        "value",
+        "seconds",
+        "at",
+    )
+    write = csv.DictWriter(out, columns, lineterminator="\n")
+    write.writeheader()
+    write.writerows(answer_rows(study))
     return out.getvalue()
 
 # %% ../nbs/48_answers.ipynb #093afbdd
 def render_json(study: StudyFile) -> str:
     "All that the study's owner may want of it, as JSON text; no secret is in it"
     about = {k: v for k, v in study.about.items() if k != "owner"}
-    whole = {"study": about, "progress": progress(study), "answers": answer_rows(study), "remarks": remarks(study), "items": study.items()}
+    whole = {
+        "study": about,
+        "progress": progress(study),
+        "answers": answer_rows(study),
+        "remarks": remarks(study),
+        "items": study.items(),
+    }
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"

@@ -15,8 +15,12 @@ from operator import eq, itemgetter
 from typing import Any
 
 # %% ../nbs/01_arabic.ipynb #7260c35b
-_MARKS = re.compile("[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0640]")  # vowel marks, Quranic marks, tatweel
-_BIDI = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")                              # invisible direction and joining marks
+_MARKS = re.compile(
+    "[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0640]"
+)  # vowel marks, Quranic marks, tatweel
+_BIDI = re.compile(
+    "[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)  # invisible direction and joining marks
 _LETTERS = str.maketrans("أإآٱىةؤئیکھە", "اااايهوييكهه")
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -35,20 +39,28 @@ def _normalise(text: str) -> str:
     "One form of each letter and digit, no vowel marks, tatweel or punctuation, single spaces, lower case"
     text = unicodedata.normalize("NFKC", strip_bidi(text))
     text = _MARKS.sub("", text).translate(_LETTERS).lower()
-    text = "".join(str(unicodedata.digit(c)) if c.isdecimal() and not c.isascii() else c for c in text)
+    text = "".join(
+        str(unicodedata.digit(c)) if c.isdecimal() and not c.isascii() else c for c in text
+    )
     return _NOT_WORD.sub(" ", text).strip()
 
 # %% ../nbs/01_arabic.ipynb #f7348b95
 class Remembered(dict):
     "What a function says of a token, kept for short tokens"
-    def __init__(self, of: Callable[[str], Any], most: int = 2**16): super().__init__(); self.of, self.most = of, most
+
+    def __init__(self, of: Callable[[str], Any], most: int = 2**16):
+        super().__init__()
+        self.of, self.most = of, most
+
     def __missing__(self, token: str) -> Any:
         said = self.of(token)
-        if len(token) < 32 and len(self) < self.most: self[token] = said
+        if len(token) < 32 and len(self) < self.most:
+            self[token] = said
         return said
 
 # %% ../nbs/01_arabic.ipynb #84c8ea00
 _WORDS = Remembered(lambda token: tuple(_normalise(token).split()))
+
 
 def words_of(tokens: Iterable[str]) -> list[str]:
     "The words of tokens without white space, normalised"
@@ -68,12 +80,17 @@ def normalise(text: str) -> str:
 def shingles(text: str, n: int = 3) -> set[str]:
     "The distinct runs of `n` words of `text`, normalised; a shorter text is one shingle"
     w = words(text)
-    return {" ".join(w[i:i+n]) for i in range(max(1, len(w) - n + 1))} if w else set()
+    return {" ".join(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} if w else set()
 
 # %% ../nbs/01_arabic.ipynb #7b2c1dc4
-_ARABIC_LETTER = re.compile("[\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff\u0750-\u077f\u08a0-\u08c7\ufb50-\ufdff\ufe70-\ufefc]")
+_ARABIC_LETTER = re.compile(
+    "[\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff\u0750-\u077f\u08a0-\u08c7\ufb50-\ufdff\ufe70-\ufefc]"
+)
 
-_COUNTS = Remembered(lambda token: (len(_ARABIC_LETTER.findall(token)), sum(map(str.isalpha, token))))
+_COUNTS = Remembered(
+    lambda token: (len(_ARABIC_LETTER.findall(token)), sum(map(str.isalpha, token)))
+)
+
 
 def count_letters(text: str) -> tuple[int, int]:
     "(letters in Arabic script, letters)"
@@ -84,16 +101,18 @@ def count_letters(text: str) -> tuple[int, int]:
 def arabic_ratio(text: str) -> float:
     "Share of the letters of `text` that are in Arabic script, 0 … 1; 0 where there is no letter"
     n_arabic, n_letters = count_letters(text)
-    return n_arabic/n_letters if n_letters else 0.0
+    return n_arabic / n_letters if n_letters else 0.0
 
 # %% ../nbs/01_arabic.ipynb #c7ce8a8b
 def distinct_n(texts: Iterable[str], n: int = 2) -> float:
     "Distinct n-grams of words over all n-grams, 0 … 1, over all `texts` together"
     seen, total = set(), 0
     for text in texts:
-        w = words(text); grams = list(zip(*(w[i:] for i in range(n))))
-        seen.update(grams); total += len(grams)
-    return len(seen)/total if total else 0.0
+        w = words(text)
+        grams = list(zip(*(w[i:] for i in range(n))))
+        seen.update(grams)
+        total += len(grams)
+    return len(seen) / total if total else 0.0
 
 # %% ../nbs/01_arabic.ipynb #410ff9b7
 def type_token_ratio(texts: Iterable[str]) -> float:
@@ -103,16 +122,19 @@ def type_token_ratio(texts: Iterable[str]) -> float:
 # %% ../nbs/01_arabic.ipynb #439af74c
 def repeated_share(w: Sequence[str], longest: int = 12) -> float:
     "Share of the words `w` that repeat, at once, the run of 1 … `longest` words before them, 0 … 1"
-    spare = len(w) - len(set(w))                       # a run of n repeats needs n words that are not new
-    if not spare: return 0.0
-    repeated = [False]*len(w)
-    for n in range(1, min(longest, len(w)//2, spare) + 1):
-        if sum(map(eq, w, w[n:])) < n: continue
-        run = 0                                        # words so far that equal those `n` before them
+    spare = len(w) - len(set(w))  # a run of n repeats needs n words that are not new
+    if not spare:
+        return 0.0
+    repeated = [False] * len(w)
+    for n in range(1, min(longest, len(w) // 2, spare) + 1):
+        if sum(map(eq, w, w[n:])) < n:
+            continue
+        run = 0  # words so far that equal those `n` before them
         for i, same in enumerate(map(eq, w, w[n:]), n):
             run = run + 1 if same else 0
-            if run >= n: repeated[i-n+1:i+1] = [True]*n
-    return sum(repeated)/len(w)
+            if run >= n:
+                repeated[i - n + 1 : i + 1] = [True] * n
+    return sum(repeated) / len(w)
 
 # %% ../nbs/01_arabic.ipynb #b3d7d58a
 def repetition(text: str, longest: int = 12) -> float:
@@ -123,7 +145,12 @@ def repetition(text: str, longest: int = 12) -> float:
 @lru_cache(maxsize=16384)
 def _bare(phrase: str) -> tuple[str, ...]:
     "The words of a phrase, normalised, without the article"
-    def bare(word): return normalise(word[2:] if word.startswith("ال") and len(word) > 4 else word)  # الخبز → خبز, but not ألوان
+
+    def bare(word):
+        return normalise(
+            word[2:] if word.startswith("ال") and len(word) > 4 else word
+        )  # الخبز → خبز, but not ألوان
+
     return tuple(b for w in _MARKS.sub("", strip_bidi(phrase)).split() if (b := bare(w)))
 
 # %% ../nbs/01_arabic.ipynb #51a280ab
@@ -131,16 +158,21 @@ def _bare(phrase: str) -> tuple[str, ...]:
 def _pattern(phrase: str) -> re.Pattern:
     "A pattern that matches a phrase from the start of a word of normalised text"
     found = " (?:ال)?".join(map(re.escape, _bare(phrase)))
-    return re.compile(rf"(?:^| )[وف]?(?:[بكلس]|ال|[بك]ال|لل)?(?:{found})(?:ه|ها|هم|هن|كم|نا)?(?= |$)")
+    return re.compile(
+        rf"(?:^| )[وف]?(?:[بكلس]|ال|[بك]ال|لل)?(?:{found})(?:ه|ها|هم|هن|كم|نا)?(?= |$)"
+    )
 
 # %% ../nbs/01_arabic.ipynb #6af13b7c
 def finds(normal: str, phrase: str) -> bool:
     "Whether `phrase` occurs in a text already normalised, whatever is attached to its words"
-    if not (bare := _bare(phrase)): return False
+    if not (bare := _bare(phrase)):
+        return False
     at = normal.find(bare[0])
     while at >= 0:
-        if _pattern(phrase).match(normal, max(normal.rfind(" ", 0, at), 0)): return True
-        if (at := normal.find(" ", at)) >= 0: at = normal.find(bare[0], at + 1)
+        if _pattern(phrase).match(normal, max(normal.rfind(" ", 0, at), 0)):
+            return True
+        if (at := normal.find(" ", at)) >= 0:
+            at = normal.find(bare[0], at + 1)
     return False
 
 # %% ../nbs/01_arabic.ipynb #e1201eee

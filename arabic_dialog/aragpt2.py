@@ -11,7 +11,15 @@ from typing import Literal  # the signature inherited from transformers names it
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, GPT2Config, GPT2LMHeadModel, GPT2PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2PreTrainedModel,
+)
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
@@ -21,47 +29,67 @@ from transformers.utils.output_capturing import capture_outputs
 # %% ../nbs/05_aragpt2.ipynb #4cc89427
 class AraGPT2Config(GPT2Config):
     "GPT-2's settings under AraGPT2's name"
+
     model_type = "aragpt2"
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 0
 
     def __post_init__(self, **kwargs):
-        kwargs.pop("auto_map", None)   # names foreign code; must not be saved again
+        kwargs.pop("auto_map", None)  # names foreign code; must not be saved again
         super().__post_init__(**kwargs)
 
 # %% ../nbs/05_aragpt2.ipynb #400346c4
 class AraGPT2Block(GPT2Block):
     "Attention without a norm, then a feed-forward between two norms"
-    def forward(self, hidden_states, past_key_values=None, attention_mask=None, use_cache=False, **kwargs):
-        x = hidden_states + self.attn(hidden_states, past_key_values=past_key_values, attention_mask=attention_mask,
-                                      use_cache=use_cache, **kwargs)[0]
+
+    def forward(
+        self, hidden_states, past_key_values=None, attention_mask=None, use_cache=False, **kwargs
+    ):
+        x = (
+            hidden_states
+            + self.attn(
+                hidden_states,
+                past_key_values=past_key_values,
+                attention_mask=attention_mask,
+                use_cache=use_cache,
+                **kwargs,
+            )[0]
+        )
         return self.ln_2(x + self.mlp(self.ln_1(x)))
 
 # %% ../nbs/05_aragpt2.ipynb #fd25d88f
 class AraGPT2PreTrainedModel(GPT2PreTrainedModel):
     "What the model and its language head have in common"
+
     config_class = AraGPT2Config
     _no_split_modules = ["AraGPT2Block"]
     _keys_to_ignore_on_load_unexpected = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
 
     @classmethod
-    def is_custom_code(cls) -> bool: return False   # weights are drawn by GPT-2's own code
+    def is_custom_code(cls) -> bool:
+        return False  # weights are drawn by GPT-2's own code
 
 # %% ../nbs/05_aragpt2.ipynb #6a30a1cf
-def positions_of(mask: torch.Tensor | None,  # [batch, seen + new], 1 for tokens, 0 for padding; None: no padding
-                 n_seen: int | torch.Tensor, # tokens in the cache; a static cache gives a tensor
-                 n_new: int,                 # tokens given now
-                 device=None) -> torch.Tensor: # [batch or 1, n_new]
+def positions_of(
+    mask: torch.Tensor | None,  # [batch, seen + new], 1 for tokens, 0 for padding; None: no padding
+    n_seen: int | torch.Tensor,  # tokens in the cache; a static cache gives a tensor
+    n_new: int,  # tokens given now
+    device=None,
+) -> torch.Tensor:  # [batch or 1, n_new]
     "The position of each new token, padding not counted"
     columns = torch.arange(n_new, device=device) + n_seen
-    if mask is None or mask.ndim != 2: return columns.unsqueeze(0)
+    if mask is None or mask.ndim != 2:
+        return columns.unsqueeze(0)
     if isinstance(n_seen, int) and mask.shape[1] < n_seen + n_new:
-        raise ValueError(f"attention_mask covers {mask.shape[1]} tokens; it must cover the {n_seen} in the cache and the {n_new} new ones")
+        raise ValueError(
+            f"attention_mask covers {mask.shape[1]} tokens; it must cover the {n_seen} in the cache and the {n_new} new ones"
+        )
     return (mask.long().cumsum(-1) - 1).clamp(min=0).index_select(1, columns)
 
 # %% ../nbs/05_aragpt2.ipynb #5b99db58
 class AraGPT2Model(AraGPT2PreTrainedModel):
     "Tokens → hidden states"
+
     def __init__(self, config: AraGPT2Config):
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
@@ -72,37 +100,68 @@ class AraGPT2Model(AraGPT2PreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def get_input_embeddings(self): return self.wte
-    def set_input_embeddings(self, new_embeddings): self.wte = new_embeddings
+    def get_input_embeddings(self):
+        return self.wte
+
+    def set_input_embeddings(self, new_embeddings):
+        self.wte = new_embeddings
 
     @merge_with_config_defaults
     @capture_outputs
-    def forward(self, input_ids=None, past_key_values=None, attention_mask=None, position_ids=None, inputs_embeds=None,
-                use_cache=None, token_type_ids=None, **kwargs) -> BaseModelOutputWithPastAndCrossAttentions:
-        if (input_ids is None) == (inputs_embeds is None): raise ValueError("give either input_ids or inputs_embeds")
-        if inputs_embeds is None: inputs_embeds = self.wte(input_ids)
-        if self.gradient_checkpointing and self.training: past_key_values = None   # a block that runs twice would fill it twice
-        elif use_cache and past_key_values is None: past_key_values = DynamicCache(config=self.config)
+    def forward(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        use_cache=None,
+        token_type_ids=None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.wte(input_ids)
+        if self.gradient_checkpointing and self.training:
+            past_key_values = None  # a block that runs twice would fill it twice
+        elif use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = positions_of(attention_mask, seen, inputs_embeds.shape[1], inputs_embeds.device)
-        mask = create_causal_mask(config=self.config, inputs_embeds=inputs_embeds, attention_mask=attention_mask,
-                                  past_key_values=past_key_values, position_ids=position_ids)
+            position_ids = positions_of(
+                attention_mask, seen, inputs_embeds.shape[1], inputs_embeds.device
+            )
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
         x = self.emb_norm(self.drop(inputs_embeds + self.wpe(position_ids)))
-        for block in self.h: x = block(x, past_key_values, mask, use_cache=use_cache, position_ids=position_ids, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=x, past_key_values=past_key_values if use_cache else None)
+        for block in self.h:
+            x = block(
+                x, past_key_values, mask, use_cache=use_cache, position_ids=position_ids, **kwargs
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=x, past_key_values=past_key_values if use_cache else None
+        )
 
 # %% ../nbs/05_aragpt2.ipynb #9ed5e034
 class AraGPT2ForCausalLM(AraGPT2PreTrainedModel, GPT2LMHeadModel):
     "AraGPT2 with its language head, tied to the embeddings"
+
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
+
     def __init__(self, config: AraGPT2Config):
         AraGPT2PreTrainedModel.__init__(self, config)
         self.transformer = AraGPT2Model(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.post_init()
 
-AraGPT2LMHeadModel = AraGPT2ForCausalLM   # the name in the published configs
+
+AraGPT2LMHeadModel = AraGPT2ForCausalLM  # the name in the published configs
 
 # %% ../nbs/05_aragpt2.ipynb #0dddb6fa
 AutoConfig.register("aragpt2", AraGPT2Config, exist_ok=True)

@@ -20,11 +20,23 @@ def check_name(name: str | Path) -> str:
     "`name` as a folder that exists, or as the name of a repository"
     name = str(name)
     if Path(name).is_dir():
-        if (Path(name)/"config.json").is_file(): return name
-        adapter = "; it is a PEFT adapter: merge it into its base model first" if (Path(name)/"adapter_config.json").is_file() else ""
+        if (Path(name) / "config.json").is_file():
+            return name
+        adapter = (
+            "; it is a PEFT adapter: merge it into its base model first"
+            if (Path(name) / "adapter_config.json").is_file()
+            else ""
+        )
         raise UserError(f"the folder {name} has no config.json, so it is no checkpoint{adapter}")
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or not all(name.split("/")):
-        raise UserError(f"there is no checkpoint folder {name}, and a model on the Hub is named owner/model")
+    if (
+        Path(name).is_absolute()
+        or name.startswith((".", "~"))
+        or name.count("/") != 1
+        or not all(name.split("/"))
+    ):
+        raise UserError(
+            f"there is no checkpoint folder {name}, and a model on the Hub is named owner/model"
+        )
     return name
 
 # %% ../nbs/12_architectures.ipynb #e8c0987d
@@ -37,13 +49,19 @@ def _line(text: Any) -> str:
 def read_config(name: str | Path, revision: str | None = None) -> dict[str, Any]:
     "The config.json of a checkpoint as plain data"
     from transformers import PreTrainedConfig
+
     name = check_name(name)
-    try: config, _ = PreTrainedConfig.get_config_dict(name, revision=revision or None)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision or None)
     except (OSError, ValueError, AttributeError) as e:
-        if Path(name).is_dir(): raise UserError(f"the config.json of {name} cannot be read: {_line(e)}") from None
-        raise UserError(f"{name}{f' at revision {revision}' if revision else ''} is neither a folder here nor a model that could be fetched from the Hub"
-                        f"{' (this process is set to work offline)' if os.environ.get('HF_HUB_OFFLINE') else ''}: {_line(e)}") from None
-    if not config or not isinstance(config, dict): raise UserError(f"the config.json of {name} is empty, or no JSON object")
+        if Path(name).is_dir():
+            raise UserError(f"the config.json of {name} cannot be read: {_line(e)}") from None
+        raise UserError(
+            f"{name}{f' at revision {revision}' if revision else ''} is neither a folder here nor a model that could be fetched from the Hub"
+            f"{' (this process is set to work offline)' if os.environ.get('HF_HUB_OFFLINE') else ''}: {_line(e)}"
+        ) from None
+    if not config or not isinstance(config, dict):
+        raise UserError(f"the config.json of {name} is empty, or no JSON object")
     return config
 
 # %% ../nbs/12_architectures.ipynb #609e3d12
@@ -52,66 +70,124 @@ def config_class(config: Mapping[str, Any], name: str = "the model") -> type:
     from transformers import AutoTokenizer, GPT2Tokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from arabic_dialog import aragpt2, jais  # makes them known
-    for own in (aragpt2.AraGPT2Config, jais.JaisConfig): AutoTokenizer.register(own, tokenizer_class=GPT2Tokenizer, exist_ok=True)
+
+    for own in (aragpt2.AraGPT2Config, jais.JaisConfig):
+        AutoTokenizer.register(own, tokenizer_class=GPT2Tokenizer, exist_ok=True)
     kind = config.get("model_type")
-    if isinstance(kind, str) and kind in CONFIG_MAPPING: return CONFIG_MAPPING[kind]
+    if isinstance(kind, str) and kind in CONFIG_MAPPING:
+        return CONFIG_MAPPING[kind]
     if "auto_map" in config:
-        raise UserError(f"{name} (model_type {kind!r}) asks to run Python code that comes with it, and neither transformers nor this "
-                        "package has a class for it; code from checkpoints is never run here")
-    raise UserError(f"{name} has model_type {kind!r}, which neither transformers nor this package knows")
+        raise UserError(
+            f"{name} (model_type {kind!r}) asks to run Python code that comes with it, and neither transformers nor this "
+            "package has a class for it; code from checkpoints is never run here"
+        )
+    raise UserError(
+        f"{name} has model_type {kind!r}, which neither transformers nor this package knows"
+    )
 
 # %% ../nbs/12_architectures.ipynb #e6e4962c
-_FOREIGN = re.compile(r"auto_map|custom_(pipelines|generate)|.*(attn|experts)_implementation.*|.*fusion_config|kernel_config|transformers_weights")
+_FOREIGN = re.compile(
+    r"auto_map|custom_(pipelines|generate)|.*(attn|experts)_implementation.*|.*fusion_config|kernel_config|transformers_weights"
+)
+
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
     "A config without the keys that refer to code or files outside it"
-    return {k: _own(v) if isinstance(v, dict) else v for k, v in config.items() if not _FOREIGN.fullmatch(k)}
+    return {
+        k: _own(v) if isinstance(v, dict) else v
+        for k, v in config.items()
+        if not _FOREIGN.fullmatch(k)
+    }
 
 # %% ../nbs/12_architectures.ipynb #1c656af3
 def load_config(name: str | Path, revision: str | None = None):
     "The typed config of a checkpoint, freed of references to foreign code"
-    data = read_config(name, revision); cls = config_class(data, str(name))
-    try: return cls.from_dict(_own(data))
-    except Exception as e:   # the classes of transformers raise what they like
-        raise UserError(f"the config.json of {name} does not fit its model_type: {_line(' '.join(str(e).split()))}") from None
+    data = read_config(name, revision)
+    cls = config_class(data, str(name))
+    try:
+        return cls.from_dict(_own(data))
+    except Exception as e:  # the classes of transformers raise what they like
+        raise UserError(
+            f"the config.json of {name} does not fit its model_type: {_line(' '.join(str(e).split()))}"
+        ) from None
 
 # %% ../nbs/12_architectures.ipynb #69aaf8e8
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
 
 def _weight_files(folder: Path) -> list[Path]:
     "The files that hold the weights of a checkpoint folder"
-    first = next((folder/w for w in _WEIGHTS if (folder/w).is_file()), None)
-    if first is None: raise UserError(f"the folder {folder} has no weights: there is none of {', '.join(_WEIGHTS)}")
-    if first.suffix != ".json": return [first]
-    try: names = sorted(set(json.loads(first.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError): raise UserError(f"{first} is torn, or no index of weights; fetch it again") from None
-    if strange := [n for n in names if Path(n).name != n]: raise UserError(f"{first} names {_line(strange[0])!r}, which is no file beside it")
-    return [folder/n for n in names]
+    first = next((folder / w for w in _WEIGHTS if (folder / w).is_file()), None)
+    if first is None:
+        raise UserError(
+            f"the folder {folder} has no weights: there is none of {', '.join(_WEIGHTS)}"
+        )
+    if first.suffix != ".json":
+        return [first]
+    try:
+        names = sorted(set(json.loads(first.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{first} is torn, or no index of weights; fetch it again") from None
+    if strange := [n for n in names if Path(n).name != n]:
+        raise UserError(f"{first} names {_line(strange[0])!r}, which is no file beside it")
+    return [folder / n for n in names]
 
 # %% ../nbs/12_architectures.ipynb #14355ff3
 def _check_files(name: str) -> None:
     "Refuse a folder with missing or torn files of weights, by their names; a repository's are checked when they are fetched"
-    if not Path(name).is_dir(): return
+    if not Path(name).is_dir():
+        return
     from safetensors import SafetensorError, safe_open
-    if (Path(name)/"adapter_config.json").is_file():
-        raise UserError(f"the folder {name} holds a model and a PEFT adapter, which may be merged into it already; move the one you do not mean away")
+
+    if (Path(name) / "adapter_config.json").is_file():
+        raise UserError(
+            f"the folder {name} holds a model and a PEFT adapter, which may be merged into it already; move the one you do not mean away"
+        )
     for path in _weight_files(Path(name)):
-        if not path.is_file(): raise UserError(f"the index of {name} names {path.name}, which is missing; fetch it again")
+        if not path.is_file():
+            raise UserError(
+                f"the index of {name} names {path.name}, which is missing; fetch it again"
+            )
         try:
             if path.suffix == ".safetensors":
-                with safe_open(path, framework="pt"): continue
-            with path.open("rb") as f: torn = (start := f.read(4)) == b"" or (start == b"PK\x03\x04" and not zipfile.is_zipfile(path))
-        except SafetensorError: torn = True
-        if torn: raise UserError(f"{path} ({path.stat().st_size:,} bytes) is torn or no file of weights; fetch it again")
+                with safe_open(path, framework="pt"):
+                    continue
+            with path.open("rb") as f:
+                torn = (start := f.read(4)) == b"" or (
+                    start == b"PK\x03\x04" and not zipfile.is_zipfile(path)
+                )
+        except SafetensorError:
+            torn = True
+        if torn:
+            raise UserError(
+                f"{path} ({path.stat().st_size:,} bytes) is torn or no file of weights; fetch it again"
+            )
 
 # %% ../nbs/12_architectures.ipynb #c2cdd758
 _NEEDLESS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|relative_pe\.slopes)")
 
+
 def _check_keys(name: str, report: Mapping[str, Any]) -> None:
     "Refuse a checkpoint whose weights are not exactly those of its class"
-    for what, kind in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "has in another shape")):
-        found = sorted([k, ""] if isinstance(k, str) else [k[0], f" {list(k[1])} for {list(k[2])}"] for k in report.get(what) or ())
-        if keys := [_line(k) + shapes for k, shapes in found if not (what == "unexpected_keys" and _NEEDLESS.fullmatch(k))]:
+    for what, kind in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has unknown"),
+        ("mismatched_keys", "has in another shape"),
+    ):
+        found = sorted(
+            [k, ""] if isinstance(k, str) else [k[0], f" {list(k[1])} for {list(k[2])}"]
+            for k in report.get(what) or ()
+        )
+        if keys := [
+            _line(k) + shapes
+            for k, shapes in found
+            if not (what == "unexpected_keys" and _NEEDLESS.fullmatch(k))
+        ]:
             more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
             raise UserError(f"the checkpoint {name} {kind} weights: {', '.join(keys[:5])}{more}")
 
@@ -124,150 +200,305 @@ def _four_bits() -> dict[str, Any]:
     import torch
     from importlib.util import find_spec
     from transformers import BitsAndBytesConfig
-    if find_spec("bitsandbytes") is None: raise UserError("weights of four bits (qlora) need bitsandbytes: pip install 'arabic-dialog[qlora]', or use lora")
-    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16)}
+
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "weights of four bits (qlora) need bitsandbytes: pip install 'arabic-dialog[qlora]', or use lora"
+        )
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    }
 
 # %% ../nbs/12_architectures.ipynb #3e600ddf
-def load_model(name: str | Path,               # folder, or owner/model on the Hub
-               dtype: str | None = None,       # "float32", "bfloat16", …; None: as stored
-               device: str | None = None,      # None: the GPU where there is one
-               revision: str | None = None,    # commit, tag or branch
-               four_bit: bool = False):        # keep the linear layers in four bits (NF4), as QLoRA trains beside them
+def load_model(
+    name: str | Path,  # folder, or owner/model on the Hub
+    dtype: str | None = None,  # "float32", "bfloat16", …; None: as stored
+    device: str | None = None,  # None: the GPU where there is one
+    revision: str | None = None,  # commit, tag or branch
+    four_bit: bool = False,
+):  # keep the linear layers in four bits (NF4), as QLoRA trains beside them
     "A causal language model, ready to use; never by code of its own"
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point): raise UserError(f"{dtype!r} is not a dtype: float32, bfloat16, float16")
+    if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
+        raise UserError(f"{dtype!r} is not a dtype: float32, bfloat16, float16")
     config = load_config(name, revision)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING: raise UserError(f"{name} ({config.model_type}) is no causal language model")
-    _check_files(str(name)); os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")   # else a .bin on the Hub makes transformers ask a service to convert it
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(f"{name} ({config.model_type}) is no causal language model")
+    _check_files(str(name))
+    os.environ.setdefault(
+        "DISABLE_SAFETENSORS_CONVERSION", "1"
+    )  # else a .bin on the Hub makes transformers ask a service to convert it
     place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
-            str(name), config=config, revision=revision or None, dtype=wanted or "auto", weights_only=True, output_loading_info=True,
-            ignore_mismatched_sizes=True, **({} if place == "cpu" else {"device_map": {"": place}}), **(_four_bits() if four_bit else {}))
-    except MemoryError: raise
+            str(name),
+            config=config,
+            revision=revision or None,
+            dtype=wanted or "auto",
+            weights_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **({} if place == "cpu" else {"device_map": {"": place}}),
+            **(_four_bits() if four_bit else {}),
+        )
+    except MemoryError:
+        raise
     except Exception as e:
-        why = "a .bin file holds something other than plain weights, and is not opened further" if type(e).__name__ == "UnpicklingError" else _line(e) or type(e).__name__
+        why = (
+            "a .bin file holds something other than plain weights, and is not opened further"
+            if type(e).__name__ == "UnpicklingError"
+            else _line(e) or type(e).__name__
+        )
         raise UserError(f"the weights of {name} cannot be loaded: {why}") from e
     _check_keys(str(name), report)
     for m in model.modules() if four_bit else ():
-        if hasattr(m, "support_avx512bf16_for_cpu"): m.support_avx512bf16_for_cpu = False   # else a look in evaluation repacks the weights, and they cannot be trained any more
+        if hasattr(m, "support_avx512bf16_for_cpu"):
+            m.support_avx512bf16_for_cpu = False  # else a look in evaluation repacks the weights, and they cannot be trained any more
     end, ends = model.generation_config, model.generation_config.eos_token_id
-    if end.pad_token_id is None: end.pad_token_id = ends[0] if isinstance(ends, list) and ends else ends
+    if end.pad_token_id is None:
+        end.pad_token_id = ends[0] if isinstance(ends, list) and ends else ends
     return model.eval()
 
 # %% ../nbs/12_architectures.ipynb #3de281c0
 ROLE_TOKENS = ("<|user|>", "<|assistant|>")
 
+
 def load_chat_template(frame: str | Path = "students") -> str:
     "A chat frame of data/frames by its name, or a file of your own"
     path = data_path("frames", f"{frame}.jinja")
-    if not path.is_file(): path = Path(frame)
-    if path.is_file(): return path.read_text(encoding="utf-8")
+    if not path.is_file():
+        path = Path(frame)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
     known = sorted(p.stem for p in data_path("frames").glob("*.jinja"))
-    raise UserError(f"there is no chat frame {str(frame)!r}: it is one of {', '.join(known)}, or a file of your own")
+    raise UserError(
+        f"there is no chat frame {str(frame)!r}: it is one of {', '.join(known)}, or a file of your own"
+    )
 
 # %% ../nbs/12_architectures.ipynb #4fcc8e64
 def _check_vocabulary(name: str, tokenizer: Any, n: int) -> None:
     "Refuse a tokenizer that is empty, or has tokens for which a model of `n` tokens has no embedding"
     words = tokenizer.get_vocab()
-    if len(words) <= len(set(tokenizer.all_special_tokens)): raise UserError(f"the tokenizer of {name} has no words; is its tokenizer.json, or vocab.json with merges.txt, missing?")
-    if not (beyond := sorted((i, w) for w, i in words.items() if i >= n)): return
+    if len(words) <= len(set(tokenizer.all_special_tokens)):
+        raise UserError(
+            f"the tokenizer of {name} has no words; is its tokenizer.json, or vocab.json with merges.txt, missing?"
+        )
+    if not (beyond := sorted((i, w) for w, i in words.items() if i >= n)):
+        return
     added = {str(t) for t in tokenizer.added_tokens_decoder.values()}
-    remedy = ("remove it from the tokenizer's files (the end-of-text token pads as well), or take a model with embeddings for it"
-              if all(w in added for _, w in beyond) else "take the tokenizer that came with the model")
-    raise UserError(f"the tokenizer of {name} has token {beyond[0][0]} ({_line(beyond[0][1])!r}{f' and {len(beyond) - 1} more' if len(beyond) > 1 else ''}), but its model has "
-                    f"only {n} tokens, from 0: they do not belong together; {remedy}")
+    remedy = (
+        "remove it from the tokenizer's files (the end-of-text token pads as well), or take a model with embeddings for it"
+        if all(w in added for _, w in beyond)
+        else "take the tokenizer that came with the model"
+    )
+    raise UserError(
+        f"the tokenizer of {name} has token {beyond[0][0]} ({_line(beyond[0][1])!r}{f' and {len(beyond) - 1} more' if len(beyond) > 1 else ''}), but its model has "
+        f"only {n} tokens, from 0: they do not belong together; {remedy}"
+    )
 
 # %% ../nbs/12_architectures.ipynb #a7847f61
 def _settle_special_tokens(name: str, tokenizer: Any, said: Mapping[str, Any]) -> None:
     "Complete a tokenizer's special tokens from config.json and generation_config.json (`said`)"
-    ids = {k: [i for i in (v if isinstance(v, list) else [v]) if type(i) is int] for k, v in said.items() if k.endswith("_token_id")}
+    ids = {
+        k: [i for i in (v if isinstance(v, list) else [v]) if type(i) is int]
+        for k, v in said.items()
+        if k.endswith("_token_id")
+    }
     for kind in ("bos", "eos", "pad"):
-        given = next((t for i in ids.get(f"{kind}_token_id", []) if i >= 0 and (t := tokenizer.convert_ids_to_tokens(i)) is not None), None)
-        if getattr(tokenizer, f"{kind}_token") is None and given is not None: setattr(tokenizer, f"{kind}_token", given)
-    if tokenizer.eos_token is None: raise UserError(f"the tokenizer of {name} has no end-of-text token, so no reply could end")
-    if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
+        given = next(
+            (
+                t
+                for i in ids.get(f"{kind}_token_id", [])
+                if i >= 0 and (t := tokenizer.convert_ids_to_tokens(i)) is not None
+            ),
+            None,
+        )
+        if getattr(tokenizer, f"{kind}_token") is None and given is not None:
+            setattr(tokenizer, f"{kind}_token", given)
+    if tokenizer.eos_token is None:
+        raise UserError(f"the tokenizer of {name} has no end-of-text token, so no reply could end")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     if (ends := ids.get("eos_token_id")) and tokenizer.eos_token_id not in ends:
-        warnings.warn(f"{name}: a text ends with token {tokenizer.eos_token_id} ({_line(tokenizer.eos_token)!r}) for the tokenizer, but with {ends} for the model; "
-                      "both end a reply, and the tokenizer's is trained", stacklevel=3)
+        warnings.warn(
+            f"{name}: a text ends with token {tokenizer.eos_token_id} ({_line(tokenizer.eos_token)!r}) for the tokenizer, but with {ends} for the model; "
+            "both end a reply, and the tokenizer's is trained",
+            stacklevel=3,
+        )
 
 # %% ../nbs/12_architectures.ipynb #eb10950f
 def _said_tokens(name: str, revision: str | None) -> dict[str, Any]:
     "The special tokens that a checkpoint's config.json says, with every end of generation_config.json"
     from transformers import GenerationConfig
+
     said = {k: v for k, v in read_config(name, revision).items() if k.endswith("_token_id")}
-    try: more = GenerationConfig.from_pretrained(str(name), revision=revision).eos_token_id
-    except (OSError, ValueError): more = None
-    both = [i for v in (said.get("eos_token_id"), more) for i in (v if isinstance(v, list) else [v]) if i is not None]
+    try:
+        more = GenerationConfig.from_pretrained(str(name), revision=revision).eos_token_id
+    except (OSError, ValueError):
+        more = None
+    both = [
+        i
+        for v in (said.get("eos_token_id"), more)
+        for i in (v if isinstance(v, list) else [v])
+        if i is not None
+    ]
     return said | {"eos_token_id": list(dict.fromkeys(both))}
 
 # %% ../nbs/12_architectures.ipynb #cbfb69ce
 def load_checkpoints() -> dict[str, dict[str, str]]:
     "The published checkpoints by name, as far as their facts are known"
-    return {r["name"]: r for r in load_csv(data_path("checkpoints.csv"), ["name", "model_type", "n_embd", "n_layer", "vocab_size", "n_positions", "note"])}
+    return {
+        r["name"]: r
+        for r in load_csv(
+            data_path("checkpoints.csv"),
+            ["name", "model_type", "n_embd", "n_layer", "vocab_size", "n_positions", "note"],
+        )
+    }
 
 # %% ../nbs/12_architectures.ipynb #aca6e426
 PREPARATIONS = ("arabert",)
 _WORD = "0-9\u0660-\u0669a-zA-Z\u0621-\u063a\u0641-\u064a"
 
+
 def prepare_tokenizer(tokenizer: Any, kind: str) -> None:
     "Let a fast tokenizer prepare text as its model expects it, and undo the spaces when it decodes"
     from tokenizers import Regex, decoders, normalizers
-    if kind not in PREPARATIONS: raise UserError(f"preparation {kind!r} is not one of {', '.join(PREPARATIONS)}")
+
+    if kind not in PREPARATIONS:
+        raise UserError(f"preparation {kind!r} is not one of {', '.join(PREPARATIONS)}")
     digit, letter = "[0-9\u0660-\u0669]", "[a-zA-Z\u0621-\u064a]"
-    apart = "|".join((rf"(?<=[^\s{_WORD}])(?=\S)", rf"(?<=\S)(?=[^\s{_WORD}])", f"(?<={digit})(?={letter})", f"(?<={letter})(?={digit})"))
+    apart = "|".join(
+        (
+            rf"(?<=[^\s{_WORD}])(?=\S)",
+            rf"(?<=\S)(?=[^\s{_WORD}])",
+            f"(?<={digit})(?={letter})",
+            f"(?<={letter})(?={digit})",
+        )
+    )
     backend, replace = tokenizer.backend_tokenizer, normalizers.Replace
-    backend.normalizer = normalizers.Sequence([replace(Regex("[\u0610-\u061a\u064b-\u065f\u0670\u0640]"), ""), replace(Regex(apart), " "),
-                                               replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    backend.normalizer = normalizers.Sequence(
+        [
+            replace(Regex("[\u0610-\u061a\u064b-\u065f\u0670\u0640]"), ""),
+            replace(Regex(apart), " "),
+            replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
     together = (" (?=[،؛؟.,;:!?%)\\]}»…])", "(?<=[(\\[{«]) ", rf"(?<={digit}[.,:/٫٬]) (?={digit})")
-    backend.decoder = decoders.Sequence([backend.decoder, *(decoders.Replace(Regex(r), "") for r in together)])
+    backend.decoder = decoders.Sequence(
+        [backend.decoder, *(decoders.Replace(Regex(r), "") for r in together)]
+    )
 
 # %% ../nbs/12_architectures.ipynb #0e2354a0
 def preparation_of(name: str | Path) -> str:
     "How text is prepared for a checkpoint: by its published name, or a folder of that name; empty: not at all"
     short = Path(name).name.lower()
-    return next((r.get("preparation") or "" for n, r in load_checkpoints().items() if n.lower() == str(name).lower() or n.split("/")[1].lower() == short), "")
+    return next(
+        (
+            r.get("preparation") or ""
+            for n, r in load_checkpoints().items()
+            if n.lower() == str(name).lower() or n.split("/")[1].lower() == short
+        ),
+        "",
+    )
 
 # %% ../nbs/12_architectures.ipynb #2fd84371
-def load_tokenizer(name: str | Path, revision: str | None = None,
-                   frame: str | Path | None = None):   # chat frame to use in place of the checkpoint's own; see `load_chat_template`
+def load_tokenizer(
+    name: str | Path, revision: str | None = None, frame: str | Path | None = None
+):  # chat frame to use in place of the checkpoint's own; see `load_chat_template`
     "The tokenizer of a checkpoint, checked against its vocabulary size, with the chat frame of its model"
     from transformers import AutoTokenizer
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
+    from transformers.models.auto.tokenization_auto import (
+        get_tokenizer_config,
+        tokenizer_class_from_name,
+    )
+
     config, revision = load_config(name, revision), revision or None
     try:
         said = get_tokenizer_config(str(name), revision=revision)
-        if "auto_map" in said and (not (own := said.get("tokenizer_class")) or tokenizer_class_from_name(own.removesuffix("Fast")) is None):
-            raise UserError(f"the tokenizer of {name} asks to run Python code that comes with it; code from checkpoints is never run here")
-        tokenizer = AutoTokenizer.from_pretrained(str(name), config=config, revision=revision, padding_side="left")
-    except UserError: raise
-    except Exception as e: raise UserError(f"the tokenizer of {name} cannot be loaded, or is torn: {_line(e)}") from None
-    _settle_special_tokens(str(name), tokenizer, _said_tokens(str(name), revision)); _check_vocabulary(str(name), tokenizer, config.get_text_config().vocab_size)
-    if frame is None and not tokenizer.chat_template and data_path("frames", f"{config.model_type}.jinja").is_file(): frame = config.model_type
-    if frame is not None: tokenizer.chat_template = load_chat_template(frame)
-    if (kind := preparation_of(name)) and tokenizer.backend_tokenizer.normalizer is None: prepare_tokenizer(tokenizer, kind)
+        if "auto_map" in said and (
+            not (own := said.get("tokenizer_class"))
+            or tokenizer_class_from_name(own.removesuffix("Fast")) is None
+        ):
+            raise UserError(
+                f"the tokenizer of {name} asks to run Python code that comes with it; code from checkpoints is never run here"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(name), config=config, revision=revision, padding_side="left"
+        )
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(
+            f"the tokenizer of {name} cannot be loaded, or is torn: {_line(e)}"
+        ) from None
+    _settle_special_tokens(str(name), tokenizer, _said_tokens(str(name), revision))
+    _check_vocabulary(str(name), tokenizer, config.get_text_config().vocab_size)
+    if (
+        frame is None
+        and not tokenizer.chat_template
+        and data_path("frames", f"{config.model_type}.jinja").is_file()
+    ):
+        frame = config.model_type
+    if frame is not None:
+        tokenizer.chat_template = load_chat_template(frame)
+    if (kind := preparation_of(name)) and tokenizer.backend_tokenizer.normalizer is None:
+        prepare_tokenizer(tokenizer, kind)
     return tokenizer
 
 # %% ../nbs/12_architectures.ipynb #6cb666f1
 ARCHITECTURES = ("gpt2", "aragpt2", "jais")
-_JAIS_SCALES = dict(mup_embeddings_scale=14.6, mup_width_scale=0.11100000000000002, mup_scale_qk_dot_by_d=True)   # Jais-13b's
+_JAIS_SCALES = dict(
+    mup_embeddings_scale=14.6, mup_width_scale=0.11100000000000002, mup_scale_qk_dot_by_d=True
+)  # Jais-13b's
 
-def new_model(architecture: str,   # one of `ARCHITECTURES`
-              tokenizer,           # gives the vocabulary and the special tokens
-              n_layer: int, n_embd: int, n_head: int,
-              n_positions: int,    # longest sequence in tokens
-              seed: int):
+
+def new_model(
+    architecture: str,  # one of `ARCHITECTURES`
+    tokenizer,  # gives the vocabulary and the special tokens
+    n_layer: int,
+    n_embd: int,
+    n_head: int,
+    n_positions: int,  # longest sequence in tokens
+    seed: int,
+):
     "A new model with random weights, the same for the same seed"
-    if architecture not in ARCHITECTURES: raise UserError(f"architecture {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
-    if n_embd % n_head: raise UserError(f"a width of {n_embd} cannot be shared by {n_head} heads; it must be a multiple of them")
+    if architecture not in ARCHITECTURES:
+        raise UserError(f"architecture {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+    if n_embd % n_head:
+        raise UserError(
+            f"a width of {n_embd} cannot be shared by {n_head} heads; it must be a multiple of them"
+        )
     import torch
     from transformers import AutoModelForCausalLM
-    own = {"n_inner": 8 * n_embd // 3, **_JAIS_SCALES} if architecture == "jais" else {"activation_function": "gelu_pytorch_tanh"}
+
+    own = (
+        {"n_inner": 8 * n_embd // 3, **_JAIS_SCALES}
+        if architecture == "jais"
+        else {"activation_function": "gelu_pytorch_tanh"}
+    )
     config = config_class({"model_type": architecture})(
-        vocab_size=len(tokenizer), n_positions=n_positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head, resid_pdrop=0.0, embd_pdrop=0.0,
-        attn_pdrop=0.0, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **own)
+        vocab_size=len(tokenizer),
+        n_positions=n_positions,
+        n_embd=n_embd,
+        n_layer=n_layer,
+        n_head=n_head,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **own,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config)
@@ -277,24 +508,46 @@ def n_parameters(config: Mapping[str, Any]) -> int:
     "Parameters of a GPT-2, AraGPT2 or Jais model, the tied head counted once"
     kind, width = config.get("model_type"), int(config["n_embd"])
     inner = int(config.get("n_inner") or 4 * width)
-    if kind not in ARCHITECTURES: raise UserError(f"no formula for model_type {kind!r}; there is one for {', '.join(ARCHITECTURES)}")
-    n_up = 2 if kind == "jais" else 1   # SwiGLU has two matrices on its way up
-    positions = int(config["n_head"]) if kind == "jais" else int(config["n_positions"]) * width   # ALiBi: one slope a head
-    block = 4 * width * width + 4 * width + n_up * (width * inner + inner) + inner * width + width + 4 * width
-    return int(config["vocab_size"]) * width + positions + int(config["n_layer"]) * block + 2 * width
+    if kind not in ARCHITECTURES:
+        raise UserError(
+            f"no formula for model_type {kind!r}; there is one for {', '.join(ARCHITECTURES)}"
+        )
+    n_up = 2 if kind == "jais" else 1  # SwiGLU has two matrices on its way up
+    positions = (
+        int(config["n_head"]) if kind == "jais" else int(config["n_positions"]) * width
+    )  # ALiBi: one slope a head
+    block = (
+        4 * width * width
+        + 4 * width
+        + n_up * (width * inner + inner)
+        + inner * width
+        + width
+        + 4 * width
+    )
+    return (
+        int(config["vocab_size"]) * width + positions + int(config["n_layer"]) * block + 2 * width
+    )
 
 # %% ../nbs/12_architectures.ipynb #4909358e
 def _built_facts(config: Any) -> dict[str, int]:
     "(parameters, those that multiply, keys and values of a token, context) of a typed config, by building its model without memory"
     import torch
     from transformers import AutoModelForCausalLM
-    with torch.device("meta"): model = AutoModelForCausalLM.from_config(config)
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
     head, c = model.get_output_embeddings(), config.get_text_config()
-    looked_up = {m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)} - {head.weight}
+    looked_up = {m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)} - {
+        head.weight
+    }
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    return dict(parameters=(n := model.num_parameters()), multiplied=n - sum(w.numel() for w in looked_up), cached=2 * c.num_hidden_layers * heads * size,
-                context=int(getattr(c, "max_position_embeddings", None) or 0))
+    return dict(
+        parameters=(n := model.num_parameters()),
+        multiplied=n - sum(w.numel() for w in looked_up),
+        cached=2 * c.num_hidden_layers * heads * size,
+        context=int(getattr(c, "max_position_embeddings", None) or 0),
+    )
 
 # %% ../nbs/12_architectures.ipynb #14d07eb3
 def model_facts(config: Mapping[str, Any] | Any) -> dict[str, int]:
@@ -302,7 +555,22 @@ def model_facts(config: Mapping[str, Any] | Any) -> dict[str, int]:
     c = config if isinstance(config, Mapping) else config.to_dict()
     if c.get("model_type") in ARCHITECTURES:
         n, width = n_parameters(c), int(c["n_embd"])
-        f = dict(parameters=n, multiplied=n - (0 if c["model_type"] == "jais" else int(c["n_positions"]) * width), cached=2 * int(c["n_layer"]) * width, context=int(c["n_positions"]))
-    else: f = _built_facts(config_class(c).from_dict(_own(c)) if isinstance(config, Mapping) else config)
-    return dict(parameters=f["parameters"], bytes_fp32=4 * f["parameters"], bytes_bf16=2 * f["parameters"], kv_bytes_per_token=2 * f["cached"],   # bf16 keys and values
-                forward_flop_per_token=2 * f["multiplied"], training_flop_per_token=6 * f["multiplied"], context=f["context"])
+        f = dict(
+            parameters=n,
+            multiplied=n - (0 if c["model_type"] == "jais" else int(c["n_positions"]) * width),
+            cached=2 * int(c["n_layer"]) * width,
+            context=int(c["n_positions"]),
+        )
+    else:
+        f = _built_facts(
+            config_class(c).from_dict(_own(c)) if isinstance(config, Mapping) else config
+        )
+    return dict(
+        parameters=f["parameters"],
+        bytes_fp32=4 * f["parameters"],
+        bytes_bf16=2 * f["parameters"],
+        kv_bytes_per_token=2 * f["cached"],  # bf16 keys and values
+        forward_flop_per_token=2 * f["multiplied"],
+        training_flop_per_token=6 * f["multiplied"],
+        context=f["context"],
+    )

@@ -12,30 +12,61 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .answering import Item, Reply, WhenAsked, checkpoint_identity, log_paths, model_replies, own_history, select_test_turns, split_name
+from arabic_dialog.answering import (
+    Item,
+    Reply,
+    WhenAsked,
+    checkpoint_identity,
+    log_paths,
+    model_replies,
+    own_history,
+    select_test_turns,
+    split_name,
+)
 from .arabic import mentions, words
-from .core import Conversation, Sampling, UserError, digest, load_jsonl, save_jsonl, save_text
+from arabic_dialog.core import (
+    Conversation,
+    Sampling,
+    UserError,
+    digest,
+    load_jsonl,
+    save_jsonl,
+    save_text,
+)
 from .llm import TransformersEngine
 from .perplexity import score_replies
 from .raven import PARTS, Raven
-from .stats import DegenerateWarning, cohen_dz, crossed_interval, holm, paired_permutation_test
+from arabic_dialog.stats import (
+    DegenerateWarning,
+    cohen_dz,
+    crossed_interval,
+    holm,
+    paired_permutation_test,
+)
 from .store import JsonlLog
 
 # %% ../nbs/50_benchmark.ipynb #8a659b50
-def model_likelihoods(load: Any,          # a function that gives the model; called where a row is missing
-                      tokenizer: Any, items: Sequence[Item], log: str | Path,
-                      at_once: int = 64,  # conversations between two writes to the disk
-                      **choices: Any) -> list[dict]:  # of `perplexity.score_replies`
+def model_likelihoods(
+    load: Any,  # a function that gives the model; called where a row is missing
+    tokenizer: Any,
+    items: Sequence[Item],
+    log: str | Path,
+    at_once: int = 64,  # conversations between two writes to the disk
+    **choices: Any,
+) -> list[dict]:  # of `perplexity.score_replies`
     "One row per item, as `perplexity.score_replies` gives them"
-    log = JsonlLog(log); kept = {r.pop("key"): r for r in log}
+    log = JsonlLog(log)
+    kept = {r.pop("key"): r for r in log}
     keys = [digest([c, i, [t.text for t in h], r.text, choices]) for c, i, h, r in items]
     todo: dict[str, list[int]] = {}
     for n, (key, item) in enumerate(zip(keys, items)):
-        if key not in kept: todo.setdefault(item[0], []).append(n)
+        if key not in kept:
+            todo.setdefault(item[0], []).append(n)
     groups = list(todo.values())
-    for part in (sum(groups[k:k+at_once], []) for k in range(0, len(groups), at_once)):
+    for part in (sum(groups[k : k + at_once], []) for k in range(0, len(groups), at_once)):
         rows = score_replies(load(), tokenizer, [items[n] for n in part], **choices)
-        log.append({"key": keys[n]} | r for n, r in zip(part, rows)); kept |= {keys[n]: r for n, r in zip(part, rows)}
+        log.append({"key": keys[n]} | r for n, r in zip(part, rows))
+        kept |= {keys[n]: r for n, r in zip(part, rows)}
     return [kept[k] for k in keys]
 
 # %% ../nbs/50_benchmark.ipynb #4cdb8d86
@@ -44,80 +75,165 @@ def answer(job: dict) -> dict:
     from functools import cache
     from tqdm import tqdm
     from arabic_dialog.architectures import load_config, load_model, load_tokenizer
-    items = select_test_turns(load_jsonl(job["test"], Conversation), job["n"], job["seed"]); path, sampling = Path(job["out"]), Sampling(**job["sampling"])
-    source, revision, name, dtype = job["checkpoint"], job.get("revision") or None, job["name"], job.get("dtype", "")
+
+    items = select_test_turns(load_jsonl(job["test"], Conversation), job["n"], job["seed"])
+    path, sampling = Path(job["out"]), Sampling(**job["sampling"])
+    source, revision, name, dtype = (
+        job["checkpoint"],
+        job.get("revision") or None,
+        job["name"],
+        job.get("dtype", ""),
+    )
     tokenizer = load_tokenizer(source, revision)
-    if not tokenizer.chat_template: tokenizer = load_tokenizer(source, revision, frame="plain")   # a published base model, as it is
-    model = cache(lambda: load_model(source, dtype=dtype or None, device=job.get("device") or None, revision=revision))
-    engine = WhenAsked(lambda: TransformersEngine(model(), tokenizer, name, job.get("batch_size", 0), framed=True), name)
-    said, likely = log_paths(job["cache"], name, checkpoint_identity(source, revision or ""), sampling, dtype)
+    if not tokenizer.chat_template:
+        tokenizer = load_tokenizer(
+            source, revision, frame="plain"
+        )  # a published base model, as it is
+    model = cache(
+        lambda: load_model(
+            source, dtype=dtype or None, device=job.get("device") or None, revision=revision
+        )
+    )
+    engine = WhenAsked(
+        lambda: TransformersEngine(model(), tokenizer, name, job.get("batch_size", 0), framed=True),
+        name,
+    )
+    said, likely = log_paths(
+        job["cache"], name, checkpoint_identity(source, revision or ""), sampling, dtype
+    )
     room = getattr(load_config(source, revision).get_text_config(), "max_position_embeddings", None)
     for history in job.get("histories", ("true",)):
-        with tqdm(total=len(items), desc=name + (", own history" if history == "own" else ""), unit=" replies", disable=None if job.get("progress") else True, leave=False) as bar:
-            made = model_replies(engine, tokenizer, items, sampling, said, name, history, room, tick=bar.update)
-        save_jsonl(path/("replies.jsonl" if history == "true" else "own.jsonl"), made)
-    save_jsonl(path/"likelihoods.jsonl", model_likelihoods(model, tokenizer, items, likely))
-    made = load_jsonl(path/"replies.jsonl", Reply)
+        with tqdm(
+            total=len(items),
+            desc=name + (", own history" if history == "own" else ""),
+            unit=" replies",
+            disable=None if job.get("progress") else True,
+            leave=False,
+        ) as bar:
+            made = model_replies(
+                engine, tokenizer, items, sampling, said, name, history, room, tick=bar.update
+            )
+        save_jsonl(path / ("replies.jsonl" if history == "true" else "own.jsonl"), made)
+    save_jsonl(path / "likelihoods.jsonl", model_likelihoods(model, tokenizer, items, likely))
+    made = load_jsonl(path / "replies.jsonl", Reply)
     return {"replies": len(made), "ended": sum(r.finish_reason == "stop" for r in made)}
 
 # %% ../nbs/50_benchmark.ipynb #830d7cc8
 COLUMNS = ("conversation_id", "turn", "model", "seed", "metric", "value")
 
-def on_target(text: str, topic_words: Sequence[str], country_words: Sequence[str]) -> dict[str, float]:
+
+def on_target(
+    text: str, topic_words: Sequence[str], country_words: Sequence[str]
+) -> dict[str, float]:
     "Whether `text` names the topic, the country, and both"
     topic, country = float(mentions(text, topic_words)), float(mentions(text, country_words))
-    return {"on_topic": topic, "on_country": country, "on_both": topic*country}
+    return {"on_topic": topic, "on_country": country, "on_both": topic * country}
 
 # %% ../nbs/50_benchmark.ipynb #71256c7b
 def _said(all_replies: Sequence[Reply]) -> dict[tuple, dict[int, str]]:
     "(model, seed, conversation) → turn → what the model said there"
     out: dict[tuple, dict[int, str]] = {}
-    for r in all_replies: out.setdefault((r.model, r.seed, r.conversation_id), {})[r.turn] = r.text
+    for r in all_replies:
+        out.setdefault((r.model, r.seed, r.conversation_id), {})[r.turn] = r.text
     return out
 
 # %% ../nbs/50_benchmark.ipynb #5c5d70ce
-def _histories(all_replies: Sequence[Reply], at: Mapping[str, Conversation], own: bool) -> list[tuple[str, ...]]:
+def _histories(
+    all_replies: Sequence[Reply], at: Mapping[str, Conversation], own: bool
+) -> list[tuple[str, ...]]:
     "The turns before each reply, as its model saw them"
     if lost := next((r for r in all_replies if r.conversation_id not in at), None):
-        raise UserError(f"the conversation {lost.conversation_id!r} of a reply of {lost.model} is not among the test conversations")
-    if beyond := next((r for r in all_replies if not 0 <= r.turn < len(at[r.conversation_id].turns)), None):
-        raise UserError(f"the conversation {beyond.conversation_id!r} has no turn {beyond.turn}, which {beyond.model} replies to")
+        raise UserError(
+            f"the conversation {lost.conversation_id!r} of a reply of {lost.model} is not among the test conversations"
+        )
+    if beyond := next(
+        (r for r in all_replies if not 0 <= r.turn < len(at[r.conversation_id].turns)), None
+    ):
+        raise UserError(
+            f"the conversation {beyond.conversation_id!r} has no turn {beyond.turn}, which {beyond.model} replies to"
+        )
     said = _said(all_replies) if own else {}
-    def before(r): h = at[r.conversation_id].turns[:r.turn]; return own_history(h, said[r.model, r.seed, r.conversation_id]) if own else h
+
+    def before(r):
+        h = at[r.conversation_id].turns[: r.turn]
+        return own_history(h, said[r.model, r.seed, r.conversation_id]) if own else h
+
     return [tuple(t.text for t in before(r)) for r in all_replies]
 
 # %% ../nbs/50_benchmark.ipynb #c9829aec
-Measure = Callable[[Sequence[tuple[Sequence[str], str]], Sequence[str]], Mapping[str, Any]]  # ((history, reply) pairs, true replies) → measure → a value a pair; NaN: none
+Measure = Callable[
+    [Sequence[tuple[Sequence[str], str]], Sequence[str]], Mapping[str, Any]
+]  # ((history, reply) pairs, true replies) → measure → a value a pair; NaN: none
 
-def score_models(all_replies: Iterable[Reply], conversations: Iterable[Conversation], raven: Raven,
-                 topic_words: Callable[[str], Sequence[str]],    # topic id → its words
-                 country_words: Callable[[str], Sequence[str]],  # country code → its words
-                 likelihoods: dict[str, Sequence[dict]] = {},    # checkpoint's name → rows of perplexity.score_replies
-                 progress: Callable[[Iterable], Iterable] = lambda batches: batches,
-                 own: Iterable[Reply] = (),                      # replies given the model's own history: their measures are named `own_…`
-                 more: Sequence[Measure] = ()) -> Any:           # other measures of a text
+
+def score_models(
+    all_replies: Iterable[Reply],
+    conversations: Iterable[Conversation],
+    raven: Raven,
+    topic_words: Callable[[str], Sequence[str]],  # topic id → its words
+    country_words: Callable[[str], Sequence[str]],  # country code → its words
+    likelihoods: dict[
+        str, Sequence[dict]
+    ] = {},  # checkpoint's name → rows of perplexity.score_replies
+    progress: Callable[[Iterable], Iterable] = lambda batches: batches,
+    own: Iterable[
+        Reply
+    ] = (),  # replies given the model's own history: their measures are named `own_…`
+    more: Sequence[Measure] = (),
+) -> Any:  # other measures of a text
     "Every measure of every reply, long"
     import numpy as np, pandas as pd
+
     at, out = {c.id: c for c in conversations}, []
     for prefix, part in (("", list(all_replies)), ("own_", list(own))):
         texts = list(zip(_histories(part, at, bool(prefix)), (r.text for r in part)))
-        different = list(dict.fromkeys(texts)); graded = raven.score(different, progress=progress); row = {t: k for k, t in enumerate(different)}
-        values = {p: graded[p].to_numpy()[[row[t] for t in texts]] for p in ("raven", *PARTS)} if part else {}
-        for measure in more if part else (): values |= {m: np.asarray(v, float) for m, v in measure(texts, [at[r.conversation_id].turns[r.turn].text for r in part]).items()}
+        different = list(dict.fromkeys(texts))
+        graded = raven.score(different, progress=progress)
+        row = {t: k for k, t in enumerate(different)}
+        values = (
+            {p: graded[p].to_numpy()[[row[t] for t in texts]] for p in ("raven", *PARTS)}
+            if part
+            else {}
+        )
+        for measure in more if part else ():
+            values |= {
+                m: np.asarray(v, float)
+                for m, v in measure(
+                    texts, [at[r.conversation_id].turns[r.turn].text for r in part]
+                ).items()
+            }
         for k, r in enumerate(part):
-            c = at[r.conversation_id]; about = topic_words(c.scenario.topic), country_words(c.scenario.country)
-            found = {m: v[k] for m, v in values.items() if not math.isnan(v[k])} | {"ended": float(r.finish_reason == "stop"), "length": len(words(r.text))}
-            if on_target(c.turns[r.turn].text, *about)["on_both"]: found |= on_target(r.text, *about)
-            out += [(r.conversation_id, r.turn, r.model, r.seed, prefix + m, float(v)) for m, v in found.items()]
+            c = at[r.conversation_id]
+            about = topic_words(c.scenario.topic), country_words(c.scenario.country)
+            found = {m: v[k] for m, v in values.items() if not math.isnan(v[k])} | {
+                "ended": float(r.finish_reason == "stop"),
+                "length": len(words(r.text)),
+            }
+            if on_target(c.turns[r.turn].text, *about)["on_both"]:
+                found |= on_target(r.text, *about)
+            out += [
+                (r.conversation_id, r.turn, r.model, r.seed, prefix + m, float(v))
+                for m, v in found.items()
+            ]
     for name, rows in likelihoods.items():
-        out += [(x["conversation_id"], x["turn"], *split_name(name), m, float(x[m])) for x in rows for m in ("nll", "n_tokens", "n_bytes", "n_chars")]
+        out += [
+            (x["conversation_id"], x["turn"], *split_name(name), m, float(x[m]))
+            for x in rows
+            for m in ("nll", "n_tokens", "n_bytes", "n_chars")
+        ]
     return pd.DataFrame(out, columns=COLUMNS)
 
 # %% ../nbs/50_benchmark.ipynb #aace7d38
 def _check(table: Any, where: str = "the table of scores") -> Any:
     "A table of scores with its columns as they should be; what is missing is named"
-    if missing := [c for c in COLUMNS if c not in table]: raise UserError(f"{where} has no column {', '.join(missing)}")
-    if table.empty: raise UserError(f"there are no scores in {where}" if where != "the table of scores" else "there are no scores to summarise")
+    if missing := [c for c in COLUMNS if c not in table]:
+        raise UserError(f"{where} has no column {', '.join(missing)}")
+    if table.empty:
+        raise UserError(
+            f"there are no scores in {where}"
+            if where != "the table of scores"
+            else "there are no scores to summarise"
+        )
     return table
 
 # %% ../nbs/50_benchmark.ipynb #6ceb387f
@@ -125,66 +241,135 @@ def save_scores(table: Any, path: str | Path) -> Path:
     "A table as CSV with six significant digits"
     return save_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
+
 def load_scores(path: str | Path) -> Any:
     "Scores as saved; a missing column or a value that is not a number is an error that names it"
     import pandas as pd
-    if not Path(path).is_file(): raise UserError(f"there is no file {path}")
+
+    if not Path(path).is_file():
+        raise UserError(f"there is no file {path}")
     table = _check(pd.read_csv(path), str(path))
-    try: return table.astype({"value": float, "turn": int, "seed": int})
-    except ValueError as e: raise UserError(f"{path}: {e}") from None
+    try:
+        return table.astype({"value": float, "turn": int, "seed": int})
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from None
 
 # %% ../nbs/50_benchmark.ipynb #9e861f4a
-RATIOS = {"perplexity": ("nll", "n_tokens", lambda x: math.e**x), "bits_per_byte": ("nll", "n_bytes", lambda x: x/math.log(2)),
-          "bits_per_char": ("nll", "n_chars", lambda x: x/math.log(2))}
+RATIOS = {
+    "perplexity": ("nll", "n_tokens", lambda x: math.e**x),
+    "bits_per_byte": ("nll", "n_bytes", lambda x: x / math.log(2)),
+    "bits_per_char": ("nll", "n_chars", lambda x: x / math.log(2)),
+}
+
 
 def _sums(scores: Any, conversations: Sequence[str]) -> dict[tuple[str, str], Any]:
     "(model, metric) → array [seeds, conversations, 2] of numerators and denominators"
     import numpy as np, pandas as pd
+
     column, out = pd.Index(conversations), {}
     by = {k: g for k, g in scores.groupby(["model", "metric"], sort=True)}
+
     def table(g, seeds, weight):
-        t = np.zeros((len(seeds), len(column))); np.add.at(t, (seeds.get_indexer(g.seed), column.get_indexer(g.conversation_id)), weight); return t
+        t = np.zeros((len(seeds), len(column)))
+        np.add.at(t, (seeds.get_indexer(g.seed), column.get_indexer(g.conversation_id)), weight)
+        return t
+
     for (model, metric), g in by.items():
         seeds = pd.Index(sorted(g.seed.unique()))
         out[model, metric] = np.stack([table(g, seeds, g.value), table(g, seeds, 1.0)], -1)
         for name, (top, bottom, _) in RATIOS.items():
             if metric == top and (model, bottom) in by:
-                out[model, name] = np.stack([table(g, seeds, g.value), table(by[model, bottom], seeds, by[model, bottom].value)], -1)
+                out[model, name] = np.stack(
+                    [
+                        table(g, seeds, g.value),
+                        table(by[model, bottom], seeds, by[model, bottom].value),
+                    ],
+                    -1,
+                )
     return out
 
 # %% ../nbs/50_benchmark.ipynb #bccf7c13
 def _ratio(s):
     "Numerators over denominators of sums [..., 2]; NaN where there is none"
     import numpy as np
-    with np.errstate(invalid="ignore", divide="ignore"): return np.where(s[..., 1] == 0, np.nan, s[..., 0]/s[..., 1])
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(s[..., 1] == 0, np.nan, s[..., 0] / s[..., 1])
 
 # %% ../nbs/50_benchmark.ipynb #84ad95aa
 def summarise(scores: Any, n_resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Any:
     "A row per model and metric: model, metric, n (turns), n_seeds, value, low, high, seed_share (of the variance, due to seeds)"
     import numpy as np, pandas as pd
-    if _check(scores).value.isna().any(): raise UserError(f"{scores.value.isna().sum()} scores are missing values; leave those rows out first")
-    conversations = sorted(scores.conversation_id.unique()); rows = []
-    n = scores.drop_duplicates(["conversation_id", "turn", "model", "metric"]).groupby(["model", "metric"]).size()
+
+    if _check(scores).value.isna().any():
+        raise UserError(
+            f"{scores.value.isna().sum()} scores are missing values; leave those rows out first"
+        )
+    conversations = sorted(scores.conversation_id.unique())
+    rows = []
+    n = (
+        scores.drop_duplicates(["conversation_id", "turn", "model", "metric"])
+        .groupby(["model", "metric"])
+        .size()
+    )
     share = scores.groupby("metric").value.agg(lambda v: v.between(0, 1).all())
     for (model, metric), s in _sums(scores, conversations).items():
-        final = RATIOS[metric][2] if metric in RATIOS else (lambda x: x); source = RATIOS[metric][0] if metric in RATIOS else metric
+        final = RATIOS[metric][2] if metric in RATIOS else (lambda x: x)
+        source = RATIOS[metric][0] if metric in RATIOS else metric
         with warnings.catch_warnings(), np.errstate(over="ignore"):
-            warnings.simplefilter("ignore", DegenerateWarning)   # one conversation has no interval: NaN in the table
+            warnings.simplefilter(
+                "ignore", DegenerateWarning
+            )  # one conversation has no interval: NaN in the table
             i = crossed_interval([s], _ratio, n_resamples, level, seed)
-            low, high = (final(np.clip(x, 0 if metric in RATIOS or share[source] else -np.inf, 1 if share[source] and metric not in RATIOS else np.inf)) for x in (i.low, i.high))
-            rows.append((model, metric, int(n[model, source]), len(s), float(final(i.value)), float(low), float(high), i.run_share))
-    return pd.DataFrame(rows, columns=["model", "metric", "n", "n_seeds", "value", "low", "high", "seed_share"])
+            low, high = (
+                final(
+                    np.clip(
+                        x,
+                        0 if metric in RATIOS or share[source] else -np.inf,
+                        1 if share[source] and metric not in RATIOS else np.inf,
+                    )
+                )
+                for x in (i.low, i.high)
+            )
+            rows.append(
+                (
+                    model,
+                    metric,
+                    int(n[model, source]),
+                    len(s),
+                    float(final(i.value)),
+                    float(low),
+                    float(high),
+                    i.run_share,
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["model", "metric", "n", "n_seeds", "value", "low", "high", "seed_share"]
+    )
 
 # %% ../nbs/50_benchmark.ipynb #2f25a3c8
 def by_turn(scores: Any, metric: str, seeds: bool = False) -> Any:
     "A row per turn, a column per model (or model and seed): the metric; bits per byte or character are those of the single turn, NaN for an empty one"
     import numpy as np
-    if metric == "perplexity": raise UserError("perplexity is no mean over turns; compare 'bits_per_byte', which falls with it")
+
+    if metric == "perplexity":
+        raise UserError(
+            "perplexity is no mean over turns; compare 'bits_per_byte', which falls with it"
+        )
     keys = ["conversation_id", "turn", "model", "seed"]
-    def values(m): return _check(scores)[scores.metric == m].set_index(keys).value
-    if metric in RATIOS: top, bottom, final = RATIOS[metric]; found = final(values(top)/values(bottom)).replace([np.inf, -np.inf], np.nan)
-    else: found = values(metric)
-    if found.empty: raise UserError(f"there are no scores for the metric {metric!r}; there are {', '.join(sorted(scores.metric.unique()))}")
+
+    def values(m):
+        return _check(scores)[scores.metric == m].set_index(keys).value
+
+    if metric in RATIOS:
+        top, bottom, final = RATIOS[metric]
+        found = final(values(top) / values(bottom)).replace([np.inf, -np.inf], np.nan)
+    else:
+        found = values(metric)
+    if found.empty:
+        raise UserError(
+            f"there are no scores for the metric {metric!r}; there are {', '.join(sorted(scores.metric.unique()))}"
+        )
     return found.groupby(keys if seeds else keys[:3]).mean().unstack(keys[2:] if seeds else "model")
 
 # %% ../nbs/50_benchmark.ipynb #ca10492c
@@ -192,49 +377,121 @@ def _difference(a, b):
     "Of two means, from sums and counts"
     return _ratio(a) - _ratio(b)
 
-def compare_pair(a: Any, b: Any, n_resamples: int = 9999, seed: int = 0, level: float = 0.95) -> dict[str, float]:
+
+def compare_pair(
+    a: Any, b: Any, n_resamples: int = 9999, seed: int = 0, level: float = 0.95
+) -> dict[str, float]:
     "How far model `a` is ahead of `b`, from their values [turns, seeds] with conversation and turn as index, on the turns that both have"
     import numpy as np
-    a, b = a.dropna(), b.dropna(); common = a.index.intersection(b.index); a, b = a.loc[common], b.loc[common]
-    conversations, at = np.unique(common.get_level_values(0), return_inverse=True); n = len(conversations)
-    def sums(x): return np.stack([np.stack([np.bincount(at, v, n), np.bincount(at, minlength=n)], -1) for v in x.to_numpy().T])
-    i = crossed_interval([sums(a), sums(b)], _difference, n_resamples, level, seed); x, y = a.mean(axis=1).to_numpy(), b.mean(axis=1).to_numpy()
+
+    a, b = a.dropna(), b.dropna()
+    common = a.index.intersection(b.index)
+    a, b = a.loc[common], b.loc[common]
+    conversations, at = np.unique(common.get_level_values(0), return_inverse=True)
+    n = len(conversations)
+
+    def sums(x):
+        return np.stack(
+            [
+                np.stack([np.bincount(at, v, n), np.bincount(at, minlength=n)], -1)
+                for v in x.to_numpy().T
+            ]
+        )
+
+    i = crossed_interval([sums(a), sums(b)], _difference, n_resamples, level, seed)
+    x, y = a.mean(axis=1).to_numpy(), b.mean(axis=1).to_numpy()
     p = paired_permutation_test(x, y, common.get_level_values(0), n_resamples, seed)
-    return {"n": len(common), "difference": i.value, "low": i.low, "high": i.high, "p": p,
-            "p_seeds": math.nan if a.shape[1] == b.shape[1] == 1 else max(p, i.p), "effect": cohen_dz(x, y), "wins": float(((x > y) + (x == y)/2).mean())}
+    return {
+        "n": len(common),
+        "difference": i.value,
+        "low": i.low,
+        "high": i.high,
+        "p": p,
+        "p_seeds": math.nan if a.shape[1] == b.shape[1] == 1 else max(p, i.p),
+        "effect": cohen_dz(x, y),
+        "wins": float(((x > y) + (x == y) / 2).mean()),
+    }
 
 # %% ../nbs/50_benchmark.ipynb #13ea3fec
-def compare(scores: Any, metrics: Sequence[str] = ("raven",),
-            pairs: Sequence[tuple[str, str]] | None = None,  # every pair of models by default
-            n_resamples: int = 9999, seed: int = 0, level: float = 0.95) -> Any:
+def compare(
+    scores: Any,
+    metrics: Sequence[str] = ("raven",),
+    pairs: Sequence[tuple[str, str]] | None = None,  # every pair of models by default
+    n_resamples: int = 9999,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Any:
     "A row per metric and pair: metric, a, b, n (turns), difference a − b, low, high, p, p_holm, p_seeds, p_seeds_holm, effect, wins"
     import pandas as pd
+
     rows = []
     for metric in metrics:
-        table, found = by_turn(scores, metric, seeds=True), []; models = sorted(table.columns.get_level_values("model").unique())
-        if unknown := [m for p in pairs or () for m in p if m not in models]: raise UserError(f"{unknown[0]!r} has no {metric}; models are {', '.join(models)}")
+        table, found = by_turn(scores, metric, seeds=True), []
+        models = sorted(table.columns.get_level_values("model").unique())
+        if unknown := [m for p in pairs or () for m in p if m not in models]:
+            raise UserError(f"{unknown[0]!r} has no {metric}; models are {', '.join(models)}")
         for a, b in itertools.combinations(models, 2) if pairs is None else pairs:
-            if table[a].dropna().index.intersection(table[b].dropna().index).empty: raise UserError(f"{a} and {b} have no turn in common for {metric}")
+            if table[a].dropna().index.intersection(table[b].dropna().index).empty:
+                raise UserError(f"{a} and {b} have no turn in common for {metric}")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DegenerateWarning)  # what is undefined is NaN in the table
-                found.append({"metric": metric, "a": a, "b": b, **compare_pair(table[a], table[b], n_resamples, seed, level)})
+                warnings.simplefilter(
+                    "ignore", DegenerateWarning
+                )  # what is undefined is NaN in the table
+                found.append(
+                    {
+                        "metric": metric,
+                        "a": a,
+                        "b": b,
+                        **compare_pair(table[a], table[b], n_resamples, seed, level),
+                    }
+                )
         corrected = zip(*(holm([r[p] for r in found]) for p in ("p", "p_seeds"))) if found else ()
         rows += [r | {"p_holm": p, "p_seeds_holm": q} for r, (p, q) in zip(found, corrected)]
-    return pd.DataFrame(rows, columns=["metric", "a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_seeds", "p_seeds_holm", "effect", "wins"])
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "metric",
+            "a",
+            "b",
+            "n",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "p_seeds",
+            "p_seeds_holm",
+            "effect",
+            "wins",
+        ],
+    )
 
 # %% ../nbs/50_benchmark.ipynb #e2238afa
-KINDS = {"finetuned": ("after", "fine-tuned"), "control": ("control", "fine-tuned on shuffled replies"), "base": ("before", "before fine-tuning")}
+KINDS = {
+    "finetuned": ("after", "fine-tuned"),
+    "control": ("control", "fine-tuned on shuffled replies"),
+    "base": ("before", "before fine-tuning"),
+}
 SHOWN = {"arabiangpt": "ArabianGPT", "aragpt2": "AraGPT2", "jais": "Jais"}
+
 
 def describe_models(models: Iterable[str]) -> Any:
     "A row per model: model, label, family, kind (before, after, control, baseline, reference), order"
     import pandas as pd
+
     rank, rows = ["after", "control", "before", "baseline", "reference"], []
     for m in models:
         family, _, suffix = m.rpartition("-")
-        if suffix in KINDS and family: kind, said = KINDS[suffix]; rows.append((m, f"{SHOWN.get(family, family)}, {said}", family, kind))
-        elif m == "retrieval": rows.append((m, "Nearest training reply", "retrieval", "baseline"))
-        elif m == "reference": rows.append((m, "True reply", "reference", "reference"))
-        else: rows.append((m, m, m, "baseline"))
+        if suffix in KINDS and family:
+            kind, said = KINDS[suffix]
+            rows.append((m, f"{SHOWN.get(family, family)}, {said}", family, kind))
+        elif m == "retrieval":
+            rows.append((m, "Nearest training reply", "retrieval", "baseline"))
+        elif m == "reference":
+            rows.append((m, "True reply", "reference", "reference"))
+        else:
+            rows.append((m, m, m, "baseline"))
     rows.sort(key=lambda r: (rank.index(r[3]), r[2], r[0]))
-    return pd.DataFrame([(*r, k) for k, r in enumerate(rows)], columns=["model", "label", "family", "kind", "order"])
+    return pd.DataFrame(
+        [(*r, k) for k, r in enumerate(rows)], columns=["model", "label", "family", "kind", "order"]
+    )

@@ -23,10 +23,17 @@ from .store import RunFolder, load_stage
 # %% ../nbs/61_cards.ipynb #9723354f
 def quote(value: Any) -> str:
     "A value as the text of a Markdown table cell, with nothing in it that means something to Markdown or HTML"
-    if isinstance(value, float): return f"{value:,.3f}".rstrip("0").rstrip(".")
-    if isinstance(value, int) and not isinstance(value, bool): return f"{value:,}"
-    if isinstance(value, (list, tuple)): return ", ".join(map(quote, value)) or "none"
-    text = re.sub("[\0-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", " ".join(str(value).split()))
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(quote, value)) or "none"
+    text = re.sub(
+        "[\0-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
+        "",
+        " ".join(str(value).split()),
+    )
     text = re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", escape(text, quote=False))
     text = re.sub(r"://|(?<=www)\.|@", r"<span>\g<0></span>", text, flags=re.I)
     return f"<bdi>{text}</bdi>" if re.search("[\u0590-\u08ff]", text) else text
@@ -34,266 +41,614 @@ def quote(value: Any) -> str:
 # %% ../nbs/61_cards.ipynb #73b2ec1e
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     "Rows as a Markdown table; `columns`: key → heading"
-    if not rows: return "(none)\n"
-    lines = ["| " + " | ".join(columns.values()) + " |", "|" + " --- |"*len(columns)]
-    return "\n".join(lines + ["| " + " | ".join(quote(r.get(c, "")) for c in columns) + " |" for r in rows]) + "\n"
+    if not rows:
+        return "(none)\n"
+    lines = ["| " + " | ".join(columns.values()) + " |", "|" + " --- |" * len(columns)]
+    return (
+        "\n".join(
+            lines + ["| " + " | ".join(quote(r.get(c, "")) for c in columns) + " |" for r in rows]
+        )
+        + "\n"
+    )
 
 # %% ../nbs/61_cards.ipynb #d704cc38
 def head(**values: Any) -> str:
     "The YAML head of a card (JSON values are YAML)"
-    return "---\n" + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()) + "---\n"
+    return (
+        "---\n"
+        + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
+        + "---\n"
+    )
 
 # %% ../nbs/61_cards.ipynb #5a2cf1c2
 SCALE = "This is a working scale model, made without network and without a GPU. It is **not** a reproduction of the paper.\n"
-PAPER = ("A. M. Misbah, M. Farouk, M. AbdulAzim. Fine-Tuning Arabic Large Language Models for improved multi-turn dialogue: A blueprint for synthetic "
-         "data generation and benchmarking. PLOS ONE 21(2): e0341905, 2026. doi 10.1371/journal.pone.0341905")
+PAPER = (
+    "A. M. Misbah, M. Farouk, M. AbdulAzim. Fine-Tuning Arabic Large Language Models for improved multi-turn dialogue: A blueprint for synthetic "
+    "data generation and benchmarking. PLOS ONE 21(2): e0341905, 2026. doi 10.1371/journal.pone.0341905"
+)
+
 
 def licence(config: Mapping[str, Any]) -> tuple[str, str]:
     "(identifier for the head of a card, sentence) for text made with this configuration"
-    if config["engine"] == "embedded": return "apache-2.0", "Apache-2.0, as the package: the text was made by its embedded grammar."
-    return "other", f"The terms of {quote(config['generator'])}, which wrote the text, apply; read them before passing the data on."
+    if config["engine"] == "embedded":
+        return (
+            "apache-2.0",
+            "Apache-2.0, as the package: the text was made by its embedded grammar.",
+        )
+    return (
+        "other",
+        f"The terms of {quote(config['generator'])}, which wrote the text, apply; read them before passing the data on.",
+    )
 
 # %% ../nbs/61_cards.ipynb #ca94c7ad
 def origin(about: Mapping[str, Any]) -> str:
     "Where a run's outputs come from, as a Markdown list"
     c = about["config"]
-    return "".join(f"- {k}: {quote(v)}\n" for k,
-                   v in (("profile", about["profile"]), ("code", about["code_version"]), ("started", about["started"]),
-                   ("data hash", about["data_hash"]), ("generator", c["generator"]), ("seed", str(c["seed"])),
-                   ("fine-tuning seeds", ", ".join(map(str, c["seeds"])))))
+    return "".join(
+        f"- {k}: {quote(v)}\n"
+        for k, v in (
+            ("profile", about["profile"]),
+            ("code", about["code_version"]),
+            ("started", about["started"]),
+            ("data hash", about["data_hash"]),
+            ("generator", c["generator"]),
+            ("seed", str(c["seed"])),
+            ("fine-tuning seeds", ", ".join(map(str, c["seeds"]))),
+        )
+    )
 
 # %% ../nbs/61_cards.ipynb #7e6e89aa
-def count_splits(splits: Mapping[str, Path],  # split → file of conversations
-                 ) -> tuple[list[dict], list[dict]]:
+def count_splits(
+    splits: Mapping[str, Path],  # split → file of conversations
+) -> tuple[list[dict], list[dict]]:
     "(rows of split, conversations, turns, topics, countries; rows of how evenly topics, countries and their pairs are covered)"
     rows, seen = [], {"topic": Counter(), "country": Counter(), "topic and country": Counter()}
     for name, file in splits.items():
         n, topics, countries = Counter(), set(), set()
         for c in iter_jsonl(file, Conversation):
-            s = c.scenario; n.update(conversations=1, turns=len(c.turns)); topics.add(s.topic); countries.add(s.country)
-            for what, key in zip(seen, (s.topic, s.country, f"{s.topic} {s.country}")): seen[what][key] += 1
-        rows.append({"split": name, "conversations": n["conversations"], "turns": n["turns"], "topics": len(topics), "countries": len(countries)})
+            s = c.scenario
+            n.update(conversations=1, turns=len(c.turns))
+            topics.add(s.topic)
+            countries.add(s.country)
+            for what, key in zip(seen, (s.topic, s.country, f"{s.topic} {s.country}")):
+                seen[what][key] += 1
+        rows.append(
+            {
+                "split": name,
+                "conversations": n["conversations"],
+                "turns": n["turns"],
+                "topics": len(topics),
+                "countries": len(countries),
+            }
+        )
     return rows, [_spread(what, counts) for what, counts in seen.items() if counts]
 
 # %% ../nbs/61_cards.ipynb #722178e4
 def _spread(what: str, counts: Counter) -> dict:
     "How evenly conversations are spread: of how many `what`, fewest, median and most, with the first example of each"
-    (most, high), (fewest, low) = min(counts.items(), key=lambda x: (-x[1], x[0])), min(counts.items(), key=lambda x: (x[1], x[0]))
-    return {"each": what, "n": len(counts), "fewest": f"{low:,} ({fewest})", "median": median(counts.values()), "most": f"{high:,} ({most})"}
+    (most, high), (fewest, low) = (
+        min(counts.items(), key=lambda x: (-x[1], x[0])),
+        min(counts.items(), key=lambda x: (x[1], x[0])),
+    )
+    return {
+        "each": what,
+        "n": len(counts),
+        "fewest": f"{low:,} ({fewest})",
+        "median": median(counts.values()),
+        "most": f"{high:,} ({most})",
+    }
 
 # %% ../nbs/61_cards.ipynb #154564b9
 def size_class(n: int) -> str:
     "The hub's name for a size"
-    for most, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
-        if n < most: return name
+    for most, name in (
+        (10**3, "n<1K"),
+        (10**4, "1K<n<10K"),
+        (10**5, "10K<n<100K"),
+        (10**6, "100K<n<1M"),
+    ):
+        if n < most:
+            return name
     return "n>1M"
 
 # %% ../nbs/61_cards.ipynb #0c747e4e
 def _acceptance(counts: Mapping[str, Any]) -> str:
     "Which share of the prompts became conversations, as a sentence"
-    kept = int(counts["conversations"]); asked = int(counts.get("attempts") or kept + int(counts.get("rejected", 0)))
-    return f"Of {asked:,} prompts, {kept:,} became conversations: {kept/asked:.1%}.\n" if asked else ""
+    kept = int(counts["conversations"])
+    asked = int(counts.get("attempts") or kept + int(counts.get("rejected", 0)))
+    return (
+        f"Of {asked:,} prompts, {kept:,} became conversations: {kept / asked:.1%}.\n"
+        if asked
+        else ""
+    )
 
 # %% ../nbs/61_cards.ipynb #afdbc056
 def _deficit(rows: Sequence[Mapping[str, Any]], most: int = 20) -> str:
     "What the plan asked for and the dataset lacks: how much, and the pairs of topic and country that lack most"
-    if not rows: return ""
-    lacking = sorted(({**r, "lacks": int(r["quota"]) - int(r["accepted"])} for r in rows), key=lambda r: -r["lacks"])
-    head = f"{sum(r['lacks'] for r in lacking):,} conversations of the plan are missing, in {len(rows):,} pairs of topic and country" \
+    if not rows:
+        return ""
+    lacking = sorted(
+        ({**r, "lacks": int(r["quota"]) - int(r["accepted"])} for r in rows),
+        key=lambda r: -r["lacks"],
+    )
+    head = (
+        f"{sum(r['lacks'] for r in lacking):,} conversations of the plan are missing, in {len(rows):,} pairs of topic and country"
         + (f"; the {most} that lack most:\n" if len(rows) > most else ":\n")
-    return "### Missing\n\n" + head + "\n" + table(lacking[:most], {"topic": "topic", "country": "country", "quota": "planned", "accepted": "accepted", "attempts": "prompts"})
+    )
+    return (
+        "### Missing\n\n"
+        + head
+        + "\n"
+        + table(
+            lacking[:most],
+            {
+                "topic": "topic",
+                "country": "country",
+                "quota": "planned",
+                "accepted": "accepted",
+                "attempts": "prompts",
+            },
+        )
+    )
 
 # %% ../nbs/61_cards.ipynb #44e91e21
-_EACH = {"each": "for each", "n": "how many", "fewest": "fewest conversations", "median": "median", "most": "most"}
-_FIELDS = ({"field": "id", "type": "text", "is": "topic, country and attempt"},
-           {"field": "scenario", "type": "object", "is": "topic, country (ISO 3166-1), variant"},
-           {"field": "turns", "type": "list", "is": "speaker (user or assistant) and text, in turn; the user begins"},
-           {"field": "model", "type": "text", "is": "what wrote it"})
+_EACH = {
+    "each": "for each",
+    "n": "how many",
+    "fewest": "fewest conversations",
+    "median": "median",
+    "most": "most",
+}
+_FIELDS = (
+    {"field": "id", "type": "text", "is": "topic, country and attempt"},
+    {"field": "scenario", "type": "object", "is": "topic, country (ISO 3166-1), variant"},
+    {
+        "field": "turns",
+        "type": "list",
+        "is": "speaker (user or assistant) and text, in turn; the user begins",
+    },
+    {"field": "model", "type": "text", "is": "what wrote it"},
+)
 
-def dataset_card(about: Mapping[str, Any],                    # run.json
-                 counts: Mapping[str, Any],                   # name → number, at least `conversations`
-                 rules: Sequence[Mapping[str, Any]],          # rows of check/rules.csv
-                 assumptions: Sequence[Mapping[str, Any]],    # rows of data/assumptions.csv
-                 splits: Sequence[Mapping[str, Any]] = (),    # rows of `count_splits`
-                 spread: Sequence[Mapping[str, Any]] = (),    # the same
-                 deficits: Sequence[Mapping[str, Any]] = ()) -> str:  # rows of check/deficits.csv
+
+def dataset_card(
+    about: Mapping[str, Any],  # run.json
+    counts: Mapping[str, Any],  # name → number, at least `conversations`
+    rules: Sequence[Mapping[str, Any]],  # rows of check/rules.csv
+    assumptions: Sequence[Mapping[str, Any]],  # rows of data/assumptions.csv
+    splits: Sequence[Mapping[str, Any]] = (),  # rows of `count_splits`
+    spread: Sequence[Mapping[str, Any]] = (),  # the same
+    deficits: Sequence[Mapping[str, Any]] = (),
+) -> str:  # rows of check/deficits.csv
     "What others should know of a run's conversations, as Markdown"
     c, (short, sentence) = about["config"], licence(about["config"])
     files = [{"split": r["split"], "path": f"{r['split']}.jsonl"} for r in splits]
-    return "\n".join([
-        head(language=["ar"], license=short, task_categories=["text-generation"], tags=["dialogue", "multi-turn", "synthetic"],
-             size_categories=[size_class(int(counts["conversations"]))],
-             pretty_name="Arabic multi-turn dialogues", **({"configs": [{"config_name": "default", "data_files": files}]} if files else {})),
-        f"# Arabic multi-turn dialogues: profile {quote(about['profile'])}\n", "" if c["comparable"] else SCALE,
-        "Synthetic conversations between a user and an assistant, in Arabic, each about one topic and one country. No person wrote or read them one by one.\n",
-        "## Counts\n", table([{"k": k.replace("_", " "), "v": v} for k, v in counts.items()], {"k": "", "v": "number"}),
-        table(splits, {k: k for k in ("split", "conversations", "turns", "topics", "countries")}) if splits else "",
-        table(spread, _EACH) if spread else "", _deficit(deficits),
-        "## Fields\n", "One conversation a line (JSON Lines, UTF-8).\n",
-        table(_FIELDS, {"field": "field", "type": "type", "is": "what it is"}),
-        "## How it was made\n", origin(about), "Each topic and country became a prompt, each prompt one completion; what did not parse or broke a rule was rejected.\n",
-        _acceptance(counts),
-        table(rules, {"rule": "rule", "description": "asks for", "n": "completions that broke it", "example": "example, as written"}),
-        "## What it is not good for\n", "- It holds no facts to rely on: what it says about countries is general, and may be wrong.\n- It shows nothing of how people talk, "
-        "and one register of Arabic.\n- Topics and countries are spread evenly, as they are not in life.\n", "## Assumptions\n",
-        table(assumptions, {"id": "id", "unknown": "not published", "assumed": "assumed here", "setting": "setting"}), "## Terms\n",
-        sentence + "\n", "## After\n", PAPER + "\n"])
+    return "\n".join(
+        [
+            head(
+                language=["ar"],
+                license=short,
+                task_categories=["text-generation"],
+                tags=["dialogue", "multi-turn", "synthetic"],
+                size_categories=[size_class(int(counts["conversations"]))],
+                pretty_name="Arabic multi-turn dialogues",
+                **({"configs": [{"config_name": "default", "data_files": files}]} if files else {}),
+            ),
+            f"# Arabic multi-turn dialogues: profile {quote(about['profile'])}\n",
+            "" if c["comparable"] else SCALE,
+            "Synthetic conversations between a user and an assistant, in Arabic, each about one topic and one country. No person wrote or read them one by one.\n",
+            "## Counts\n",
+            table(
+                [{"k": k.replace("_", " "), "v": v} for k, v in counts.items()],
+                {"k": "", "v": "number"},
+            ),
+            table(
+                splits, {k: k for k in ("split", "conversations", "turns", "topics", "countries")}
+            )
+            if splits
+            else "",
+            table(spread, _EACH) if spread else "",
+            _deficit(deficits),
+            "## Fields\n",
+            "One conversation a line (JSON Lines, UTF-8).\n",
+            table(_FIELDS, {"field": "field", "type": "type", "is": "what it is"}),
+            "## How it was made\n",
+            origin(about),
+            "Each topic and country became a prompt, each prompt one completion; what did not parse or broke a rule was rejected.\n",
+            _acceptance(counts),
+            table(
+                rules,
+                {
+                    "rule": "rule",
+                    "description": "asks for",
+                    "n": "completions that broke it",
+                    "example": "example, as written",
+                },
+            ),
+            "## What it is not good for\n",
+            "- It holds no facts to rely on: what it says about countries is general, and may be wrong.\n- It shows nothing of how people talk, "
+            "and one register of Arabic.\n- Topics and countries are spread evenly, as they are not in life.\n",
+            "## Assumptions\n",
+            table(
+                assumptions,
+                {
+                    "id": "id",
+                    "unknown": "not published",
+                    "assumed": "assumed here",
+                    "setting": "setting",
+                },
+            ),
+            "## Terms\n",
+            sentence + "\n",
+            "## After\n",
+            PAPER + "\n",
+        ]
+    )
 
 # %% ../nbs/61_cards.ipynb #68a0ec55
-_KINDS = {"base": "before fine-tuning on dialogues: trained on plain text in the run", "finetuned": "fine-tuned on the run's dialogues",
-          "control": "a **control**: fine-tuned on dialogues whose replies were shuffled, so that it cannot have learned to answer. Do not use it for anything else"}
+_KINDS = {
+    "base": "before fine-tuning on dialogues: trained on plain text in the run",
+    "finetuned": "fine-tuned on the run's dialogues",
+    "control": "a **control**: fine-tuned on dialogues whose replies were shuffled, so that it cannot have learned to answer. Do not use it for anything else",
+}
 
-def model_card(training: Mapping[str, Any],  # training.json: kind, seed, and whatever else was written down
-               about: Mapping[str, Any],     # run.json
-               name: str = "",               # of the checkpoint's folder, such as `arabiangpt-control-s1`
-               ) -> str:
+
+def model_card(
+    training: Mapping[str, Any],  # training.json: kind, seed, and whatever else was written down
+    about: Mapping[str, Any],  # run.json
+    name: str = "",  # of the checkpoint's folder, such as `arabiangpt-control-s1`
+) -> str:
     "What others should know of a checkpoint, as Markdown"
-    name, config = name or f"{training['student']}-{training['kind']}-s{training.get('seed', 0)}", about["config"]
+    name, config = (
+        name or f"{training['student']}-{training['kind']}-s{training.get('seed', 0)}",
+        about["config"],
+    )
     source = dict(zip(config["students"], config["checkpoints"])).get(name.split("-")[0], "")
-    numbers = [{"k": k.replace("_", " "), "v": v} for k, v in training.items() if not isinstance(v, (dict, list))]
-    return "\n".join([
-        head(language=["ar"], license="apache-2.0" if source.startswith("new:") and config["engine"] == "embedded" else "other",
-             library_name="transformers", pipeline_tag="text-generation", tags=["dialogue", "arabic"],
-             **({} if source.startswith("new:") else {"base_model": source})),
-        f"# {quote(name)}\n", "" if config["comparable"] else SCALE, f"This checkpoint is {_KINDS[training['kind']]}.\n",
-        "## How it was trained\n", origin(about), table(numbers, {"k": "", "v": "value"}),
-        "## What it is not good for\n", "It was made to compare ways of training, on synthetic dialogues. It knows no facts, was not made safe, and should talk to nobody "
-        "who has not been told so.\n", "## After\n", PAPER + "\n"])
+    numbers = [
+        {"k": k.replace("_", " "), "v": v}
+        for k, v in training.items()
+        if not isinstance(v, (dict, list))
+    ]
+    return "\n".join(
+        [
+            head(
+                language=["ar"],
+                license="apache-2.0"
+                if source.startswith("new:") and config["engine"] == "embedded"
+                else "other",
+                library_name="transformers",
+                pipeline_tag="text-generation",
+                tags=["dialogue", "arabic"],
+                **({} if source.startswith("new:") else {"base_model": source}),
+            ),
+            f"# {quote(name)}\n",
+            "" if config["comparable"] else SCALE,
+            f"This checkpoint is {_KINDS[training['kind']]}.\n",
+            "## How it was trained\n",
+            origin(about),
+            table(numbers, {"k": "", "v": "value"}),
+            "## What it is not good for\n",
+            "It was made to compare ways of training, on synthetic dialogues. It knows no facts, was not made safe, and should talk to nobody "
+            "who has not been told so.\n",
+            "## After\n",
+            PAPER + "\n",
+        ]
+    )
 
 # %% ../nbs/61_cards.ipynb #b4d77915
 def file_facts(path: str | Path, name: str | None = None) -> dict[str, Any]:
     "Name, size in bytes and SHA-256 of a file"
     path = Path(path)
-    with path.open("rb") as f: return {"name": name or path.name, "bytes": path.stat().st_size,
-                                       "sha256": hashlib.file_digest(f, "sha256").hexdigest()}
+    with path.open("rb") as f:
+        return {
+            "name": name or path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(f, "sha256").hexdigest(),
+        }
 
 # %% ../nbs/61_cards.ipynb #42c8d0f2
-_CR = ("citeAs", "column", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes", "isLiveDataset",
-       "jsonPath", "key", "md5", "parentField",
-       "path", "recordSet", "references", "regex", "repeated", "replace", "separator", "source", "subField", "samplingRate", "transform")
-CONTEXT = {"@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
-           "dct": "http://purl.org/dc/terms/",
-           "rai": "http://mlcommons.org/croissant/RAI/", "conformsTo": "dct:conformsTo",
-           "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-           "equivalentProperty": "cr:equivalentProperty", "data": {"@id": "cr:data", "@type": "@json"},
-           "examples": {"@id": "cr:examples", "@type": "@json"}, **{k: f"cr:{k}" for k in _CR}}
+_CR = (
+    "citeAs",
+    "column",
+    "extract",
+    "field",
+    "fileProperty",
+    "fileObject",
+    "fileSet",
+    "format",
+    "includes",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "repeated",
+    "replace",
+    "separator",
+    "source",
+    "subField",
+    "samplingRate",
+    "transform",
+)
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "conformsTo": "dct:conformsTo",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{k: f"cr:{k}" for k in _CR},
+}
 
 # %% ../nbs/61_cards.ipynb #6ad74a32
-def _field(file: str, id: str, key: str, description: str, path: str = "", kind: str = "sc:Text") -> dict:
+def _field(
+    file: str, id: str, key: str, description: str, path: str = "", kind: str = "sc:Text"
+) -> dict:
     "One field of a record set: the key of a line of JSON, or what a JSON path finds under it"
-    source = {"fileObject": {"@id": file}, "extract": {"column": key}} | ({"transform": {"jsonPath": path}} if path else {})
-    return {"@type": "cr:Field", "@id": id, "name": id.split("/")[-1], "description": description, "dataType": kind, "source": source}
+    source = {"fileObject": {"@id": file}, "extract": {"column": key}} | (
+        {"transform": {"jsonPath": path}} if path else {}
+    )
+    return {
+        "@type": "cr:Field",
+        "@id": id,
+        "name": id.split("/")[-1],
+        "description": description,
+        "dataType": kind,
+        "source": source,
+    }
 
 # %% ../nbs/61_cards.ipynb #a85fedfe
 def _record_set(file: str) -> dict:
     "The record set of one file of conversations"
     r = Path(file).stem
-    return {"@type": "cr:RecordSet", "@id": r, "name": r, "description": f"The conversations of {file}", "key": {"@id": f"{r}/id"},
-            "field": [
-        _field(file, f"{r}/id", "id", "topic, country and attempt"), _field(file, f"{r}/topic", "scenario", "id of the topic", "topic"),
-        _field(file, f"{r}/country", "scenario", "ISO 3166-1 alpha-2 code", "country"),
-        _field(file, f"{r}/variant", "scenario", "which attempt", "variant", "sc:Integer"),
-        _field(file, f"{r}/model", "model", "what wrote the conversation"),
-        {"@type": "cr:Field", "@id": f"{r}/turns", "name": "turns", "description": "what was said, in turn", "repeated": True,
-         "subField": [
-            _field(file, f"{r}/turns/speaker", "turns", "user or assistant", "speaker"),
-            _field(file, f"{r}/turns/text", "turns", "as written", "text")]}]}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": r,
+        "name": r,
+        "description": f"The conversations of {file}",
+        "key": {"@id": f"{r}/id"},
+        "field": [
+            _field(file, f"{r}/id", "id", "topic, country and attempt"),
+            _field(file, f"{r}/topic", "scenario", "id of the topic", "topic"),
+            _field(file, f"{r}/country", "scenario", "ISO 3166-1 alpha-2 code", "country"),
+            _field(file, f"{r}/variant", "scenario", "which attempt", "variant", "sc:Integer"),
+            _field(file, f"{r}/model", "model", "what wrote the conversation"),
+            {
+                "@type": "cr:Field",
+                "@id": f"{r}/turns",
+                "name": "turns",
+                "description": "what was said, in turn",
+                "repeated": True,
+                "subField": [
+                    _field(file, f"{r}/turns/speaker", "turns", "user or assistant", "speaker"),
+                    _field(file, f"{r}/turns/text", "turns", "as written", "text"),
+                ],
+            },
+        ],
+    }
 
 # %% ../nbs/61_cards.ipynb #1b30d069
-def croissant(about: Mapping[str, Any],               # run.json
-              files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:  # of conversations: name, bytes, sha256 (see `file_facts`)
+def croissant(
+    about: Mapping[str, Any],  # run.json
+    files: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:  # of conversations: name, bytes, sha256 (see `file_facts`)
     "Croissant 1.0 metadata of a run's conversations"
     files, c = list(files), about["config"]
-    return {"@context": CONTEXT, "@type": "sc:Dataset",
-            "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-            "name": f"arabic-dialogues-{about['profile']}", "version": "1.0.0", "inLanguage": "ar",
-            "datePublished": about["started"][:10],
-            "description": "Synthetic multi-turn conversations in Arabic between a user and an assistant, each about one topic and one country."
-                           + ("" if c["comparable"] else " A working scale model, not a reproduction of the paper."),
-            "license": "https://www.apache.org/licenses/LICENSE-2.0" if c["engine"] == "embedded" else f"Terms of {c['generator']}",
-            "url": "https://doi.org/10.1371/journal.pone.0341905", "citeAs": PAPER,
-            "creator": {"@type": "sc:Organization", "name": f"arabic_dialog {about['code_version']}"},
-            "keywords": ["Arabic", "dialogue", "synthetic"], "rai:dataCollection": f"Written by {c['generator']}; nobody was recorded",
-            "rai:dataLimitations": "Holds no facts to rely on; shows nothing of how people talk; one register of Arabic",
-            "distribution": [{"@type": "cr:FileObject", "@id": f["name"], "name": f["name"], "contentUrl": f["name"],
-                              "contentSize": f"{f['bytes']} B",
-                              "encodingFormat": "application/jsonlines", "sha256": f["sha256"]} for f in files],
-            "recordSet": [_record_set(f["name"]) for f in files]}
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": [
+            "http://mlcommons.org/croissant/1.0",
+            "http://mlcommons.org/croissant/RAI/1.0",
+        ],
+        "name": f"arabic-dialogues-{about['profile']}",
+        "version": "1.0.0",
+        "inLanguage": "ar",
+        "datePublished": about["started"][:10],
+        "description": "Synthetic multi-turn conversations in Arabic between a user and an assistant, each about one topic and one country."
+        + ("" if c["comparable"] else " A working scale model, not a reproduction of the paper."),
+        "license": "https://www.apache.org/licenses/LICENSE-2.0"
+        if c["engine"] == "embedded"
+        else f"Terms of {c['generator']}",
+        "url": "https://doi.org/10.1371/journal.pone.0341905",
+        "citeAs": PAPER,
+        "creator": {"@type": "sc:Organization", "name": f"arabic_dialog {about['code_version']}"},
+        "keywords": ["Arabic", "dialogue", "synthetic"],
+        "rai:dataCollection": f"Written by {c['generator']}; nobody was recorded",
+        "rai:dataLimitations": "Holds no facts to rely on; shows nothing of how people talk; one register of Arabic",
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": f["name"],
+                "name": f["name"],
+                "contentUrl": f["name"],
+                "contentSize": f"{f['bytes']} B",
+                "encodingFormat": "application/jsonlines",
+                "sha256": f["sha256"],
+            }
+            for f in files
+        ],
+        "recordSet": [_record_set(f["name"]) for f in files],
+    }
 
 # %% ../nbs/61_cards.ipynb #ec2b2bba
 def about_run(path: str | Path) -> dict[str, Any]:
     "run.json of a run, and the code and time of its last start"
-    if not (Path(path)/"run.json").is_file(): raise UserError(f"{path} has no run.json: a card is written for a run, which says how its data was made")
-    *_, last = iter_jsonl(Path(path)/"runs.jsonl")
-    return json.loads((Path(path)/"run.json").read_text(encoding="utf-8")) | {k: last[k] for k in ("code_version", "started")}
+    if not (Path(path) / "run.json").is_file():
+        raise UserError(
+            f"{path} has no run.json: a card is written for a run, which says how its data was made"
+        )
+    *_, last = iter_jsonl(Path(path) / "runs.jsonl")
+    return json.loads((Path(path) / "run.json").read_text(encoding="utf-8")) | {
+        k: last[k] for k in ("code_version", "started")
+    }
 
 # %% ../nbs/61_cards.ipynb #f77fa5aa
 def card_files(path: str | Path) -> dict[str, str]:
     "README.md and croissant.json for the dataset of a run, as text by file name"
-    run, splits, about = RunFolder(path), find_splits(path), about_run(path); checked = load_stage(run, "check")
-    counts = dict(checked.counts) if checked else {}; rows, spread = count_splits(splits)
-    deficits = load_csv(run/"check/deficits.csv") if (run/"check/deficits.csv").is_file() else []
-    counts = {"conversations": sum(r["conversations"] for r in rows)} | {k: v for k, v in counts.items() if k != "accepted"}
-    card = dataset_card(about, counts, load_csv(run/"check/rules.csv"), load_csv(data_path("assumptions.csv")), rows, spread, deficits)
-    return {"README.md": card, "croissant.json": json.dumps(croissant(about, [file_facts(f) for f in splits.values()]), ensure_ascii=False, indent=1) + "\n"}
+    run, splits, about = RunFolder(path), find_splits(path), about_run(path)
+    checked = load_stage(run, "check")
+    counts = dict(checked.counts) if checked else {}
+    rows, spread = count_splits(splits)
+    deficits = (
+        load_csv(run / "check/deficits.csv") if (run / "check/deficits.csv").is_file() else []
+    )
+    counts = {"conversations": sum(r["conversations"] for r in rows)} | {
+        k: v for k, v in counts.items() if k != "accepted"
+    }
+    card = dataset_card(
+        about,
+        counts,
+        load_csv(run / "check/rules.csv"),
+        load_csv(data_path("assumptions.csv")),
+        rows,
+        spread,
+        deficits,
+    )
+    return {
+        "README.md": card,
+        "croissant.json": json.dumps(
+            croissant(about, [file_facts(f) for f in splits.values()]), ensure_ascii=False, indent=1
+        )
+        + "\n",
+    }
 
 # %% ../nbs/61_cards.ipynb #549d38dd
-def reforms_facts(path: str | Path,
-                  environment: Mapping[str, str] = {},   # on what it was made
-                  verdicts: Iterable[str] = (),          # of the claims
-                  ) -> dict[str, str]:
+def reforms_facts(
+    path: str | Path,
+    environment: Mapping[str, str] = {},  # on what it was made
+    verdicts: Iterable[str] = (),  # of the claims
+) -> dict[str, str]:
     "What a run says about itself, as the answers of the checklist name it"
-    run, about = RunFolder(path), about_run(path); c = about["config"]
+    run, about = RunFolder(path), about_run(path)
+    c = about["config"]
     stages = {s: load_stage(run, s) for s in ("complete", "check", "split", "scores", "rating")}
     n = {name: s.counts if s else {} for name, s in stages.items()}
-    def count(stage, key): return f"{int(n[stage][key]):,}" if key in n[stage] else ""
-    cells = load_csv(run/"check/cells.csv") if (run/"check/cells.csv").is_file() else []
+
+    def count(stage, key):
+        return f"{int(n[stage][key]):,}" if key in n[stage] else ""
+
+    cells = load_csv(run / "check/cells.csv") if (run / "check/cells.csv").is_file() else []
     planned, accepted = sum(int(r["quota"]) for r in cells), int(n["check"].get("accepted", 0))
-    rules = sorted(load_csv(run/"check/rules.csv"), key=lambda r: -int(r["n"])) if (run/"check/rules.csv").is_file() else []
+    rules = (
+        sorted(load_csv(run / "check/rules.csv"), key=lambda r: -int(r["n"]))
+        if (run / "check/rules.csv").is_file()
+        else []
+    )
     simulated = int(n["rating"].get("simulated") or 0)
     facts = {k: about[k] for k in ("profile", "code_version", "started", "data_hash")} | {
-        "generator": c["generator"], "engine": c["engine"], "variants": str(c.get("variants", "")), "n_conversations": count("check", "accepted"), "n_turns": count("check", "turns"),
-        "n_topics": f"{len({r['topic'] for r in cells}):,}" if cells else "", "n_countries": f"{len({r['country'] for r in cells}):,}" if cells else "",
-        "n_planned": f"{planned:,}" if cells else "", "n_missing": f"{planned - accepted:,}" if cells else "", "missing_share": f"{1 - accepted/planned:.1%}" if planned else "",
-        "n_rejected": count("check", "rejected"), "n_completions": f"{accepted + int(n['check'].get('rejected', 0)):,}" if n["check"] else "",
-        "n_lost": count("check", "lost"), "n_near": count("check", "near_duplicates"), "near_duplicate_threshold": str(c.get("near_duplicate_threshold", "")),
-        "rules": ", ".join(f"{r['rule']} {int(r['n']):,}" for r in rules if int(r["n"])) or ("none" if rules else ""),
-        "splits": ", ".join(f"{int(v):,} {k}" for k, v in n["split"].items()), "changed": _changes(about), "environment": ", ".join(f"{k} {v}" for k, v in environment.items()),
-        "n_test": str(c.get("n_test_conversations", "")), "n_resamples": f"{c['n_resamples']:,}" if "n_resamples" in c else "", "seeds": ", ".join(map(str, c["seeds"])),
-        "models": ", ".join(f"{s} from {k}" for s, k in zip(c["students"], c["checkpoints"])), "checkpoints": ", ".join(c["checkpoints"]),
-        "control": f" ({c['control_student']})" if c.get("control_student") else ": none here", "baselines": "; " + ", ".join(c["baselines"]) if c.get("baselines") else "",
-        "hyperparameters": ", ".join(f"{k.removeprefix('finetune_')} {v}" for k, v in c.items() if k.startswith("finetune_") or k == "max_length"),
-        "ratings": "No person rated anything: the raters are simulated." if simulated else "The ratings are people's." if n["rating"].get("ratings") else "Nothing has been rated.",
-        "limits": "The text holds no facts to rely on, shows one register of Arabic, and was checked by rules and not by readers." + ("" if c["comparable"] else " " + SCALE.strip().replace("*", ""))}
-    seconds = [json.loads(f.read_text(encoding="utf-8")).get("seconds", 0) for f in (run/"stages").glob("*.json")]
-    return facts | {"seconds": f"{sum(seconds):,.0f}", "verdicts": ", ".join(f"{k} {v}" for v, k in Counter(verdicts).items())}
+        "generator": c["generator"],
+        "engine": c["engine"],
+        "variants": str(c.get("variants", "")),
+        "n_conversations": count("check", "accepted"),
+        "n_turns": count("check", "turns"),
+        "n_topics": f"{len({r['topic'] for r in cells}):,}" if cells else "",
+        "n_countries": f"{len({r['country'] for r in cells}):,}" if cells else "",
+        "n_planned": f"{planned:,}" if cells else "",
+        "n_missing": f"{planned - accepted:,}" if cells else "",
+        "missing_share": f"{1 - accepted / planned:.1%}" if planned else "",
+        "n_rejected": count("check", "rejected"),
+        "n_completions": f"{accepted + int(n['check'].get('rejected', 0)):,}" if n["check"] else "",
+        "n_lost": count("check", "lost"),
+        "n_near": count("check", "near_duplicates"),
+        "near_duplicate_threshold": str(c.get("near_duplicate_threshold", "")),
+        "rules": ", ".join(f"{r['rule']} {int(r['n']):,}" for r in rules if int(r["n"]))
+        or ("none" if rules else ""),
+        "splits": ", ".join(f"{int(v):,} {k}" for k, v in n["split"].items()),
+        "changed": _changes(about),
+        "environment": ", ".join(f"{k} {v}" for k, v in environment.items()),
+        "n_test": str(c.get("n_test_conversations", "")),
+        "n_resamples": f"{c['n_resamples']:,}" if "n_resamples" in c else "",
+        "seeds": ", ".join(map(str, c["seeds"])),
+        "models": ", ".join(f"{s} from {k}" for s, k in zip(c["students"], c["checkpoints"])),
+        "checkpoints": ", ".join(c["checkpoints"]),
+        "control": f" ({c['control_student']})" if c.get("control_student") else ": none here",
+        "baselines": "; " + ", ".join(c["baselines"]) if c.get("baselines") else "",
+        "hyperparameters": ", ".join(
+            f"{k.removeprefix('finetune_')} {v}"
+            for k, v in c.items()
+            if k.startswith("finetune_") or k == "max_length"
+        ),
+        "ratings": "No person rated anything: the raters are simulated."
+        if simulated
+        else "The ratings are people's."
+        if n["rating"].get("ratings")
+        else "Nothing has been rated.",
+        "limits": "The text holds no facts to rely on, shows one register of Arabic, and was checked by rules and not by readers."
+        + ("" if c["comparable"] else " " + SCALE.strip().replace("*", "")),
+    }
+    seconds = [
+        json.loads(f.read_text(encoding="utf-8")).get("seconds", 0)
+        for f in (run / "stages").glob("*.json")
+    ]
+    return facts | {
+        "seconds": f"{sum(seconds):,.0f}",
+        "verdicts": ", ".join(f"{k} {v}" for v, k in Counter(verdicts).items()),
+    }
 
 # %% ../nbs/61_cards.ipynb #59249100
 def _changes(about: Mapping[str, Any]) -> str:
     "What `--set` changed in a run's profile, as it would be typed again"
     from arabic_dialog.settings import load_profile, profile_names
-    if about["profile"] not in profile_names(): return ""
+
+    if about["profile"] not in profile_names():
+        return ""
     plain = load_profile(about["profile"]).model_dump(mode="json", by_alias=True)
-    def typed(v): return ", ".join(map(str, v)) if isinstance(v, list) else str(v)
-    return "".join(f" --set {k}={typed(about['config'][k])!r}" for k, v in plain.items() if k in about["config"] and about["config"][k] != v)
+
+    def typed(v):
+        return ", ".join(map(str, v)) if isinstance(v, list) else str(v)
+
+    return "".join(
+        f" --set {k}={typed(about['config'][k])!r}"
+        for k, v in plain.items()
+        if k in about["config"] and about["config"][k] != v
+    )
 
 # %% ../nbs/61_cards.ipynb #60883198
 def fill_reforms(facts: Mapping[str, str]) -> list[dict[str, str]]:
     "The checklist, each item with what the run says, what is left to a person, and its state: filled, partly or open"
     out = []
     for item in load_csv(data_path("reforms.csv"), ["id", "section", "item", "from_run", "person"]):
-        names = re.findall(r"{(\w+)}", item["from_run"]); lacks = [k for k in names if k not in facts or not (facts[k] or k in _MAY_BE_EMPTY)]
-        said = "" if lacks else item["from_run"].format_map(facts); person = item["person"] or (f"The run does not say: {', '.join(lacks)}." if lacks else "")
-        out.append({**{k: item[k] for k in ("id", "section", "item")}, "from_run": said, "person": person, "state": "partly" if said and person else "filled" if said else "open"})
+        names = re.findall(r"{(\w+)}", item["from_run"])
+        lacks = [k for k in names if k not in facts or not (facts[k] or k in _MAY_BE_EMPTY)]
+        said = "" if lacks else item["from_run"].format_map(facts)
+        person = item["person"] or (f"The run does not say: {', '.join(lacks)}." if lacks else "")
+        out.append(
+            {
+                **{k: item[k] for k in ("id", "section", "item")},
+                "from_run": said,
+                "person": person,
+                "state": "partly" if said and person else "filled" if said else "open",
+            }
+        )
     return out
+
 
 _MAY_BE_EMPTY = ("changed", "baselines")
 
 # %% ../nbs/61_cards.ipynb #9ed3e184
 def reforms_card(rows: Sequence[Mapping[str, str]]) -> str:
     "The filled checklist as Markdown"
-    n = Counter(r["state"] for r in rows); sections = dict.fromkeys(r["section"] for r in rows)
-    head = (f"# REFORMS checklist\n\nAfter S. Kapoor and others, Science Advances 10(18): eadk3452, 2024, doi 10.1126/sciadv.adk3452; the numbers are theirs, the words this package's. Of {len(rows)} items, the run fills "
-            f"{n['filled']}, answers {n['partly']} in part, and leaves {n['open']} to a person. Read what it says before you sign it.\n")
-    return head + "".join(f"\n## {s}\n\n" + table([r | {"left": r["person"] or "–"} for r in rows if r["section"] == s],
-                          {"id": "", "item": "item", "from_run": "the run says", "left": "a person has to say"}) for s in sections)
+    n = Counter(r["state"] for r in rows)
+    sections = dict.fromkeys(r["section"] for r in rows)
+    head = (
+        f"# REFORMS checklist\n\nAfter S. Kapoor and others, Science Advances 10(18): eadk3452, 2024, doi 10.1126/sciadv.adk3452; the numbers are theirs, the words this package's. Of {len(rows)} items, the run fills "
+        f"{n['filled']}, answers {n['partly']} in part, and leaves {n['open']} to a person. Read what it says before you sign it.\n"
+    )
+    return head + "".join(
+        f"\n## {s}\n\n"
+        + table(
+            [r | {"left": r["person"] or "–"} for r in rows if r["section"] == s],
+            {"id": "", "item": "item", "from_run": "the run says", "left": "a person has to say"},
+        )
+        for s in sections
+    )

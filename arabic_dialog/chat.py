@@ -23,80 +23,121 @@ from .llm import TransformersEngine, chat_prompt
 # %% ../nbs/35_chat.ipynb #12bdc682
 def visible(text: str) -> str:
     "`text` without characters that a terminal would obey; each character for itself, so that it works on parts"
-    return "".join(c if c.isprintable() or c in "\n\u200c\u200d" else " " if c.isspace() else "" for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\u200c\u200d" else " " if c.isspace() else "" for c in text
+    )
 
 # %% ../nbs/35_chat.ipynb #3b9c0a67
 def settled(text: str, stops: Sequence[str] = ()) -> str:
     "The part of an unfinished text that no later token can change"
     text = text.rstrip("\ufffd")
     held = max((n for s in stops for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-    return text[:len(text) - held].strip()
+    return text[: len(text) - held].strip()
 
 # %% ../nbs/35_chat.ipynb #b3dd7001
-def stream_reply(engine: TransformersEngine,   # made with `framed=True`
-                 request: Request, sampling: Sampling) -> Iterator[tuple[str, str]]:
-    "(text so far, \"\") again and again; at last (the whole text, `stop` or `length`)"
-    row, = engine.rows([request], sampling); waiting = deque([row])
+def stream_reply(
+    engine: TransformersEngine,  # made with `framed=True`
+    request: Request,
+    sampling: Sampling,
+) -> Iterator[tuple[str, str]]:
+    '(text so far, "") again and again; at last (the whole text, `stop` or `length`)'
+    (row,) = engine.rows([request], sampling)
+    waiting = deque([row])
     pool = Pool(engine.model, 1, sampling, len(row.prompt), engine.stops, engine.ended)
     while waiting or pool.live:
         pool.advance(waiting)
-        if pool.failed: raise UserError(f"there is not enough memory for a reply of {engine.name}: lower max_new_tokens, or use bfloat16")
-        if row.reason: break
-        yield settled(engine.tokenizer.decode(row.new, skip_special_tokens=True), engine.stop_strings), ""
+        if pool.failed:
+            raise UserError(
+                f"there is not enough memory for a reply of {engine.name}: lower max_new_tokens, or use bfloat16"
+            )
+        if row.reason:
+            break
+        yield (
+            settled(
+                engine.tokenizer.decode(row.new, skip_special_tokens=True), engine.stop_strings
+            ),
+            "",
+        )
     yield engine.completion(row, sampling).text, row.reason
 
 # %% ../nbs/35_chat.ipynb #25f261a7
 @dataclass
 class Chat:
     "A conversation with a model"
-    engine: TransformersEngine   # made with `framed=True`
+
+    engine: TransformersEngine  # made with `framed=True`
     sampling: Sampling
-    turns: list[Turn] = field(default_factory=list)     # user and assistant in turn
-    reasons: list[str] = field(default_factory=list)    # how each reply ended: `stop`, `length` or `cut`, by the user
-    n_unread: int = 0   # oldest turns that the model does not read any more
-    n_again: int = 0    # how often another reply was asked for
+    turns: list[Turn] = field(default_factory=list)  # user and assistant in turn
+    reasons: list[str] = field(
+        default_factory=list
+    )  # how each reply ended: `stop`, `length` or `cut`, by the user
+    n_unread: int = 0  # oldest turns that the model does not read any more
+    n_again: int = 0  # how often another reply was asked for
 
     def ask(self, text: str, show: Callable[[str], None]) -> None:
         "Say `text`, and add the model's reply"
-        if marks := [s for s in self.engine.tokenizer.all_special_tokens if s in text]: raise UserError(f"your turn holds {marks[0]}, which only the chat frame may use")
-        turns = [*self.turns, Turn("user", text)]; reply, reason = self._draw(turns, show)
+        if marks := [s for s in self.engine.tokenizer.all_special_tokens if s in text]:
+            raise UserError(f"your turn holds {marks[0]}, which only the chat frame may use")
+        turns = [*self.turns, Turn("user", text)]
+        reply, reason = self._draw(turns, show)
         self.turns, self.reasons = [*turns, reply], [*self.reasons, reason]
 
     def again(self, show: Callable[[str], None]) -> None:
         "Another reply in place of the last"
-        if not self.turns: raise UserError("there is no reply yet")
-        if self.sampling.temperature == 0: raise UserError("the temperature is 0, so the reply would be the same")
-        self.n_again += 1; self.turns[-1], self.reasons[-1] = self._draw(self.turns[:-1], show)
+        if not self.turns:
+            raise UserError("there is no reply yet")
+        if self.sampling.temperature == 0:
+            raise UserError("the temperature is 0, so the reply would be the same")
+        self.n_again += 1
+        self.turns[-1], self.reasons[-1] = self._draw(self.turns[:-1], show)
 
     def undo(self, everything: bool = False) -> None:
         "Take the last exchange back, or everything"
-        if not self.turns: raise UserError("there is nothing to take back")
-        del self.turns[0 if everything else -2:], self.reasons[0 if everything else -1:]
-        if not self.turns: self.n_unread = self.n_again = 0   # as if nothing had been said
+        if not self.turns:
+            raise UserError("there is nothing to take back")
+        del self.turns[0 if everything else -2 :], self.reasons[0 if everything else -1 :]
+        if not self.turns:
+            self.n_unread = self.n_again = 0  # as if nothing had been said
 
     def save(self, path: str | Path) -> None:
         "Write the conversation to a new file, as one line of JSON"
-        record = {"messages": [{"role": t.speaker, "content": t.text} for t in self.turns], "finish_reasons": self.reasons,
-                  "model": self.engine.name, "sampling": asdict(self.sampling)}
+        record = {
+            "messages": [{"role": t.speaker, "content": t.text} for t in self.turns],
+            "finish_reasons": self.reasons,
+            "model": self.engine.name,
+            "sampling": asdict(self.sampling),
+        }
         try:
-            with Path(path).expanduser().open("x", encoding="utf-8", newline="\n") as f: f.write(to_json(record) + "\n")
-        except OSError as e: raise UserError(f"{path} cannot be written: {e.strerror}; name a new file") from None
+            with Path(path).expanduser().open("x", encoding="utf-8", newline="\n") as f:
+                f.write(to_json(record) + "\n")
+        except OSError as e:
+            raise UserError(f"{path} cannot be written: {e.strerror}; name a new file") from None
 
     def _prompt(self, turns: Sequence[Turn]) -> str:
         "The turns in their frame, without the oldest exchanges where they do not fit"
-        context = getattr(self.engine.model.config.get_text_config(), "max_position_embeddings", None); room = context and context - self.sampling.max_new_tokens
+        context = getattr(
+            self.engine.model.config.get_text_config(), "max_position_embeddings", None
+        )
+        room = context and context - self.sampling.max_new_tokens
         for first in range(0, len(turns), 2):
-            prompt = chat_prompt(self.engine.tokenizer, turns[first:]); n = len(self.engine.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-            if room is None or n <= room: self.n_unread = first; return prompt
-        raise UserError(f"your turn takes {n} tokens; beside max_new_tokens {self.sampling.max_new_tokens} the model reads {room}: say less, or lower max_new_tokens")
+            prompt = chat_prompt(self.engine.tokenizer, turns[first:])
+            n = len(self.engine.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            if room is None or n <= room:
+                self.n_unread = first
+                return prompt
+        raise UserError(
+            f"your turn takes {n} tokens; beside max_new_tokens {self.sampling.max_new_tokens} the model reads {room}: say less, or lower max_new_tokens"
+        )
 
     def _draw(self, turns: Sequence[Turn], show: Callable[[str], None]) -> tuple[Turn, str]:
         "A reply to `turns`, and how it ended; Ctrl-C cuts it where it is"
         text = ""
         try:
             request = Request(f"chat-{len(turns)}-{self.n_again}", self._prompt(turns))
-            for text, reason in stream_reply(self.engine, request, self.sampling): show(text)
-        except KeyboardInterrupt: reason = "cut"
+            for text, reason in stream_reply(self.engine, request, self.sampling):
+                show(text)
+        except KeyboardInterrupt:
+            reason = "cut"
         return Turn("assistant", text), reason
 
 # %% ../nbs/35_chat.ipynb #d08cd150
@@ -104,111 +145,216 @@ def load_shaper() -> Callable[[str], str]:
     "A function that joins the letters of a line and puts them in the order of the screen"
     try:
         from arabic_reshaper import ArabicReshaper
-        from bidi.algorithm import get_display   # the other one, in Rust, does not mirror brackets
-    except ImportError: raise UserError("--shape needs two libraries: pip install 'arabic-dialog[terminal]'") from None
-    join = ArabicReshaper({"delete_harakat": False})   # vowel marks follow their letter on the screen too
-    return lambda line: re.sub(r"([\u064b-\u065f\u0670]+)(.)", r"\2\1", get_display(join.reshape(line), base_dir="R"))
+        from bidi.algorithm import get_display  # the other one, in Rust, does not mirror brackets
+    except ImportError:
+        raise UserError(
+            "--shape needs two libraries: pip install 'arabic-dialog[terminal]'"
+        ) from None
+    join = ArabicReshaper(
+        {"delete_harakat": False}
+    )  # vowel marks follow their letter on the screen too
+    return lambda line: re.sub(
+        r"([\u064b-\u065f\u0670]+)(.)", r"\2\1", get_display(join.reshape(line), base_dir="R")
+    )
 
 # %% ../nbs/35_chat.ipynb #aba5a370
-def wrap(text: str, width: int) -> list[str]:   # columns
+def wrap(text: str, width: int) -> list[str]:  # columns
     "The lines of `text`, broken at blanks; where text is added, only the last line changes"
     lines = []
     for paragraph in text.split("\n"):
         lines.append("")
         for word in paragraph.split(" "):
-            if lines[-1] and len(lines[-1]) + 1 + len(word) > width: lines.append(word)
-            else: lines[-1] += " " * bool(lines[-1]) + word
-            while len(lines[-1]) > width: lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+            if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+                lines.append(word)
+            else:
+                lines[-1] += " " * bool(lines[-1]) + word
+            while len(lines[-1]) > width:
+                lines[-1:] = [lines[-1][:width], lines[-1][width:]]
     return lines
 
 # %% ../nbs/35_chat.ipynb #99a98322
 class Screen:
     "Shows a text that grows"
-    def __init__(self, out: Any, label: str = "",   # what stands before each text
-                 shape: Callable[[str], str] | None = None, width: int = 80):
-        self.out, self.label, self.shape, self.width, self.shown, self.n_done = out, label, shape, max(width, 20) - 1, "", 0
+
+    def __init__(
+        self,
+        out: Any,
+        label: str = "",  # what stands before each text
+        shape: Callable[[str], str] | None = None,
+        width: int = 80,
+    ):
+        self.out, self.label, self.shape, self.width, self.shown, self.n_done = (
+            out,
+            label,
+            shape,
+            max(width, 20) - 1,
+            "",
+            0,
+        )
 
     def show(self, text: str) -> None:
         "`text` is what the screen shows from now on; it begins with what it showed before"
         from rich.cells import cell_len
+
         text = self.label + visible(text)
-        if self.label: text = text.replace("\n", "\n\u00a0\u00a0" + "\u200f" * (not self.shape))   # no line of a reply can pass for a speaker's, and each runs from the right
+        if self.label:
+            text = text.replace(
+                "\n", "\n\u00a0\u00a0" + "\u200f" * (not self.shape)
+            )  # no line of a reply can pass for a speaker's, and each runs from the right
         if self.shape:
             lines = wrap(text, self.width)
-            self.out.write("\r" + "\n".join(" " * (self.width - cell_len(line)) + line for line in map(self.shape, lines[self.n_done:]))); self.n_done = len(lines) - 1
+            self.out.write(
+                "\r"
+                + "\n".join(
+                    " " * (self.width - cell_len(line)) + line
+                    for line in map(self.shape, lines[self.n_done :])
+                )
+            )
+            self.n_done = len(lines) - 1
         else:
-            self.out.write(text[len(os.path.commonprefix([self.shown, text])):]); self.shown = text
+            self.out.write(text[len(os.path.commonprefix([self.shown, text])) :])
+            self.shown = text
         self.out.flush()
 
     def end(self) -> None:
         "The next text begins on a new line"
-        self.out.write("\n"); self.out.flush(); self.shown, self.n_done = "", 0
+        self.out.write("\n")
+        self.out.flush()
+        self.shown, self.n_done = "", 0
 
 # %% ../nbs/35_chat.ipynb #513f7a40
 HELP = """/again  another reply    /undo  take the last exchange back    /new  forget everything
 /save FILE  write the conversation as JSON Lines    /help    /quit, or Ctrl-D
 Ctrl-C stops a reply and keeps what is there"""
 
+
 def obey(chat: Chat, line: str, screen: Screen, say: Callable[[str], None]) -> bool:
     "Do what one line says; whether the chat goes on"
-    command, _, path = line.partition(" "); n_unread = chat.n_unread
-    if command == "/quit": return False
-    if command == "/help": say(HELP)
-    elif command in ("/undo", "/new"): chat.undo(everything=command == "/new")
+    command, _, path = line.partition(" ")
+    n_unread = chat.n_unread
+    if command == "/quit":
+        return False
+    if command == "/help":
+        say(HELP)
+    elif command in ("/undo", "/new"):
+        chat.undo(everything=command == "/new")
     elif command == "/save":
-        if not path.strip(): raise UserError("say where: /save FILE")
-        chat.save(path.strip()); say(f"{len(chat.turns)} turns are in {path.strip()}")
-    elif command.startswith("/") and command != "/again": raise UserError(f"there is no command {visible(command)}; /help lists them")
+        if not path.strip():
+            raise UserError("say where: /save FILE")
+        chat.save(path.strip())
+        say(f"{len(chat.turns)} turns are in {path.strip()}")
+    elif command.startswith("/") and command != "/again":
+        raise UserError(f"there is no command {visible(command)}; /help lists them")
     else:
-        try: screen.show(""); chat.again(screen.show) if command == "/again" else chat.ask(line, screen.show)
-        finally: screen.end()
-        if chat.n_unread and not n_unread: say("the context is full: from now on the model does not read the oldest exchanges (/save has them all)")
-        if chat.reasons[-1] != "stop": say({"cut": "stopped; the reply is kept as it is", "length": f"cut off after {chat.sampling.max_new_tokens} tokens"}[chat.reasons[-1]])
+        try:
+            screen.show("")
+            chat.again(screen.show) if command == "/again" else chat.ask(line, screen.show)
+        finally:
+            screen.end()
+        if chat.n_unread and not n_unread:
+            say(
+                "the context is full: from now on the model does not read the oldest exchanges (/save has them all)"
+            )
+        if chat.reasons[-1] != "stop":
+            say(
+                {
+                    "cut": "stopped; the reply is kept as it is",
+                    "length": f"cut off after {chat.sampling.max_new_tokens} tokens",
+                }[chat.reasons[-1]]
+            )
     return True
 
 # %% ../nbs/35_chat.ipynb #93336b89
-def talk(chat: Chat, read: Callable[[], str], screen: Screen, say: Callable[[str], None], patient: bool = True) -> None:
+def talk(
+    chat: Chat,
+    read: Callable[[], str],
+    screen: Screen,
+    say: Callable[[str], None],
+    patient: bool = True,
+) -> None:
     "Take lines until there are no more; what is wrong with one is said. `patient`: Ctrl-C does not end it"
     while True:
         try:
             line = read().strip()
-            if line and not obey(chat, line, screen, say): return
-            if not patient and chat.reasons[-1:] == ["cut"]: raise KeyboardInterrupt
-        except EOFError: return
-        except UserError as e: say(str(e))
+            if line and not obey(chat, line, screen, say):
+                return
+            if not patient and chat.reasons[-1:] == ["cut"]:
+                raise KeyboardInterrupt
+        except EOFError:
+            return
+        except UserError as e:
+            say(str(e))
         except KeyboardInterrupt:
-            if not patient: raise
+            if not patient:
+                raise
             say("/quit or Ctrl-D ends the chat")
 
 # %% ../nbs/35_chat.ipynb #30b1a4e9
-def load_chat(checkpoint: str | Path, sampling: Sampling, say: Callable[[str], None] = print,
-              revision: str | None = None, device: str | None = None, dtype: str | None = None,
-              frame: str | Path | None = None) -> Chat:   # see `load_chat_template`
+def load_chat(
+    checkpoint: str | Path,
+    sampling: Sampling,
+    say: Callable[[str], None] = print,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    frame: str | Path | None = None,
+) -> Chat:  # see `load_chat_template`
     "A chat with a checkpoint; `max_new_tokens` 0 stands for half the context, and at most 512"
     from transformers.utils import logging
-    logging.set_verbosity_error(); logging.disable_progress_bar()
-    tokenizer = load_tokenizer(checkpoint, revision, frame); model = load_model(checkpoint, dtype, device, revision)
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    tokenizer = load_tokenizer(checkpoint, revision, frame)
+    model = load_model(checkpoint, dtype, device, revision)
     if not tokenizer.chat_template:
         tokenizer.chat_template = load_chat_template("plain")
-        say(f"{checkpoint} has no chat frame: a base model, which goes on with a text rather than reply; it gets the frame plain")
+        say(
+            f"{checkpoint} has no chat frame: a base model, which goes on with a text rather than reply; it gets the frame plain"
+        )
     stops = {"plain": ("المستخدم:", "المساعد:"), "jais": ("[|Human|]", "[|AI|]")}
-    own = next((s for f, s in stops.items() if load_chat_template(f) == tokenizer.chat_template), ())
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None); n = sampling.max_new_tokens or min(512, (context or 1024) // 2)
-    if context and n >= context: raise UserError(f"max_new_tokens is {n}, but {checkpoint} reads {context} tokens, your turn and the reply together")
-    return Chat(TransformersEngine(model, tokenizer, str(checkpoint), 1, framed=True, stop_strings=own), Sampling(**asdict(sampling) | {"max_new_tokens": n}))
+    own = next(
+        (s for f, s in stops.items() if load_chat_template(f) == tokenizer.chat_template), ()
+    )
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    n = sampling.max_new_tokens or min(512, (context or 1024) // 2)
+    if context and n >= context:
+        raise UserError(
+            f"max_new_tokens is {n}, but {checkpoint} reads {context} tokens, your turn and the reply together"
+        )
+    return Chat(
+        TransformersEngine(model, tokenizer, str(checkpoint), 1, framed=True, stop_strings=own),
+        Sampling(**asdict(sampling) | {"max_new_tokens": n}),
+    )
 
 # %% ../nbs/35_chat.ipynb #c7ed39a0
-def chat_in_terminal(checkpoint: str | Path, sampling: Sampling, shape: bool = False, **how: Any) -> None:   # `how`: see `load_chat`
+def chat_in_terminal(
+    checkpoint: str | Path, sampling: Sampling, shape: bool = False, **how: Any
+) -> None:  # `how`: see `load_chat`
     "Talk with a checkpoint on standard input and output"
-    def say(text): print(visible(text), file=sys.stderr, flush=True)
-    for f in (sys.stdin, sys.stdout): f.reconfigure(encoding="utf-8", errors="replace")
-    shaper = load_shaper() if shape else None; chat = load_chat(checkpoint, sampling, say, **how)
+
+    def say(text):
+        print(visible(text), file=sys.stderr, flush=True)
+
+    for f in (sys.stdin, sys.stdout):
+        f.reconfigure(encoding="utf-8", errors="replace")
+    shaper = load_shaper() if shape else None
+    chat = load_chat(checkpoint, sampling, say, **how)
     asked, seen = sys.stdin.isatty(), sys.stdout.isatty()
     prompt, label = ("أنت: ", "المساعد: ") if asked else ("", "")
     screen = Screen(sys.stdout, label, shaper, shutil.get_terminal_size().columns)
     if asked:
         say("/help lists the commands")
-        with suppress(ImportError): import readline   # lines can be edited, and called up again
-    on, off = ("", "") if not seen or os.name == "nt" else ("\x1b[8l", "\x1b[8h") if shape else ("\x1b[?2501h", "\x1b[?2501l")   # the terminal's own ordering: off; its guess of direction: on
-    try: print(end=on); talk(chat, lambda: input(shaper(prompt) if shaper else prompt), screen, say, asked)
-    finally: print(end=off, flush=True)
+        with suppress(ImportError):
+            import readline  # lines can be edited, and called up again
+    on, off = (
+        ("", "")
+        if not seen or os.name == "nt"
+        else ("\x1b[8l", "\x1b[8h")
+        if shape
+        else ("\x1b[?2501h", "\x1b[?2501l")
+    )  # the terminal's own ordering: off; its guess of direction: on
+    try:
+        print(end=on)
+        talk(chat, lambda: input(shaper(prompt) if shaper else prompt), screen, say, asked)
+    finally:
+        print(end=off, flush=True)

@@ -19,25 +19,40 @@ from . import __version__
 from .core import UserError, runs_path
 
 # %% ../nbs/90_cli.ipynb #aba1f60c
-app = typer.Typer(name="arabic-dialog", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="Make, train and judge Arabic multi-turn dialogue models.")
+app = typer.Typer(
+    name="arabic-dialog",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Make, train and judge Arabic multi-turn dialogue models.",
+)
 
 ProfileName = Annotated[str, typer.Option("--profile", help="A section of settings.ini.")]
-RunPath = Annotated[str, typer.Option("--run", help="The run's folder; runs/<profile> where not given.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting in place of the profile's; may be repeated.")]
+RunPath = Annotated[
+    str, typer.Option("--run", help="The run's folder; runs/<profile> where not given.")
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting in place of the profile's; may be repeated."
+    ),
+]
 
 # %% ../nbs/90_cli.ipynb #8ab17677
 def parse_pairs(pairs: list[str]) -> dict[str, str]:
     "`key=value` arguments as a dictionary"
     for p in pairs:
-        if "=" not in p or p.startswith("="): raise UserError(f"{p!r} should be key=value")
+        if "=" not in p or p.startswith("="):
+            raise UserError(f"{p!r} should be key=value")
     return dict(p.split("=", 1) for p in pairs)
 
 # %% ../nbs/90_cli.ipynb #20c9c601
 @contextmanager
 def interruptible():
     "Turn an interruption into a message and exit code 130"
-    try: yield
+    try:
+        yield
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -47,112 +62,311 @@ def interruptible():
 def _launched():
     "True in the only or the first process; the others train as it says, and then see False"
     import os
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1: yield True; return
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield True
+        return
     from arabic_dialog.finetuning import train_student
     from arabic_dialog.processes import follow, join, leave
+
     join()
-    if int(os.environ["RANK"]): follow({"train_student": train_student})
+    if int(os.environ["RANK"]):
+        follow({"train_student": train_student})
     yield int(os.environ["RANK"]) == 0
     leave()
 
 # %% ../nbs/90_cli.ipynb #2bc21f9c
-def _run(profile: str, run: str, pairs: list[str], until: str, plan: bool = False, hardware: str = "h100", only: dict = {}):
+def _run(
+    profile: str,
+    run: str,
+    pairs: list[str],
+    until: str,
+    plan: bool = False,
+    hardware: str = "h100",
+    only: dict = {},
+):
     "Run a profile up to a stage, or say what it would cost; of the processes that a launcher started the first does, and the others help it"
     from arabic_dialog.settings import load_profile
+
     settings = load_profile(profile, overrides=parse_pairs(pairs))
     if plan:
         from arabic_dialog.costs import load_hardware, print_plan
-        print_plan(settings, until=until, hardware=load_hardware(hardware), run=run or runs_path(profile)); return
-    from arabic_dialog.reproduce import reproduce
-    with interruptible(), _launched() as first: failed = first and reproduce(settings, Path(run or runs_path(profile)), until=until, only=only)
-    if failed: raise typer.Exit(1)
 
-Plan = Annotated[bool, typer.Option("--plan", help="Say what it needs and what it would cost, and stop.")]
-On = Annotated[str, typer.Option("--hardware", help="The machine that a plan is for: h100, h200, a100, l40s, rtx4090, laptop.")]
+        print_plan(
+            settings, until=until, hardware=load_hardware(hardware), run=run or runs_path(profile)
+        )
+        return
+    from arabic_dialog.reproduce import reproduce
+
+    with interruptible(), _launched() as first:
+        failed = first and reproduce(
+            settings, Path(run or runs_path(profile)), until=until, only=only
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Say what it needs and what it would cost, and stop.")
+]
+On = Annotated[
+    str,
+    typer.Option(
+        "--hardware",
+        help="The machine that a plan is for: h100, h200, a100, l40s, rtx4090, laptop.",
+    ),
+]
 
 # %% ../nbs/90_cli.ipynb #aab74cab
 @app.command()
-def reproduce(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100"):
+def reproduce(
+    profile: ProfileName = "offline",
+    run: RunPath = "",
+    set_: Overrides = [],
+    plan: Plan = False,
+    hardware: On = "h100",
+):
     "All stages and all notebooks: from topics to report."
     _run(profile, run, set_, "report", plan, hardware)
 
+
 @app.command()
-def generate(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100"):
+def generate(
+    profile: ProfileName = "offline",
+    run: RunPath = "",
+    set_: Overrides = [],
+    plan: Plan = False,
+    hardware: On = "h100",
+):
     "The dataset: completions, checked conversations, splits."
     _run(profile, run, set_, "split", plan, hardware)
 
+
 @app.command()
-def finetune(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100",
-             student: Annotated[list[str], typer.Option("--student", help="Only this student of the profile; or, with --data, a checkpoint's folder or name on the hub.")] = [],
-             seed: Annotated[list[int], typer.Option("--seed", help="Only this seed of the profile.")] = [],
-             data: Annotated[str, typer.Option("--data", help="A dataset of your own: a folder with train.jsonl (or .parquet) and perhaps validation.jsonl, or one file.")] = "",
-             out: Annotated[str, typer.Option("--out", help="The folder of the checkpoint, with --data.")] = ""):
+def finetune(
+    profile: ProfileName = "offline",
+    run: RunPath = "",
+    set_: Overrides = [],
+    plan: Plan = False,
+    hardware: On = "h100",
+    student: Annotated[
+        list[str],
+        typer.Option(
+            "--student",
+            help="Only this student of the profile; or, with --data, a checkpoint's folder or name on the hub.",
+        ),
+    ] = [],
+    seed: Annotated[list[int], typer.Option("--seed", help="Only this seed of the profile.")] = [],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="A dataset of your own: a folder with train.jsonl (or .parquet) and perhaps validation.jsonl, or one file.",
+        ),
+    ] = "",
+    out: Annotated[
+        str, typer.Option("--out", help="The folder of the checkpoint, with --data.")
+    ] = "",
+):
     "The dataset and the students trained on it; or one checkpoint trained on a dataset of your own."
-    if not data: _run(profile, run, set_, "train", plan, hardware, {"students": student, "seeds": seed}); return
+    if not data:
+        _run(profile, run, set_, "train", plan, hardware, {"students": student, "seeds": seed})
+        return
     from arabic_dialog.costs import load_hardware
     from arabic_dialog.own_training import finetune_own
     from arabic_dialog.settings import load_profile
-    if len(student) != 1 or not out: raise UserError("with --data, name one checkpoint (--student) and a folder for what is made of it (--out)")
+
+    if len(student) != 1 or not out:
+        raise UserError(
+            "with --data, name one checkpoint (--student) and a folder for what is made of it (--out)"
+        )
     with interruptible(), _launched() as first:
-        if first: finetune_own(load_profile(profile, overrides=parse_pairs(set_)), student[0], data, out, seed[0] if seed else None, load_hardware(hardware) if plan else None)
+        if first:
+            finetune_own(
+                load_profile(profile, overrides=parse_pairs(set_)),
+                student[0],
+                data,
+                out,
+                seed[0] if seed else None,
+                load_hardware(hardware) if plan else None,
+            )
 
 # %% ../nbs/90_cli.ipynb #b43a6277
-Models = Annotated[list[str], typer.Option("--model", metavar="CHECKPOINT", help="Instead of a run's own models: a checkpoint's folder, or its name on the hub; may be repeated.")]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        metavar="CHECKPOINT",
+        help="Instead of a run's own models: a checkpoint's folder, or its name on the hub; may be repeated.",
+    ),
+]
+
 
 @app.command()
-def evaluate(profile: ProfileName = "offline", run: RunPath = "", set_: Overrides = [], plan: Plan = False, hardware: On = "h100", model: Models = [],
-             data: Annotated[str, typer.Option("--data", metavar="FILE", help="Conversations for these models, in JSON Lines: this package's, messages or ShareGPT; the run's test split where not given.")] = "",
-             to: Annotated[str, typer.Option("--to", help="A folder for replies and tables; runs/evaluation-<name of the file> where not given.")] = "",
-             n: Annotated[int, typer.Option("--n", help="Conversations to draw; 0: all.", min=0)] = 0,
-             retrieve: Annotated[str, typer.Option("--retrieve", metavar="FILE", help="Conversations in which the retrieval baseline looks.")] = "",
-             revision: Annotated[str, typer.Option(help="A commit, tag or branch, where one model is on the hub.")] = "",
-             dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; as stored where not given.")] = "",
-             device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; the GPU where there is one.")] = ""):
+def evaluate(
+    profile: ProfileName = "offline",
+    run: RunPath = "",
+    set_: Overrides = [],
+    plan: Plan = False,
+    hardware: On = "h100",
+    model: Models = [],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="Conversations for these models, in JSON Lines: this package's, messages or ShareGPT; the run's test split where not given.",
+        ),
+    ] = "",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="A folder for replies and tables; runs/evaluation-<name of the file> where not given.",
+        ),
+    ] = "",
+    n: Annotated[int, typer.Option("--n", help="Conversations to draw; 0: all.", min=0)] = 0,
+    retrieve: Annotated[
+        str,
+        typer.Option(
+            "--retrieve",
+            metavar="FILE",
+            help="Conversations in which the retrieval baseline looks.",
+        ),
+    ] = "",
+    revision: Annotated[
+        str, typer.Option(help="A commit, tag or branch, where one model is on the hub.")
+    ] = "",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; as stored where not given.")
+    ] = "",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1; the GPU where there is one.")
+    ] = "",
+):
     "Up to the scores of every model of a run; or, with --model, of any checkpoints on any conversations."
     if not model:
-        if data or to or n or retrieve or revision or dtype or device: raise UserError("--data, --to, --n, --retrieve, --revision, --dtype and --device go with --model")
+        if data or to or n or retrieve or revision or dtype or device:
+            raise UserError(
+                "--data, --to, --n, --retrieve, --revision, --dtype and --device go with --model"
+            )
         _run(profile, run, set_, "scores", plan, hardware)
         if plan:
             from arabic_dialog.evaluation import print_profile_plan
+
             print_profile_plan(profile, parse_pairs(set_), run or runs_path(profile), hardware)
         return
     from arabic_dialog.evaluation import evaluate_command
-    if revision and len(model) > 1: raise UserError("--revision is of one model; evaluate the others without it, or give the folder of a download")
-    with interruptible(): evaluate_command(profile, parse_pairs(set_), model, data, run or runs_path(profile), to, plan, hardware, n=n, train=retrieve or None, revision=revision, dtype=dtype, device=device)
+
+    if revision and len(model) > 1:
+        raise UserError(
+            "--revision is of one model; evaluate the others without it, or give the folder of a download"
+        )
+    with interruptible():
+        evaluate_command(
+            profile,
+            parse_pairs(set_),
+            model,
+            data,
+            run or runs_path(profile),
+            to,
+            plan,
+            hardware,
+            n=n,
+            train=retrieve or None,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+        )
 
 # %% ../nbs/90_cli.ipynb #970b6b0b
 @app.command()
-def validity(folder: Annotated[str, typer.Argument(metavar="FOLDER", help="JSON Lines files of rated turns: context, reply, rating, cluster.")],
-             encoder: Annotated[str, typer.Option(help="Of RAVEN; a name, or a model of sentence-transformers.")] = "use-multilingual",
-             other: Annotated[list[str], typer.Option("--other", help="Another encoder to compare with; may be repeated.")] = [],
-             model: Annotated[str, typer.Option(help="A language model, whose mutual information of reply and history is compared too.")] = "",
-             to: Annotated[str, typer.Option("--to", help="A folder for people.csv and ladder.csv.")] = "",
-             resamples: Annotated[int, typer.Option(help="For the intervals.", min=10)] = 1000, seed: int = 0):
+def validity(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER",
+            help="JSON Lines files of rated turns: context, reply, rating, cluster.",
+        ),
+    ],
+    encoder: Annotated[
+        str, typer.Option(help="Of RAVEN; a name, or a model of sentence-transformers.")
+    ] = "use-multilingual",
+    other: Annotated[
+        list[str], typer.Option("--other", help="Another encoder to compare with; may be repeated.")
+    ] = [],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A language model, whose mutual information of reply and history is compared too."
+        ),
+    ] = "",
+    to: Annotated[str, typer.Option("--to", help="A folder for people.csv and ladder.csv.")] = "",
+    resamples: Annotated[int, typer.Option(help="For the intervals.", min=10)] = 1000,
+    seed: int = 0,
+):
     "Does RAVEN agree with people who rated turns, and fall when a reply is spoiled?"
     from arabic_dialog.encoders import load_encoder
     from arabic_dialog.raven import Raven
     from arabic_dialog.validity import print_study, save_people, study
+
     first, *rest = (Raven(load_encoder(e)) for e in (encoder, *other))
-    with interruptible(): people, ladder = study(folder, first, rest, model, resamples, seed)
+    with interruptible():
+        people, ladder = study(folder, first, rest, model, resamples, seed)
     print_study(people, ladder)
-    if to: print("written:", *(save_people(t, Path(to)/f"{n}.csv") for n, t in (("people", people), ("ladder", ladder))))
+    if to:
+        print(
+            "written:",
+            *(
+                save_people(t, Path(to) / f"{n}.csv")
+                for n, t in (("people", people), ("ladder", ladder))
+            ),
+        )
 
 # %% ../nbs/90_cli.ipynb #9394642c
 @app.command()
-def calibrate(encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="A name, or a model of sentence-transformers: its folder, or owner/model on the Hub.")],
-              conversations: Annotated[str, typer.Option("--conversations", metavar="FILE", help="Of a run, as conversations.jsonl; those of the embedded grammar by default.")] = "",
-              people: Annotated[int, typer.Option(help="Chats between people for the judge to learn from (needs chitchat-dataset; for encoders that know English too).", min=0)] = 0,
-              steps: Annotated[int, typer.Option(help="Of the judge's learning.", min=1)] = 1000, seed: int = 0):
+def calibrate(
+    encoder: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENCODER",
+            help="A name, or a model of sentence-transformers: its folder, or owner/model on the Hub.",
+        ),
+    ],
+    conversations: Annotated[
+        str,
+        typer.Option(
+            "--conversations",
+            metavar="FILE",
+            help="Of a run, as conversations.jsonl; those of the embedded grammar by default.",
+        ),
+    ] = "",
+    people: Annotated[
+        int,
+        typer.Option(
+            help="Chats between people for the judge to learn from (needs chitchat-dataset; for encoders that know English too).",
+            min=0,
+        ),
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="Of the judge's learning.", min=1)] = 1000,
+    seed: int = 0,
+):
     "Make RAVEN's calibration for an encoder that has none."
     from arabic_dialog.core import Conversation, load_jsonl
     from arabic_dialog.encoders import load_encoder
     from arabic_dialog.judging import people_chatting
     from arabic_dialog.raven import calibrate as make, save_calibration
     from arabic_dialog.spoiling import sample_conversations
+
     known, chats = load_encoder(encoder), people_chatting()[:people] if people else []
-    of = load_jsonl(conversations, Conversation) if conversations else sample_conversations(800, "calibration")
+    of = (
+        load_jsonl(conversations, Conversation)
+        if conversations
+        else sample_conversations(800, "calibration")
+    )
     said = Path(conversations).name if conversations else "sample_conversations(800, 'calibration')"
-    with interruptible(): print(save_calibration(make(of, known, seed, said, chats, steps), known))
+    with interruptible():
+        print(save_calibration(make(of, known, seed, said, chats, steps), known))
 
 # %% ../nbs/90_cli.ipynb #7a9e0c12
 from .rate_commands import app as rate_app
@@ -162,45 +376,114 @@ app.add_typer(rate_app, name="rate")
 
 # %% ../nbs/90_cli.ipynb #e51c377a
 @app.command()
-def paper(names: Annotated[list[str] | None, typer.Argument(help="Notebooks of nbs/paper; all where none is named.")] = None,
-          run: Annotated[str, typer.Option("--run", help="The run's folder.")] = "runs/offline",
-          parameter: Annotated[list[str], typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="A parameter, for those notebooks that have it.")] = [],
-          workers: Annotated[int, typer.Option(help="Notebooks at a time.", min=1)] = 2,
-          watch: Annotated[bool, typer.Option("--watch", help="Stay, and run again what depends on a notebook or a file that changes; Ctrl-C ends.")] = False,
-          list_: Annotated[bool, typer.Option("--list", help="Show each notebook's parameters with types and defaults, and stop.")] = False):
+def paper(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Notebooks of nbs/paper; all where none is named.")
+    ] = None,
+    run: Annotated[str, typer.Option("--run", help="The run's folder.")] = "runs/offline",
+    parameter: Annotated[
+        list[str],
+        typer.Option(
+            "-p",
+            "--parameter",
+            metavar="KEY=VALUE",
+            help="A parameter, for those notebooks that have it.",
+        ),
+    ] = [],
+    workers: Annotated[int, typer.Option(help="Notebooks at a time.", min=1)] = 2,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Stay, and run again what depends on a notebook or a file that changes; Ctrl-C ends.",
+        ),
+    ] = False,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Show each notebook's parameters with types and defaults, and stop."
+        ),
+    ] = False,
+):
     "Run paper notebooks on a run that exists, and write its report again."
     from arabic_dialog.paper import make_paper, notebook_names, open_run, parameters, watch_paper
+
     if list_:
         for n in names or notebook_names():
-            try: print(f"{n:22}" + "  ".join(f"{k}: {type(v).__name__} = {v!r}" for k, v in parameters(n).items()))
-            except UserError as e: print(f"{n:22}{e}")
+            try:
+                print(
+                    f"{n:22}"
+                    + "  ".join(
+                        f"{k}: {type(v).__name__} = {v!r}" for k, v in parameters(n).items()
+                    )
+                )
+            except UserError as e:
+                print(f"{n:22}{e}")
         return
     from arabic_dialog.store import RunFolder
+
     folder = RunFolder(open_run(run).path)
-    if watch: raise typer.Exit(watch_paper(folder, names, parse_pairs(parameter), workers))
-    with interruptible(), folder.locked(): failed = make_paper(folder, names, parse_pairs(parameter), workers)
-    if failed: raise typer.Exit(1)
+    if watch:
+        raise typer.Exit(watch_paper(folder, names, parse_pairs(parameter), workers))
+    with interruptible(), folder.locked():
+        failed = make_paper(folder, names, parse_pairs(parameter), workers)
+    if failed:
+        raise typer.Exit(1)
 
 # %% ../nbs/90_cli.ipynb #ecaacdb6
 @app.command()
-def verify(run: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder.")] = "runs/offline"):
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder.")] = "runs/offline",
+):
     "Take every fingerprint of a run again, and say whether its report still matches its inputs."
     from arabic_dialog.verify import print_verification
-    if not print_verification(run): raise typer.Exit(1)
+
+    if not print_verification(run):
+        raise typer.Exit(1)
 
 # %% ../nbs/90_cli.ipynb #8f1e5777
 @app.command()
-def export(run: Annotated[str, typer.Option("--run", help="The run's folder, or one with train.jsonl, validation.jsonl, test.jsonl.")] = "runs/offline",
-           to: Annotated[str, typer.Option("--to", help="A folder: new, empty, or of an earlier export.")] = "",
-           format: Annotated[str, typer.Option("--format", help="parquet, messages (as trl reads them), sharegpt, or datasets.")] = "parquet",
-           push: Annotated[str, typer.Option("--push", metavar="OWNER/NAME", help="Push the run's dataset, card and metadata to the Hugging Face Hub.")] = "",
-           public: Annotated[bool, typer.Option("--public", help="Let everybody see what is pushed.")] = False):
+def export(
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run", help="The run's folder, or one with train.jsonl, validation.jsonl, test.jsonl."
+        ),
+    ] = "runs/offline",
+    to: Annotated[
+        str, typer.Option("--to", help="A folder: new, empty, or of an earlier export.")
+    ] = "",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format", help="parquet, messages (as trl reads them), sharegpt, or datasets."
+        ),
+    ] = "parquet",
+    push: Annotated[
+        str,
+        typer.Option(
+            "--push",
+            metavar="OWNER/NAME",
+            help="Push the run's dataset, card and metadata to the Hugging Face Hub.",
+        ),
+    ] = "",
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see what is pushed.")
+    ] = False,
+):
     "The dataset in another format, or on a hub."
     from arabic_dialog.exports import export_dataset, push_dataset
-    if not to and not push: raise UserError("say where to: --to FOLDER, or --push OWNER/NAME")
-    if to: print(", ".join(f"{n:,} {s}" for s, n in export_dataset(run, to, format).items()), f"conversations in {to} ({format})")
+
+    if not to and not push:
+        raise UserError("say where to: --to FOLDER, or --push OWNER/NAME")
+    if to:
+        print(
+            ", ".join(f"{n:,} {s}" for s, n in export_dataset(run, to, format).items()),
+            f"conversations in {to} ({format})",
+        )
     if push:
         from arabic_dialog.cards import card_files
+
         print("pushed:", push_dataset(run, push, not public, card_files(run)))
 
 # %% ../nbs/90_cli.ipynb #d5efadca
@@ -211,40 +494,88 @@ def profiles():
     from rich.console import Console
     from rich.table import Table
     from arabic_dialog.settings import load_profile, profile_differences, profile_names
-    names = profile_names(); console = Console()
-    for n in names: console.print(f"[bold]{n}[/]  {load_profile(n).description}", highlight=False)
+
+    names = profile_names()
+    console = Console()
+    for n in names:
+        console.print(f"[bold]{n}[/]  {load_profile(n).description}", highlight=False)
     table = Table("what differs", *names, box=box.SIMPLE_HEAD)
     for key, values in profile_differences().items():
-        if key != "description": table.add_row(key, *(values[n].replace("[", r"\[") for n in names))
+        if key != "description":
+            table.add_row(key, *(values[n].replace("[", r"\[") for n in names))
     console.print(table)
 
 # %% ../nbs/90_cli.ipynb #84d0cb7f
 @app.command()
-def doctor(model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint's folder, or its name on the hub.")],
-           revision: Annotated[str, typer.Option(help="A commit, tag or branch of the hub's repository.")] = ""):
+def doctor(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint's folder, or its name on the hub.")
+    ],
+    revision: Annotated[
+        str, typer.Option(help="A commit, tag or branch of the hub's repository.")
+    ] = "",
+):
     "What a checkpoint is, what it costs to run, and whether it fits this machine; loads no weights."
     from arabic_dialog.doctor import print_diagnosis
+
     print_diagnosis(model, revision or None)
 
 # %% ../nbs/90_cli.ipynb #dc693721
 @app.command()
-def chat(checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint's folder, or its name on the hub.")],
-         revision: Annotated[str, typer.Option(help="A commit, tag or branch of the hub's repository.")] = "",
-         device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; the GPU where there is one.")] = "",
-         dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; as stored where not given.")] = "",
-         temperature: Annotated[float, typer.Option(help="0: always the likeliest token.", min=0)] = 0.3,
-         top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens with this share of the probability.", min=0, max=1)] = 0.9,
-         repetition_penalty: Annotated[float, typer.Option(help="1: none.", min=0.1)] = 1.2,
-         max_new_tokens: Annotated[int, typer.Option(help="Of a reply; 0: half the model's context, and at most 512.", min=0)] = 0,
-         seed: int = 0,
-         frame: Annotated[str, typer.Option(help="A chat frame in place of the checkpoint's own: students, jais, plain, or a Jinja file.")] = "",
-         shape: Annotated[bool, typer.Option("--shape", help="Join and order Arabic letters here, where they stand apart or run from left to right: "
-                                             "Windows Terminal, VS Code, Alacritty, xterm. Not for GNOME Terminal, Konsole, mlterm, PuTTY, Apple's Terminal.")] = False):
+def chat(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A checkpoint's folder, or its name on the hub."),
+    ],
+    revision: Annotated[
+        str, typer.Option(help="A commit, tag or branch of the hub's repository.")
+    ] = "",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1; the GPU where there is one.")
+    ] = "",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; as stored where not given.")
+    ] = "",
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.", min=0)] = 0.3,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            help="Draw from the likeliest tokens with this share of the probability.", min=0, max=1
+        ),
+    ] = 0.9,
+    repetition_penalty: Annotated[float, typer.Option(help="1: none.", min=0.1)] = 1.2,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Of a reply; 0: half the model's context, and at most 512.", min=0)
+    ] = 0,
+    seed: int = 0,
+    frame: Annotated[
+        str,
+        typer.Option(
+            help="A chat frame in place of the checkpoint's own: students, jais, plain, or a Jinja file."
+        ),
+    ] = "",
+    shape: Annotated[
+        bool,
+        typer.Option(
+            "--shape",
+            help="Join and order Arabic letters here, where they stand apart or run from left to right: "
+            "Windows Terminal, VS Code, Alacritty, xterm. Not for GNOME Terminal, Konsole, mlterm, PuTTY, Apple's Terminal.",
+        ),
+    ] = False,
+):
     "Talk with a checkpoint in the terminal; /help there lists what can be said."
     from arabic_dialog.chat import chat_in_terminal
     from arabic_dialog.core import Sampling
-    chat_in_terminal(checkpoint, Sampling(temperature, top_p, repetition_penalty, max_new_tokens, seed), shape,
-                     revision=revision or None, device=device or None, dtype=dtype or None, frame=frame or None)
+
+    chat_in_terminal(
+        checkpoint,
+        Sampling(temperature, top_p, repetition_penalty, max_new_tokens, seed),
+        shape,
+        revision=revision or None,
+        device=device or None,
+        dtype=dtype or None,
+        frame=frame or None,
+    )
 
 # %% ../nbs/90_cli.ipynb #6b228541
 @app.command()
@@ -255,5 +586,8 @@ def version():
 # %% ../nbs/90_cli.ipynb #36211b49
 def main():
     "The command line; turns errors into messages and exit codes"
-    try: app(standalone_mode=True)
-    except UserError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
+    try:
+        app(standalone_mode=True)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)

@@ -18,11 +18,20 @@ from .endpoints import OpenAIEngine
 from .llm import EmbeddedEngine, Engine, TransformersEngine
 
 # %% ../nbs/33_cluster.ipynb #b2b9e68f
-def load_engine(checkpoint: str,              # folder, or owner/model on the Hub
-                revision: str | None = None, dtype: str | None = None,
-                batch_size: int = 0) -> TransformersEngine:
+def load_engine(
+    checkpoint: str,  # folder, or owner/model on the Hub
+    revision: str | None = None,
+    dtype: str | None = None,
+    batch_size: int = 0,
+) -> TransformersEngine:
     "The `transformers` engine with this checkpoint"
-    return TransformersEngine(load_model(checkpoint, dtype=dtype, revision=revision), load_tokenizer(checkpoint, revision), engine_name(checkpoint, revision), batch_size)
+    return TransformersEngine(
+        load_model(checkpoint, dtype=dtype, revision=revision),
+        load_tokenizer(checkpoint, revision),
+        engine_name(checkpoint, revision),
+        batch_size,
+    )
+
 
 def engine_name(checkpoint: str, revision: str | None) -> str:
     "What stands in the completions of a checkpoint"
@@ -31,64 +40,133 @@ def engine_name(checkpoint: str, revision: str | None) -> str:
 # %% ../nbs/33_cluster.ipynb #1710497b
 class Actor:
     "An engine in a process of its own, as a function of Ray Data"
-    def __init__(self, checkpoint: str, revision: str | None, dtype: str | None, batch_size: int, sampling: Mapping[str, Any]):
+
+    def __init__(
+        self,
+        checkpoint: str,
+        revision: str | None,
+        dtype: str | None,
+        batch_size: int,
+        sampling: Mapping[str, Any],
+    ):
         self.sampling, self.error = Sampling(**sampling), ""
-        try: self.engine = load_engine(checkpoint, revision, dtype, batch_size)
-        except UserError as e: self.error = str(e)   # told with the first block: raised here, Ray would start the actor again and again
+        try:
+            self.engine = load_engine(checkpoint, revision, dtype, batch_size)
+        except UserError as e:
+            self.error = str(
+                e
+            )  # told with the first block: raised here, Ray would start the actor again and again
 
     def __call__(self, block: Mapping[str, Any]) -> dict[str, list]:  # columns `id` and `prompt`
         "The completions of a block, in any order; or one row with the error"
         try:
-            if self.error: raise UserError(self.error)
+            if self.error:
+                raise UserError(self.error)
             before = self.engine.n_tokens
-            done = list(self.engine.complete([Request(str(i), str(p)) for i, p in zip(block["id"], block["prompt"])], self.sampling))
-        except UserError as e: return {"id": [""], "text": [""], "finish_reason": [""], "n_tokens": [0], "error": [str(e)]}
-        tokens = [self.engine.n_tokens - before] + [0] * len(done)   # of the block
-        return {"id": [c.scenario_id for c in done], "text": [c.text for c in done], "finish_reason": [c.finish_reason for c in done],
-                "n_tokens": tokens[:len(done)], "error": [""] * len(done)}
+            done = list(
+                self.engine.complete(
+                    [Request(str(i), str(p)) for i, p in zip(block["id"], block["prompt"])],
+                    self.sampling,
+                )
+            )
+        except UserError as e:
+            return {
+                "id": [""],
+                "text": [""],
+                "finish_reason": [""],
+                "n_tokens": [0],
+                "error": [str(e)],
+            }
+        tokens = [self.engine.n_tokens - before] + [0] * len(done)  # of the block
+        return {
+            "id": [c.scenario_id for c in done],
+            "text": [c.text for c in done],
+            "finish_reason": [c.finish_reason for c in done],
+            "n_tokens": tokens[: len(done)],
+            "error": [""] * len(done),
+        }
 
 # %% ../nbs/33_cluster.ipynb #5e781d53
 def check_address(address: str) -> None:
     "Refuse a cluster that does not answer; Ray itself would try for minutes"
-    if not (m := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", address)): return
-    try: socket.create_connection((m[1], int(m[2])), 5).close()
-    except (OSError, OverflowError) as e: raise UserError(f"RAY_ADDRESS is {address}, and no cluster answers there ({e}); start it (ray start --head), or unset RAY_ADDRESS") from None
+    if not (m := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", address)):
+        return
+    try:
+        socket.create_connection((m[1], int(m[2])), 5).close()
+    except (OSError, OverflowError) as e:
+        raise UserError(
+            f"RAY_ADDRESS is {address}, and no cluster answers there ({e}); start it (ray start --head), or unset RAY_ADDRESS"
+        ) from None
 
 # %% ../nbs/33_cluster.ipynb #23fcb206
 def start_ray(actors: int) -> bool:  # actors wanted
     "Start or join Ray; true where it is ours to stop"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try: import ray, ray.data
-    except ImportError as e: raise UserError(f"engine ray needs Ray, which is not installed ({e}); pip install 'arabic-dialog[ray]'") from None
+    try:
+        import ray, ray.data
+    except ImportError as e:
+        raise UserError(
+            f"engine ray needs Ray, which is not installed ({e}); pip install 'arabic-dialog[ray]'"
+        ) from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    for name in ("ray", "ray.data"): logging.getLogger(name).setLevel(logging.CRITICAL)
-    if ray.is_initialized(): return False
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        return False
     how = dict(logging_level=logging.CRITICAL, log_to_driver=False)
-    if address := os.environ.get("RAY_ADDRESS"): check_address(address); how |= dict(address="auto")
-    else: how |= dict(num_cpus=max(os.cpu_count() or 1, actors), include_dashboard=False, object_store_memory=128 * 1024**2)
+    if address := os.environ.get("RAY_ADDRESS"):
+        check_address(address)
+        how |= dict(address="auto")
+    else:
+        how |= dict(
+            num_cpus=max(os.cpu_count() or 1, actors),
+            include_dashboard=False,
+            object_store_memory=128 * 1024**2,
+        )
     for left in (2, 1, 0):
-        try: ray.init(**how); return True
-        except Exception as e:   # Ray gives itself thirty seconds, and a busy machine may need more
+        try:
+            ray.init(**how)
+            return True
+        except Exception as e:  # Ray gives itself thirty seconds, and a busy machine may need more
             ray.shutdown()
-            if not left: raise UserError(f"Ray does not start: {(str(e).splitlines() or [type(e).__name__])[0]}") from None
+            if not left:
+                raise UserError(
+                    f"Ray does not start: {(str(e).splitlines() or [type(e).__name__])[0]}"
+                ) from None
 
 # %% ../nbs/33_cluster.ipynb #99f76310
-def actor_share(resources: Mapping[str, float],  # of the cluster, as Ray counts them
-                actors: int) -> dict[str, float]:
+def actor_share(
+    resources: Mapping[str, float],  # of the cluster, as Ray counts them
+    actors: int,
+) -> dict[str, float]:
     "What one actor needs"
-    return {"num_gpus": 1} if resources.get("GPU", 0) >= 1 else {"num_cpus": max(1, int(resources.get("CPU", 1) // actors))}
+    return (
+        {"num_gpus": 1}
+        if resources.get("GPU", 0) >= 1
+        else {"num_cpus": max(1, int(resources.get("CPU", 1) // actors))}
+    )
 
 # %% ../nbs/33_cluster.ipynb #701b28cf
 class RayEngine:
     "The `transformers` engine as actors of a Ray Data job"
-    def __init__(self, checkpoint: str,                # a name on the Hub, or a folder that every machine sees
-                 revision: str | None = None, dtype: str | None = None,
-                 batch_size: int = 0,                  # rows of a batch in an actor; 0: found from its free memory
-                 actors: int = 2,
-                 block_size: int = 0):                 # prompts of a block; 0: four batches, or less where that leaves actors idle
-        if actors < 1: raise UserError(f"actors is {actors}, and should be at least 1")
-        self.values, self.actors, self.block_size = (checkpoint, revision, dtype, batch_size), actors, block_size
+
+    def __init__(
+        self,
+        checkpoint: str,  # a name on the Hub, or a folder that every machine sees
+        revision: str | None = None,
+        dtype: str | None = None,
+        batch_size: int = 0,  # rows of a batch in an actor; 0: found from its free memory
+        actors: int = 2,
+        block_size: int = 0,
+    ):  # prompts of a block; 0: four batches, or less where that leaves actors idle
+        if actors < 1:
+            raise UserError(f"actors is {actors}, and should be at least 1")
+        self.values, self.actors, self.block_size = (
+            (checkpoint, revision, dtype, batch_size),
+            actors,
+            block_size,
+        )
         self.name, self.n_tokens = engine_name(checkpoint, revision), 0
 
     def _blocks(self, n: int) -> int:  # prompts
@@ -99,36 +177,90 @@ class RayEngine:
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         "One completion for each request, those of a block as soon as it is done"
         todo = {r.id: r for r in requests}
-        if not todo: return
-        load_config(*self.values[:2])   # a checkpoint that is not there is found out before any actor starts
+        if not todo:
+            return
+        load_config(
+            *self.values[:2]
+        )  # a checkpoint that is not there is found out before any actor starts
         ours = start_ray(self.actors)
         import ray
-        try: yield from self._run(todo, sampling, local=not os.environ.get("RAY_ADDRESS"))
-        finally:
-            if ours: ray.shutdown()
 
-    def _run(self, todo: Mapping[str, Request], sampling: Sampling, local: bool) -> Iterator[Completion]:
+        try:
+            yield from self._run(todo, sampling, local=not os.environ.get("RAY_ADDRESS"))
+        finally:
+            if ours:
+                ray.shutdown()
+
+    def _run(
+        self, todo: Mapping[str, Request], sampling: Sampling, local: bool
+    ) -> Iterator[Completion]:
         "The job"
         import ray.data
-        resources, blocks = ray.cluster_resources(), self._blocks(len(todo)); most = min(self.actors, blocks); share = actor_share(resources, most)
-        if local and "num_gpus" in share: most = min(most, int(resources["GPU"]))
-        rows = ray.data.from_items([{"id": r.id, "prompt": r.prompt} for r in todo.values()], override_num_blocks=blocks)
-        pool = ray.data.ActorPoolStrategy(size=most) if local else ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=1)
-        done = rows.map_batches(Actor, fn_constructor_args=[*self.values, asdict(sampling)], batch_size=None, compute=pool, **share)
+
+        resources, blocks = ray.cluster_resources(), self._blocks(len(todo))
+        most = min(self.actors, blocks)
+        share = actor_share(resources, most)
+        if local and "num_gpus" in share:
+            most = min(most, int(resources["GPU"]))
+        rows = ray.data.from_items(
+            [{"id": r.id, "prompt": r.prompt} for r in todo.values()], override_num_blocks=blocks
+        )
+        pool = (
+            ray.data.ActorPoolStrategy(size=most)
+            if local
+            else ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=1)
+        )
+        done = rows.map_batches(
+            Actor,
+            fn_constructor_args=[*self.values, asdict(sampling)],
+            batch_size=None,
+            compute=pool,
+            **share,
+        )
         for row in done.iter_rows():
-            if row["error"]: raise UserError(row["error"])
+            if row["error"]:
+                raise UserError(row["error"])
             self.n_tokens += row["n_tokens"]
-            yield Completion(row["id"], self.name, todo[row["id"]].prompt, row["text"], row["finish_reason"], sampling)
+            yield Completion(
+                row["id"],
+                self.name,
+                todo[row["id"]].prompt,
+                row["text"],
+                row["finish_reason"],
+                sampling,
+            )
 
 # %% ../nbs/33_cluster.ipynb #c0c22b2d
 ENGINES = ("embedded", "transformers", "openai", "ray")
 
+
 def make_engine(profile: Any) -> Engine:  # a `settings.Profile`
     "The engine that a profile names"
-    p = profile; local = (p.generator, p.generator_revision or None, p.generator_dtype or None, p.generation_batch_size) if p.engine in ("transformers", "ray") else ()
+    p = profile
+    local = (
+        (
+            p.generator,
+            p.generator_revision or None,
+            p.generator_dtype or None,
+            p.generation_batch_size,
+        )
+        if p.engine in ("transformers", "ray")
+        else ()
+    )
     match p.engine:
-        case "embedded": return EmbeddedEngine(defect_rate=p.defect_rate)
-        case "transformers": return load_engine(*local)
-        case "ray": return RayEngine(*local, actors=p.actors)
-        case "openai": return OpenAIEngine(p.endpoints, p.generator, p.endpoint_api, p.endpoint_concurrency, p.endpoint_timeout, p.endpoint_key)
+        case "embedded":
+            return EmbeddedEngine(defect_rate=p.defect_rate)
+        case "transformers":
+            return load_engine(*local)
+        case "ray":
+            return RayEngine(*local, actors=p.actors)
+        case "openai":
+            return OpenAIEngine(
+                p.endpoints,
+                p.generator,
+                p.endpoint_api,
+                p.endpoint_concurrency,
+                p.endpoint_timeout,
+                p.endpoint_key,
+            )
     raise UserError(f"engine {p.engine!r} is not one of {', '.join(ENGINES)}")

@@ -22,114 +22,207 @@ def request_key(id: str, prompt: str) -> bytes:
 # %% ../nbs/24_completing.ipynb #0cbd5d52
 class CompletionLog:
     "The completions of one generator: an append-only JSON Lines file, found by request"
+
     def __init__(self, path: str | Path):
-        self.path = Path(path); self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        self.at: dict[bytes, int] = {}; self.end = self.unsure = 0; self.synced = time.monotonic()
-        for key, n in self._scan(): self.at.setdefault(key, self.end); self.end += n
-        if self.end < os.fstat(self.fd).st_size: os.ftruncate(self.fd, self.end)
+        self.at: dict[bytes, int] = {}
+        self.end = self.unsure = 0
+        self.synced = time.monotonic()
+        for key, n in self._scan():
+            self.at.setdefault(key, self.end)
+            self.end += n
+        if self.end < os.fstat(self.fd).st_size:
+            os.ftruncate(self.fd, self.end)
 
     def _scan(self) -> Iterator[tuple[bytes, int]]:
         "(key, bytes) of each line, up to a torn last one"
         bad = 0
         with self.path.open("rb") as f:
             for n, line in enumerate(f, 1):
-                if bad: raise UserError(f"{self.path}, line {bad}, is damaged; restore the file, or delete that line to have it made again")
-                try: c = json.loads(line); key = request_key(c["scenario_id"], c["prompt"])
-                except (ValueError, KeyError, TypeError): bad = n; continue
-                if line.endswith(b"\n"): yield key, len(line)
+                if bad:
+                    raise UserError(
+                        f"{self.path}, line {bad}, is damaged; restore the file, or delete that line to have it made again"
+                    )
+                try:
+                    c = json.loads(line)
+                    key = request_key(c["scenario_id"], c["prompt"])
+                except (ValueError, KeyError, TypeError):
+                    bad = n
+                    continue
+                if line.endswith(b"\n"):
+                    yield key, len(line)
 
-    def __len__(self): return len(self.at)
-    def __contains__(self, request: Request): return request_key(request.id, request.prompt) in self.at
-    def __enter__(self): return self
-    def __exit__(self, *error): self.sync(); os.close(self.fd)
+    def __len__(self):
+        return len(self.at)
+
+    def __contains__(self, request: Request):
+        return request_key(request.id, request.prompt) in self.at
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.sync()
+        os.close(self.fd)
 
     def add(self, completion: Completion) -> bool:
         "Append a completion; False where the log has one for its request"
         key = request_key(completion.scenario_id, completion.prompt)
-        if key in self.at: return False
-        line = (to_json(completion) + "\n").encode("utf-8", "replace"); rest = memoryview(line)
+        if key in self.at:
+            return False
+        line = (to_json(completion) + "\n").encode("utf-8", "replace")
+        rest = memoryview(line)
         try:
-            while rest: rest = rest[os.write(self.fd, rest):]
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
             self.unsure += 1
-            if self.unsure >= 256 or time.monotonic() - self.synced > .5: self.sync()
-        except OSError as e: os.ftruncate(self.fd, self.end); e.filename = str(self.path); raise
-        self.at[key] = self.end; self.end += len(line)
+            if self.unsure >= 256 or time.monotonic() - self.synced > 0.5:
+                self.sync()
+        except OSError as e:
+            os.ftruncate(self.fd, self.end)
+            e.filename = str(self.path)
+            raise
+        self.at[key] = self.end
+        self.end += len(line)
         return True
 
     def sync(self):
         "Make sure that all is on the disk"
-        if self.unsure: os.fsync(self.fd)
+        if self.unsure:
+            os.fsync(self.fd)
         self.unsure, self.synced = 0, time.monotonic()
 
     def lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
         "The lines of the completions of `requests`, in this order; where there is none, none"
         with self.path.open("rb") as f:
             for r in requests:
-                if (at := self.at.get(request_key(r.id, r.prompt))) is not None: f.seek(at); yield f.readline()
+                if (at := self.at.get(request_key(r.id, r.prompt))) is not None:
+                    f.seek(at)
+                    yield f.readline()
 
 # %% ../nbs/24_completing.ipynb #c63b6714
 class Progress:
     "A bar of completions: accepted of wanted, tokens per second, time left"
-    def __init__(self, label: str, total: int, done: int = 0,
-                 judge: Callable[[Completion], bool] | None = None,  # is this completion acceptable?
-                 engine: Any = None):                                # an `Engine`; its `n_tokens`, if it has one, is the tokens made so far
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        done: int = 0,
+        judge: Callable[[Completion], bool] | None = None,  # is this completion acceptable?
+        engine: Any = None,
+    ):  # an `Engine`; its `n_tokens`, if it has one, is the tokens made so far
         from tqdm import tqdm
-        self.bar = tqdm(total=total, initial=done, desc=label, unit=" completions", disable=None, dynamic_ncols=True)
-        self.label, self.total, self.first, self.n, self.judge, self.engine = label, total, done, done, judge, engine
-        self.begun = self.shown = self.told = time.monotonic(); self.judging = 0.; self.fine = self.judged = 0
+
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=label,
+            unit=" completions",
+            disable=None,
+            dynamic_ncols=True,
+        )
+        self.label, self.total, self.first, self.n, self.judge, self.engine = (
+            label,
+            total,
+            done,
+            done,
+            judge,
+            engine,
+        )
+        self.begun = self.shown = self.told = time.monotonic()
+        self.judging = 0.0
+        self.fine = self.judged = 0
 
     def note(self) -> str:
         "Acceptance and speed so far"
-        rate, tokens = self.fine/max(self.judged, 1), getattr(self.engine, "n_tokens", 0)
-        return ", ".join([f"accepted about {rate*self.n:,.0f}/{self.total:,} ({rate:.0%})"] * bool(self.judged)
-                         + [f"{tokens/max(time.monotonic() - self.begun, 1e-9):,.0f} tokens/s"] * bool(tokens))
+        rate, tokens = self.fine / max(self.judged, 1), getattr(self.engine, "n_tokens", 0)
+        return ", ".join(
+            [f"accepted about {rate * self.n:,.0f}/{self.total:,} ({rate:.0%})"] * bool(self.judged)
+            + [f"{tokens / max(time.monotonic() - self.begun, 1e-9):,.0f} tokens/s"] * bool(tokens)
+        )
 
     def line(self) -> str:
         "The same as a line of text"
-        return self.bar.format_meter(self.n, self.total, time.monotonic() - self.begun, prefix=self.label, unit=" completions", bar_format=
-                                     "{desc}: {n_fmt}/{total_fmt} {percentage:.0f}%, {elapsed} gone, {remaining} left, {rate_fmt}, {postfix}",
-                                     postfix=self.note(), initial=self.first)
+        return self.bar.format_meter(
+            self.n,
+            self.total,
+            time.monotonic() - self.begun,
+            prefix=self.label,
+            unit=" completions",
+            bar_format="{desc}: {n_fmt}/{total_fmt} {percentage:.0f}%, {elapsed} gone, {remaining} left, {rate_fmt}, {postfix}",
+            postfix=self.note(),
+            initial=self.first,
+        )
 
     def __call__(self, completion: Completion):
         "Count a completion"
-        self.n += 1; now = time.monotonic()
-        if self.judge and self.judging <= .05*(now - self.begun):
-            self.fine += self.judge(completion); self.judged += 1; self.judging += time.monotonic() - now
+        self.n += 1
+        now = time.monotonic()
+        if self.judge and self.judging <= 0.05 * (now - self.begun):
+            self.fine += self.judge(completion)
+            self.judged += 1
+            self.judging += time.monotonic() - now
         self.bar.update()
-        if not self.bar.disable and now - self.shown > .5: self.bar.set_postfix_str(self.note(), refresh=False); self.shown = now
-        if self.bar.disable and now - self.told > 60: print(self.line(), file=sys.stderr, flush=True); self.told = now
+        if not self.bar.disable and now - self.shown > 0.5:
+            self.bar.set_postfix_str(self.note(), refresh=False)
+            self.shown = now
+        if self.bar.disable and now - self.told > 60:
+            print(self.line(), file=sys.stderr, flush=True)
+            self.told = now
 
-    def __enter__(self): return self
-    def __exit__(self, *error): self.bar.set_postfix_str(self.note()); self.bar.close()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.set_postfix_str(self.note())
+        self.bar.close()
 
 # %% ../nbs/24_completing.ipynb #0fc61704
-def ask(log: CompletionLog, requests: Sequence[Request],
-        engine: Callable[[], Any],  # gives an `Engine`; called only if there is something to ask
-        sampling: Sampling,
-        tries: int = 1,             # times that a request may be asked
-        label: str = "complete", judge: Callable[[Completion], bool] | None = None) -> list[Request]:
+def ask(
+    log: CompletionLog,
+    requests: Sequence[Request],
+    engine: Callable[[], Any],  # gives an `Engine`; called only if there is something to ask
+    sampling: Sampling,
+    tries: int = 1,  # times that a request may be asked
+    label: str = "complete",
+    judge: Callable[[Completion], bool] | None = None,
+) -> list[Request]:
     "Put the completions that `log` lacks into it; returns the requests that stay without"
     todo = [r for r in requests if r not in log]
-    if not todo: return []
+    if not todo:
+        return []
     made = engine()
     with Progress(label, len(requests), len(requests) - len(todo), judge, made) as progress:
         for _ in range(tries):
-            if todo: _ask_once(log, todo, made, sampling, progress)
+            if todo:
+                _ask_once(log, todo, made, sampling, progress)
             todo = [r for r in todo if r not in log]
     return todo
 
 # %% ../nbs/24_completing.ipynb #81675d93
-def _ask_once(log: CompletionLog, todo: list[Request], engine: Any, sampling: Sampling, progress: Callable[[Completion], None]):
+def _ask_once(
+    log: CompletionLog,
+    todo: list[Request],
+    engine: Any,
+    sampling: Sampling,
+    progress: Callable[[Completion], None],
+):
     "Log what the engine makes of `todo`"
     prompts = {r.id: r.prompt for r in todo}
     try:
         for c in engine.complete(todo, sampling):
             if prompts.get(c.scenario_id) != c.prompt:
-                raise UserError(f"the engine {engine.name} gave a completion for {c.scenario_id!r} and the prompt {c.prompt[:40]!r}, which it was "
-                                "not asked for; an engine must pass on the id and the prompt of each request")
-            if log.add(c): progress(c)
-    finally: log.sync()
+                raise UserError(
+                    f"the engine {engine.name} gave a completion for {c.scenario_id!r} and the prompt {c.prompt[:40]!r}, which it was "
+                    "not asked for; an engine must pass on the id and the prompt of each request"
+                )
+            if log.add(c):
+                progress(c)
+    finally:
+        log.sync()
 
 # %% ../nbs/24_completing.ipynb #44156dcd
 @contextmanager
@@ -137,6 +230,11 @@ def whole_file(path: Path) -> Iterator[Any]:
     "A binary file to write to, which becomes `path` when the block ends well"
     part = path.with_name(f"_{path.name}")
     try:
-        with part.open("wb") as f: yield f; f.flush(); os.fsync(f.fileno())
-    except OSError as e: e.filename = e.filename or str(path); raise
+        with part.open("wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError as e:
+        e.filename = e.filename or str(path)
+        raise
     os.replace(part, path)

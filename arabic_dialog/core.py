@@ -24,20 +24,25 @@ class UserError(ValueError):
 # %% ../nbs/00_core.ipynb #3af8a3c8
 SPEAKERS = ("user", "assistant")
 
+
 @dataclass(frozen=True)
 class Turn:
     "One thing said by one speaker"
+
     speaker: str  # `user` or `assistant`
-    text: str     # as written, never normalised
+    text: str  # as written, never normalised
+
     def __post_init__(self):
-        if self.speaker not in SPEAKERS: raise UserError(f"speaker {self.speaker!r} is not one of {', '.join(SPEAKERS)}")
+        if self.speaker not in SPEAKERS:
+            raise UserError(f"speaker {self.speaker!r} is not one of {', '.join(SPEAKERS)}")
 
 # %% ../nbs/00_core.ipynb #18b820b3
 @dataclass(frozen=True)
 class Scenario:
     "What a conversation is to be about: a topic, a country, and which attempt at that pair this is"
-    id: str       # `<topic>_<country>_<variant>`
-    topic: str    # id of a row of topics.csv
+
+    id: str  # `<topic>_<country>_<variant>`
+    topic: str  # id of a row of topics.csv
     country: str  # ISO 3166-1 alpha-2 code of a row of countries.csv
     variant: int  # 0, 1, … for the same pair
 
@@ -45,8 +50,9 @@ class Scenario:
 @dataclass(frozen=True)
 class Sampling:
     "How text is drawn from a model; the defaults are those published with Jais-13b-chat"
-    temperature: float = 0.3         # 0 means greedy decoding
-    top_p: float = 0.9               # nucleus: the smallest set of tokens with this probability mass
+
+    temperature: float = 0.3  # 0 means greedy decoding
+    top_p: float = 0.9  # nucleus: the smallest set of tokens with this probability mass
     repetition_penalty: float = 1.2  # 1 means none
     max_new_tokens: int = 512
     seed: int = 0
@@ -55,8 +61,9 @@ class Sampling:
 @dataclass(frozen=True)
 class Completion:
     "What a model wrote for a prompt, raw"
+
     scenario_id: str
-    model: str          # name, and revision where there is one
+    model: str  # name, and revision where there is one
     prompt: str
     text: str
     finish_reason: str  # `stop`: ended by itself; `length`: cut off
@@ -66,6 +73,7 @@ class Completion:
 @dataclass(frozen=True)
 class Request:
     "A prompt to be completed; its id also names its random stream"
+
     id: str
     prompt: str
 
@@ -73,42 +81,51 @@ class Request:
 def _bubble(turn: Turn) -> str:
     "One turn as an HTML bubble"
     user = turn.speaker == "user"
-    style = ("max-width:80%;padding:.5em .9em;border-radius:1em;white-space:pre-wrap;unicode-bidi:isolate;color:#1c2733;"
-             f"background:{'#d8ecf3' if user else '#eeeae2'};align-self:{'flex-start' if user else 'flex-end'}")
+    style = (
+        "max-width:80%;padding:.5em .9em;border-radius:1em;white-space:pre-wrap;unicode-bidi:isolate;color:#1c2733;"
+        f"background:{'#d8ecf3' if user else '#eeeae2'};align-self:{'flex-start' if user else 'flex-end'}"
+    )
     return f'<div dir="rtl" lang="ar" style="{style}">{escape(turn.text)}</div>'
 
 # %% ../nbs/00_core.ipynb #475eb531
 @dataclass(frozen=True)
 class Conversation:
     "Turns that alternate between user and assistant, and where they came from"
+
     id: str
     scenario: Scenario
     turns: tuple[Turn, ...]
     model: str
+
     def _repr_html_(self):
         head = f"{self.id} · {self.scenario.topic} · {self.scenario.country}"
-        return (f'<div style="font-size:80%;opacity:.7">{escape(head)}</div><div dir="rtl" style="display:flex;flex-direction:column;'
-                f'gap:.4em;max-width:46em;line-height:1.7">{"".join(map(_bubble, self.turns))}</div>')
+        return (
+            f'<div style="font-size:80%;opacity:.7">{escape(head)}</div><div dir="rtl" style="display:flex;flex-direction:column;'
+            f'gap:.4em;max-width:46em;line-height:1.7">{"".join(map(_bubble, self.turns))}</div>'
+        )
 
 # %% ../nbs/00_core.ipynb #a2f25f4f
 def replies(conversation: Conversation) -> Iterator[tuple[int, tuple[Turn, ...], Turn]]:
     "Each assistant turn as (its index, the turns before it, the turn)"
     for i, t in enumerate(conversation.turns):
-        if t.speaker == "assistant" and i: yield i, conversation.turns[:i], t
+        if t.speaker == "assistant" and i:
+            yield i, conversation.turns[:i], t
 
 # %% ../nbs/00_core.ipynb #a840fa16
 @dataclass(frozen=True)
 class Issue:
     "Why a conversation was rejected"
-    rule: str    # the rule's name
+
+    rule: str  # the rule's name
     detail: str  # what it saw
 
 # %% ../nbs/00_core.ipynb #af00c1ee
 @dataclass(frozen=True)
 class Score:
     "One measure of one reply"
+
     conversation_id: str
-    turn: int    # index of the reply in the conversation
+    turn: int  # index of the reply in the conversation
     model: str
     metric: str
     value: float
@@ -117,6 +134,7 @@ class Score:
 @dataclass(frozen=True)
 class Rating:
     "What one rater said about one item"
+
     item_id: str
     rater: str
     criterion: str
@@ -126,6 +144,7 @@ class Rating:
 @dataclass(frozen=True)
 class Run:
     "One stage of one run: what was asked for, by which code, and how much came out"
+
     id: str
     stage: str
     profile: str
@@ -137,12 +156,16 @@ class Run:
 # %% ../nbs/00_core.ipynb #03ce855b
 R = TypeVar("R")
 
+
 def _plain(record: Any) -> dict:
     "The fields of a record, for JSON"
-    if is_dataclass(record) and not isinstance(record, type): return vars(record)
+    if is_dataclass(record) and not isinstance(record, type):
+        return vars(record)
     raise TypeError(f"{type(record).__name__} is not a record, and has no JSON")
 
+
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=_plain)
+
 
 def to_json(record: Any) -> str:
     "A record (or plain value) as one line of JSON, Arabic left readable"
@@ -152,14 +175,18 @@ def to_json(record: Any) -> str:
 def _build(hint: Any, value: Any, where: str) -> Any:
     "`value` (from JSON) as the type `hint`; `where` names it in errors"
     if get_origin(hint) is UnionType:
-        if value is None and type(None) in get_args(hint): return None
+        if value is None and type(None) in get_args(hint):
+            return None
         return _build(next(h for h in get_args(hint) if h is not type(None)), value, where)
     if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         return tuple(_build(get_args(hint)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if is_dataclass(hint): return from_dict(hint, value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
+    if is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     plain = get_origin(hint) or hint
-    if plain is Any: return value
+    if plain is Any:
+        return value
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         raise UserError(f"{where} is {value!r}, and should be of type {plain.__name__}")
     return value
@@ -167,32 +194,49 @@ def _build(hint: Any, value: Any, where: str) -> Any:
 # %% ../nbs/00_core.ipynb #ca4b10d4
 _hints: dict[type, dict] = {}
 
+
 def from_dict(cls: type[R], data: dict, where: str = "") -> R:
     "A record of class `cls` from a dictionary; a missing, unknown or ill-typed field is an error that names it"
-    if not isinstance(data, dict): raise UserError(f"{where or cls.__name__} is {data!r}, and should be an object")
+    if not isinstance(data, dict):
+        raise UserError(f"{where or cls.__name__} is {data!r}, and should be an object")
     hints = _hints.setdefault(cls, {}) or _hints[cls].update(get_type_hints(cls)) or _hints[cls]
-    if unknown := data.keys() - hints.keys(): raise UserError(f"{where or cls.__name__} has no field {sorted(unknown)[0]!r}")
-    try: return cls(**{k: v if type(v) is hints[k] else _build(hints[k], v, f"{where or cls.__name__}.{k}") for k, v in data.items()})
-    except TypeError as e: raise UserError(f"{where or cls.__name__}: {e}") from None
+    if unknown := data.keys() - hints.keys():
+        raise UserError(f"{where or cls.__name__} has no field {sorted(unknown)[0]!r}")
+    try:
+        return cls(
+            **{
+                k: v if type(v) is hints[k] else _build(hints[k], v, f"{where or cls.__name__}.{k}")
+                for k, v in data.items()
+            }
+        )
+    except TypeError as e:
+        raise UserError(f"{where or cls.__name__}: {e}") from None
 
 # %% ../nbs/00_core.ipynb #e1bbfdc3
 def from_json(cls: type[R], line: str | bytes) -> R:
     "A record of class `cls` from a line of JSON"
-    try: data = json.loads(line)
-    except ValueError as e: raise UserError(f"not JSON: {e}") from None
+    try:
+        data = json.loads(line)
+    except ValueError as e:
+        raise UserError(f"not JSON: {e}") from None
     return data if cls is dict else from_dict(cls, data)
 
 # %% ../nbs/00_core.ipynb #9dde0a1d
 def save_text(path: str | Path, text: str) -> Path:
     "Write `text` (UTF-8) to `path` in one step; a crash leaves the old file"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "w", encoding="utf-8", newline="\n") as f:
-            f.write(text); f.flush(); os.fsync(f.fileno())
-        os.chmod(tmp, 0o644); os.replace(tmp, path)
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(tmp, 0o644)
+        os.replace(tmp, path)
     except BaseException:
-        Path(tmp).unlink(missing_ok=True); raise
+        Path(tmp).unlink(missing_ok=True)
+        raise
     return path
 
 # %% ../nbs/00_core.ipynb #bbed9dff
@@ -204,12 +248,15 @@ def save_jsonl(path: str | Path, records: Iterable[Any]) -> Path:
 def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
     "The records of a JSON Lines file one by one; an error names the file and the line"
     path = Path(path)
-    if not path.is_file(): raise UserError(f"there is no file {path}")
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
     with path.open(encoding="utf-8") as f:
         for n, line in enumerate(f, 1):
             try:
-                if line.strip(): yield from_json(cls, line)
-            except UserError as e: raise UserError(f"{path}, line {n}: {e}") from None
+                if line.strip():
+                    yield from_json(cls, line)
+            except UserError as e:
+                raise UserError(f"{path}, line {n}: {e}") from None
 
 # %% ../nbs/00_core.ipynb #200b8f77
 def load_jsonl(path: str | Path, cls: type[R] = dict) -> list[R]:
@@ -220,24 +267,34 @@ def load_jsonl(path: str | Path, cls: type[R] = dict) -> list[R]:
 def load_csv(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     "Rows of a UTF-8 CSV file with `#` comment lines; `required` columns that are missing are named"
     path = Path(path)
-    if not path.is_file(): raise UserError(f"there is no file {path}")
-    with path.open(encoding="utf-8-sig", newline="") as f: lines = [l for l in f if not l.startswith("#")]
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    with path.open(encoding="utf-8-sig", newline="") as f:
+        lines = [l for l in f if not l.startswith("#")]
     reader = csv.DictReader(lines)
     has = reader.fieldnames or []
     if missing := [c for c in required if c not in has]:
-        raise UserError(f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, has)) or 'none'}")
+        raise UserError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, has)) or 'none'}"
+        )
     return list(reader)
 
 # %% ../nbs/00_core.ipynb #f8351791
 def digest(value: Any) -> str:
     "A short fingerprint (16 hex digits of SHA-256) of a plain value or record, independent of key order"
-    def plain(o): return asdict(o) if is_dataclass(o) else str(o) if isinstance(o, Path) else list(o)
-    return hashlib.sha256(json.dumps(value, default=plain, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
+
+    def plain(o):
+        return asdict(o) if is_dataclass(o) else str(o) if isinstance(o, Path) else list(o)
+
+    return hashlib.sha256(
+        json.dumps(value, default=plain, ensure_ascii=False, sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 # %% ../nbs/00_core.ipynb #3432b589
 def digest_file(path: str | Path) -> str:
     "The same for a file's bytes"
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()[:16]
 
 # %% ../nbs/00_core.ipynb #b1d914e4
 def stream(seed: int, *names: Any) -> random.Random:
@@ -247,16 +304,20 @@ def stream(seed: int, *names: Any) -> random.Random:
 # %% ../nbs/00_core.ipynb #c27e4f40
 def find_root(start: str | Path | None = None) -> Path:
     "The project's root folder"
-    here = Path(start or Path.cwd()).resolve(); package = Path(__file__).resolve().parent if "__file__" in globals() else here
+    here = Path(start or Path.cwd()).resolve()
+    package = Path(__file__).resolve().parent if "__file__" in globals() else here
     for p in (here, *here.parents, package, *package.parents):
-        if (p/"settings.ini").is_file() and (p/"data").is_dir(): return p
-    raise UserError(f"neither {here} nor a folder above it has settings.ini and data/; change to the project's folder")
+        if (p / "settings.ini").is_file() and (p / "data").is_dir():
+            return p
+    raise UserError(
+        f"neither {here} nor a folder above it has settings.ini and data/; change to the project's folder"
+    )
 
 # %% ../nbs/00_core.ipynb #3491522b
 def runs_path(name: str) -> Path:
     "The folder of the run `name`"
     root = find_root()
-    return (Path.cwd() if (root/"core.py").is_file() else root)/"runs"/name
+    return (Path.cwd() if (root / "core.py").is_file() else root) / "runs" / name
 
 # %% ../nbs/00_core.ipynb #ffabacb8
 def data_path(*parts: str) -> Path:

@@ -23,62 +23,111 @@ from .store import RunFolder, load_stage
 
 # %% ../nbs/22_costs.ipynb #3495f0e2
 TOKENS = {"prompt": 300, "conversation": 500}  # assumed means, of Jais's tokens
-BYTES_PER_TOKEN = 8                            # of Arabic in UTF-8: about four letters of two bytes, assumed
-ACCEPTANCE = 0.8                               # share of completions that become conversations: an assumption
-GENERATION_SHARE = 0.6                         # of the memory's bandwidth that decoding reaches: what the engine aims at, an assumption
-TRAINING_SHARE = 0.4                           # of the peak that training, and reading prompts, reaches: an assumption
-MOST_ROWS = 256                                # conversations side by side where a profile leaves it to the free memory: an assumption
+BYTES_PER_TOKEN = 8  # of Arabic in UTF-8: about four letters of two bytes, assumed
+ACCEPTANCE = 0.8  # share of completions that become conversations: an assumption
+GENERATION_SHARE = (
+    0.6  # of the memory's bandwidth that decoding reaches: what the engine aims at, an assumption
+)
+TRAINING_SHARE = 0.4  # of the peak that training, and reading prompts, reaches: an assumption
+MOST_ROWS = (
+    256  # conversations side by side where a profile leaves it to the free memory: an assumption
+)
 
 # %% ../nbs/22_costs.ipynb #141ce0c6
 def load_hardware(name: str) -> Hardware:
     "The machine of this name"
-    if name.lower() not in HARDWARE: raise UserError(f"no figures are known for the hardware {name!r}; there are {', '.join(HARDWARE)}")
+    if name.lower() not in HARDWARE:
+        raise UserError(
+            f"no figures are known for the hardware {name!r}; there are {', '.join(HARDWARE)}"
+        )
     return HARDWARE[name.lower()]
 
 # %% ../nbs/22_costs.ipynb #2a3ddc02
 def n_scenarios(profile: Profile, root: Path) -> int:
     "How many conversations a profile asks for"
-    return profile.n_scenarios or len(load_topics(root/profile.topics)) * len(load_countries(root/profile.countries)) * profile.variants
+    return (
+        profile.n_scenarios
+        or len(load_topics(root / profile.topics))
+        * len(load_countries(root / profile.countries))
+        * profile.variants
+    )
 
 # %% ../nbs/22_costs.ipynb #c592b918
 def expected_prompts(n: int, attempts: int, acceptance: float = ACCEPTANCE) -> tuple[int, int]:
     "(prompts, conversations) to expect for `n` scenarios"
-    filled = 1 - (1 - acceptance)**attempts
-    return round(n*filled/acceptance), round(n*filled)
+    filled = 1 - (1 - acceptance) ** attempts
+    return round(n * filled / acceptance), round(n * filled)
 
 # %% ../nbs/22_costs.ipynb #87b2c29d
 def n_rows(facts: dict[str, int], batch_size: int, hardware: Hardware) -> int:
     "Conversations that fit side by side, at most `batch_size` (0: as many as fit); 0 where the model itself does not"
     free = hardware.memory - facts["bytes_bf16"]
-    return max(0, min(batch_size or MOST_ROWS, int(free//(sum(TOKENS.values())*facts["kv_bytes_per_token"]))))
+    return max(
+        0,
+        min(
+            batch_size or MOST_ROWS,
+            int(free // (sum(TOKENS.values()) * facts["kv_bytes_per_token"])),
+        ),
+    )
 
 # %% ../nbs/22_costs.ipynb #76e60da1
 def generation_rate(facts: dict[str, int], rows: int, hardware: Hardware) -> float:
     "Tokens a second, decoding `rows` conversations side by side"
-    cached = TOKENS["prompt"] + TOKENS["conversation"]/2
-    read = facts["bytes_bf16"] + rows*cached*facts["kv_bytes_per_token"]
-    return rows/max(read/(GENERATION_SHARE*hardware.bandwidth), rows*facts["forward_flop_per_token"]/(TRAINING_SHARE*hardware.flops))
+    cached = TOKENS["prompt"] + TOKENS["conversation"] / 2
+    read = facts["bytes_bf16"] + rows * cached * facts["kv_bytes_per_token"]
+    return rows / max(
+        read / (GENERATION_SHARE * hardware.bandwidth),
+        rows * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops),
+    )
 
 # %% ../nbs/22_costs.ipynb #948f5fd9
-def generation_cost(facts: dict[str, int], n: int, batch_size: int, hardware: Hardware = H100,
-                    rate: float | None = None) -> dict[str, Any]:  # tokens a second where it was measured
+def generation_cost(
+    facts: dict[str, int],
+    n: int,
+    batch_size: int,
+    hardware: Hardware = H100,
+    rate: float | None = None,
+) -> dict[str, Any]:  # tokens a second where it was measured
     "Hours, tokens and bytes to complete `n` prompts; no hours where the model does not fit"
-    rows = n_rows(facts, batch_size, hardware); row = sum(TOKENS.values())*facts["kv_bytes_per_token"]
-    cost = {"tokens": n*TOKENS["conversation"], "rows": rows, "memory": facts["bytes_bf16"] + max(rows, 1)*row,
-            "least": facts["bytes_bf16"] + row, "hours": None, "rate": rate}
-    if rate: return cost | {"hours": cost["tokens"]/rate/3600}
-    if not rows: return cost
-    reading = n*TOKENS["prompt"]*facts["forward_flop_per_token"]/(TRAINING_SHARE*hardware.flops)
+    rows = n_rows(facts, batch_size, hardware)
+    row = sum(TOKENS.values()) * facts["kv_bytes_per_token"]
+    cost = {
+        "tokens": n * TOKENS["conversation"],
+        "rows": rows,
+        "memory": facts["bytes_bf16"] + max(rows, 1) * row,
+        "least": facts["bytes_bf16"] + row,
+        "hours": None,
+        "rate": rate,
+    }
+    if rate:
+        return cost | {"hours": cost["tokens"] / rate / 3600}
+    if not rows:
+        return cost
+    reading = (
+        n * TOKENS["prompt"] * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops)
+    )
     rate = generation_rate(facts, rows, hardware)
-    return cost | {"rate": rate, "hours": (cost["tokens"]/rate + reading)/3600}
+    return cost | {"rate": rate, "hours": (cost["tokens"] / rate + reading) / 3600}
 
 # %% ../nbs/22_costs.ipynb #a5767ca2
-BYTES_TRAINED = {"full": 16, "lora": 4.3, "qlora": 0.8}   # of memory for each parameter: weights, gradients and Adam's two moments in float32; or weights, and adapters of about 1 %
+BYTES_TRAINED = {
+    "full": 16,
+    "lora": 4.3,
+    "qlora": 0.8,
+}  # of memory for each parameter: weights, gradients and Adam's two moments in float32; or weights, and adapters of about 1 %
 
-def training_cost(facts: dict[str, int], tokens: int, hardware: Hardware = H100, method: str = "full") -> dict[str, float]:
+
+def training_cost(
+    facts: dict[str, int], tokens: int, hardware: Hardware = H100, method: str = "full"
+) -> dict[str, float]:
     "Hours, FLOP and bytes to train on `tokens` tokens; adapters save the third of the arithmetic that the gradients of the weights take"
-    flop = tokens*facts["training_flop_per_token"]*(1 if method == "full" else 2/3)
-    return {"tokens": tokens, "flop": flop, "hours": flop/(TRAINING_SHARE*hardware.flops)/3600, "memory": BYTES_TRAINED[method]*facts["parameters"]}
+    flop = tokens * facts["training_flop_per_token"] * (1 if method == "full" else 2 / 3)
+    return {
+        "tokens": tokens,
+        "flop": flop,
+        "hours": flop / (TRAINING_SHARE * hardware.flops) / 3600,
+        "memory": BYTES_TRAINED[method] * facts["parameters"],
+    }
 
 # %% ../nbs/22_costs.ipynb #bd748cca
 def is_published(name: str) -> bool:
@@ -89,45 +138,101 @@ def is_published(name: str) -> bool:
 def generator_facts(profile: Profile) -> dict[str, int] | None:
     "Size and cost of a profile's generator in the precision that it is run in; None where they are not known"
     known, name = load_checkpoints(), profile.generator
-    try: facts = model_facts(known[name] if name in known else read_config(name) if Path(name).is_dir() else {})
-    except (UserError, KeyError): return None
-    wide = 2 if profile.generator_dtype in ("", "float32") else 1  # published checkpoints of these kinds are stored in four bytes
-    return facts | {k: wide*facts[k] for k in ("bytes_bf16", "kv_bytes_per_token")}
+    try:
+        facts = model_facts(
+            known[name] if name in known else read_config(name) if Path(name).is_dir() else {}
+        )
+    except (UserError, KeyError):
+        return None
+    wide = (
+        2 if profile.generator_dtype in ("", "float32") else 1
+    )  # published checkpoints of these kinds are stored in four bytes
+    return facts | {k: wide * facts[k] for k in ("bytes_bf16", "kv_bytes_per_token")}
 
 # %% ../nbs/22_costs.ipynb #1ba78023
 _DATASET = ("complete", "check", "split")
 
-def profile_costs(profile: Profile, root: Path, hardware: Hardware = H100,
-                  until: str = "report",             # the last stage that is run
-                  rate: float | None = None) -> list[dict[str, Any]]:  # measured tokens a second of the generator
+
+def profile_costs(
+    profile: Profile,
+    root: Path,
+    hardware: Hardware = H100,
+    until: str = "report",  # the last stage that is run
+    rate: float | None = None,
+) -> list[dict[str, Any]]:  # measured tokens a second of the generator
     "Rows of what is done, by which model, with tokens, GPU hours, GPU memory and download (bytes; None where unknown); `remote`: not on this machine"
     known, rows = load_checkpoints(), []
+
     def row(what, name, cost, remote=False):
-        rows.append({"what": what, "model": name, "tokens": None, "hours": None, "memory": None, "remote": remote,
-                     "download": 4*model_facts(known[name])["parameters"] if name in known and not remote else None, **cost})
-    if profile.engine != "embedded" and (profile.engine == "openai" or is_published(profile.generator)):
-        n, facts = expected_prompts(n_scenarios(profile, root), profile.attempts)[0], generator_facts(profile)
+        rows.append(
+            {
+                "what": what,
+                "model": name,
+                "tokens": None,
+                "hours": None,
+                "memory": None,
+                "remote": remote,
+                "download": 4 * model_facts(known[name])["parameters"]
+                if name in known and not remote
+                else None,
+                **cost,
+            }
+        )
+
+    if profile.engine != "embedded" and (
+        profile.engine == "openai" or is_published(profile.generator)
+    ):
+        n, facts = (
+            expected_prompts(n_scenarios(profile, root), profile.attempts)[0],
+            generator_facts(profile),
+        )
         priced = facts and profile.engine != "openai"
-        row("generate", profile.generator, generation_cost(facts, n, profile.generation_batch_size, hardware, rate) if priced
-            else {"tokens": n*TOKENS["conversation"]}, profile.engine in ("openai", "ray"))
-    for student, name in zip(profile.students, profile.checkpoints) if until not in _DATASET else ():
-        n = len(profile.seeds)*(2 if student == profile.control_student else 1)
-        tokens = n*profile.finetune_steps*profile.finetune_batch_size*profile.max_length
-        if is_published(name): row(f"fine-tune × {n}", name, training_cost(model_facts(known[name]), tokens, hardware, profile.finetune_method) if name in known else {})
-    for name in filter(is_published, profile.baselines) if until not in (*_DATASET, "train") else (): row("compare", name, {})
+        row(
+            "generate",
+            profile.generator,
+            generation_cost(facts, n, profile.generation_batch_size, hardware, rate)
+            if priced
+            else {"tokens": n * TOKENS["conversation"]},
+            profile.engine in ("openai", "ray"),
+        )
+    for student, name in (
+        zip(profile.students, profile.checkpoints) if until not in _DATASET else ()
+    ):
+        n = len(profile.seeds) * (2 if student == profile.control_student else 1)
+        tokens = n * profile.finetune_steps * profile.finetune_batch_size * profile.max_length
+        if is_published(name):
+            row(
+                f"fine-tune × {n}",
+                name,
+                training_cost(model_facts(known[name]), tokens, hardware, profile.finetune_method)
+                if name in known
+                else {},
+            )
+    for name in (
+        filter(is_published, profile.baselines) if until not in (*_DATASET, "train") else ()
+    ):
+        row("compare", name, {})
     return rows
 
 # %% ../nbs/22_costs.ipynb #9098478d
 def is_downloaded(name: str) -> bool:
     "Whether the hub's local cache holds the model's config"
     from huggingface_hub import try_to_load_from_cache
+
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 # %% ../nbs/22_costs.ipynb #e8e56428
 def _gpu_memory() -> int:
     "Bytes of memory of the largest GPU; 0 without one"
     import torch
-    return max((torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())), default=0)
+
+    return max(
+        (
+            torch.cuda.get_device_properties(i).total_memory
+            for i in range(torch.cuda.device_count())
+        ),
+        default=0,
+    )
 
 # %% ../nbs/22_costs.ipynb #9772f673
 def missing(profile: Profile, root: Path, until: str = "report") -> list[str]:
@@ -136,126 +241,324 @@ def missing(profile: Profile, root: Path, until: str = "report") -> list[str]:
     costs = [r for r in profile_costs(profile, root, until=until) if not r["remote"]]
     for r in costs:
         if r["model"] in known:
-            try: config_class(known[r["model"]], r["model"])
-            except UserError as e: lacks.append(str(e))
-    if not costs: return lacks
-    gpu, needed = _gpu_memory(), max((r.get("least") or r["memory"] or 0) for r in costs)  # a batch that does not fit is halved
-    if gpu < needed: lacks.append(f"a GPU with at least {needed/1e9:.0f} GB of memory; this machine has {f'one with {gpu/1e9:.0f} GB' if gpu else 'none'}")
+            try:
+                config_class(known[r["model"]], r["model"])
+            except UserError as e:
+                lacks.append(str(e))
+    if not costs:
+        return lacks
+    gpu, needed = (
+        _gpu_memory(),
+        max((r.get("least") or r["memory"] or 0) for r in costs),
+    )  # a batch that does not fit is halved
+    if gpu < needed:
+        lacks.append(
+            f"a GPU with at least {needed / 1e9:.0f} GB of memory; this machine has {f'one with {gpu / 1e9:.0f} GB' if gpu else 'none'}"
+        )
     absent = [r for r in costs if not is_downloaded(r["model"])]
-    if absent: lacks.append(f"the checkpoints of {', '.join(r['model'] for r in absent)}, which are not on this machine")
+    if absent:
+        lacks.append(
+            f"the checkpoints of {', '.join(r['model'] for r in absent)}, which are not on this machine"
+        )
     wanted, free = sum(r["download"] or 0 for r in absent), shutil.disk_usage(root).free
-    if wanted > free: lacks.append(f"{wanted/1e9:.0f} GB of disk for them; {free/1e9:.0f} GB are free")
-    if absent and os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE", "ON"): lacks.append("leave to download: HF_HUB_OFFLINE is set")
+    if wanted > free:
+        lacks.append(f"{wanted / 1e9:.0f} GB of disk for them; {free / 1e9:.0f} GB are free")
+    if absent and os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE", "ON"):
+        lacks.append("leave to download: HF_HUB_OFFLINE is set")
     return lacks
 
 # %% ../nbs/22_costs.ipynb #5fc8f416
 def load_rate(run: str | Path, profile: Profile) -> float | None:
     "Tokens a second with which a run's generator wrote, if it is the profile's; None where none was measured"
-    stage, about = load_stage(RunFolder(run), "complete"), Path(run)/"run.json"
-    if stage is None or not about.is_file(): return None
+    stage, about = load_stage(RunFolder(run), "complete"), Path(run) / "run.json"
+    if stage is None or not about.is_file():
+        return None
     config = json.loads(about.read_text(encoding="utf-8"))["config"]
-    same = all(config.get(k) == getattr(profile, k) for k in ("engine", "generator", "generator_dtype", "generation_batch_size"))
+    same = all(
+        config.get(k) == getattr(profile, k)
+        for k in ("engine", "generator", "generator_dtype", "generation_batch_size")
+    )
     return stage.counts.get("tokens_per_second") or None if same else None
 
 # %% ../nbs/22_costs.ipynb #04b08944
 def disk_needs(profile: Profile, root: Path, until: str = "report") -> dict[str, float]:
     "Bytes that a run writes, by what they are"
-    asked, kept = expected_prompts(n_scenarios(profile, root), profile.attempts); known = load_checkpoints()
-    n = {s: len(profile.seeds)*(2 if s == profile.control_student else 1) for s in profile.students}
-    needs = {"raw completions": asked*(sum(TOKENS.values())*BYTES_PER_TOKEN + 300), "conversations": 2*kept*TOKENS["conversation"]*BYTES_PER_TOKEN}
+    asked, kept = expected_prompts(n_scenarios(profile, root), profile.attempts)
+    known = load_checkpoints()
+    n = {
+        s: len(profile.seeds) * (2 if s == profile.control_student else 1) for s in profile.students
+    }
+    needs = {
+        "raw completions": asked * (sum(TOKENS.values()) * BYTES_PER_TOKEN + 300),
+        "conversations": 2 * kept * TOKENS["conversation"] * BYTES_PER_TOKEN,
+    }
     if until not in _DATASET:
-        needs["checkpoints"] = sum(n[s]*4*model_facts(known[c])["parameters"] for s, c in zip(profile.students, profile.checkpoints) if c in known)
+        needs["checkpoints"] = sum(
+            n[s] * 4 * model_facts(known[c])["parameters"]
+            for s, c in zip(profile.students, profile.checkpoints)
+            if c in known
+        )
     return {k: v for k, v in needs.items() if v}
 
 # %% ../nbs/22_costs.ipynb #29f6f7fa
 def _size(b: float | None) -> str:
     "Bytes for a person"
-    return "unknown" if b is None else f"{b/1e9:,.0f} GB" if b >= 1e10 else f"{b/1e9:.1f} GB" if b >= 1e9 else f"{b/1e6:,.0f} MB"
+    return (
+        "unknown"
+        if b is None
+        else f"{b / 1e9:,.0f} GB"
+        if b >= 1e10
+        else f"{b / 1e9:.1f} GB"
+        if b >= 1e9
+        else f"{b / 1e6:,.0f} MB"
+    )
 
 # %% ../nbs/22_costs.ipynb #5ef95800
 def _time(hours: float) -> str:
     "Hours for a person"
-    return f"{hours*60:.0f} minutes" if hours < 1 else f"{hours:.1f} hours" if hours < 48 else f"{hours/24:,.0f} days"
+    return (
+        f"{hours * 60:.0f} minutes"
+        if hours < 1
+        else f"{hours:.1f} hours"
+        if hours < 48
+        else f"{hours / 24:,.0f} days"
+    )
 
 # %% ../nbs/22_costs.ipynb #703c6d5c
 def student_facts(profile: Profile, checkpoint: str) -> dict[str, int] | None:
     "Size and cost of a student: published, in a folder, or to be made in the run; None where they are not known"
     p, known = profile, load_checkpoints()
     if checkpoint.startswith("new:"):
-        return model_facts(dict(model_type=checkpoint.removeprefix("new:"), vocab_size=p.vocabulary_size, n_embd=p.model_width, n_layer=p.model_layers, n_head=p.model_heads, n_positions=p.model_context))
-    try: return model_facts(known[checkpoint] if checkpoint in known else read_config(checkpoint) if Path(checkpoint).is_dir() else {})
-    except (UserError, KeyError): return None
+        return model_facts(
+            dict(
+                model_type=checkpoint.removeprefix("new:"),
+                vocab_size=p.vocabulary_size,
+                n_embd=p.model_width,
+                n_layer=p.model_layers,
+                n_head=p.model_heads,
+                n_positions=p.model_context,
+            )
+        )
+    try:
+        return model_facts(
+            known[checkpoint]
+            if checkpoint in known
+            else read_config(checkpoint)
+            if Path(checkpoint).is_dir()
+            else {}
+        )
+    except (UserError, KeyError):
+        return None
+
 
 def training_rows(profile: Profile, hardware: Hardware = H100) -> list[dict[str, Any]]:
     "What each training of a profile takes, and how often it is done: student, what, times, steps, tokens (the most there can be), hours, memory, kWh"
     p, rows = profile, []
     for student, checkpoint in zip(p.students, p.checkpoints):
-        n = len(p.seeds)*(2 if student == p.control_student else 1); facts = student_facts(p, checkpoint)
-        for what, times, steps, size, length, method in (("pretrain", 1, p.pretrain_steps if checkpoint.startswith("new:") else 0, p.pretrain_batch_size, p.pretrain_length, "full"),
-                                                         ("fine-tune", n, p.finetune_steps, p.finetune_batch_size, p.max_length, p.finetune_method)):
-            if not steps: continue
-            cost = training_cost(facts, steps*size*length, hardware, method) if facts else {"tokens": steps*size*length, "hours": None, "memory": None, "flop": None}
-            rows.append({"student": student, "what": what, "times": times, "steps": steps, "batch_size": size, "method": method, **cost,
-                         "kwh": cost["hours"]*hardware.watts/1000 if cost["hours"] else None})
+        n = len(p.seeds) * (2 if student == p.control_student else 1)
+        facts = student_facts(p, checkpoint)
+        for what, times, steps, size, length, method in (
+            (
+                "pretrain",
+                1,
+                p.pretrain_steps if checkpoint.startswith("new:") else 0,
+                p.pretrain_batch_size,
+                p.pretrain_length,
+                "full",
+            ),
+            (
+                "fine-tune",
+                n,
+                p.finetune_steps,
+                p.finetune_batch_size,
+                p.max_length,
+                p.finetune_method,
+            ),
+        ):
+            if not steps:
+                continue
+            cost = (
+                training_cost(facts, steps * size * length, hardware, method)
+                if facts
+                else {"tokens": steps * size * length, "hours": None, "memory": None, "flop": None}
+            )
+            rows.append(
+                {
+                    "student": student,
+                    "what": what,
+                    "times": times,
+                    "steps": steps,
+                    "batch_size": size,
+                    "method": method,
+                    **cost,
+                    "kwh": cost["hours"] * hardware.watts / 1000 if cost["hours"] else None,
+                }
+            )
     return rows
 
 # %% ../nbs/22_costs.ipynb #b4ccd336
 def training_lines(profile: Profile, hardware: Hardware = H100) -> list[str]:
     "The same as lines of text"
-    lines = [f"  {'':10} {'student':14} {'times':>5} {'steps':>7} {'batch':>6} {'tokens, at most':>16} {'time':>12} {'energy':>10} {'memory':>9}"]
+    lines = [
+        f"  {'':10} {'student':14} {'times':>5} {'steps':>7} {'batch':>6} {'tokens, at most':>16} {'time':>12} {'energy':>10} {'memory':>9}"
+    ]
     for r in training_rows(profile, hardware):
-        cells = [_time(r["times"]*r["hours"]), f"{r['times']*r['kwh']:,.2g} kWh", _size(r["memory"])] if r["hours"] else ["unknown"]*3
-        lines.append(f"  {r['what']:10} {r['student']:14} {r['times']:>5} {r['steps']:>7,} {r['batch_size']:>6} {r['times']*r['tokens']/1e6:>10,.1f} million {cells[0]:>12} {cells[1]:>10} {cells[2]:>9}")
-    return lines + [f"  method: {profile.finetune_method}; {TRAINING_SHARE:.0%} of the arithmetic of {hardware.name} (assumed; its figures are {hardware.source}), {hardware.watts:.0f} W at most"]
+        cells = (
+            [
+                _time(r["times"] * r["hours"]),
+                f"{r['times'] * r['kwh']:,.2g} kWh",
+                _size(r["memory"]),
+            ]
+            if r["hours"]
+            else ["unknown"] * 3
+        )
+        lines.append(
+            f"  {r['what']:10} {r['student']:14} {r['times']:>5} {r['steps']:>7,} {r['batch_size']:>6} {r['times'] * r['tokens'] / 1e6:>10,.1f} million {cells[0]:>12} {cells[1]:>10} {cells[2]:>9}"
+        )
+    return lines + [
+        f"  method: {profile.finetune_method}; {TRAINING_SHARE:.0%} of the arithmetic of {hardware.name} (assumed; its figures are {hardware.source}), {hardware.watts:.0f} W at most"
+    ]
 
 # %% ../nbs/22_costs.ipynb #d8dd867f
-def generation_lines(profile: Profile, root: Path, hardware: Hardware = H100, rate: float | None = None) -> list[tuple[str, str]]:
+def generation_lines(
+    profile: Profile, root: Path, hardware: Hardware = H100, rate: float | None = None
+) -> list[tuple[str, str]]:
     "(label, text) of what making the dataset takes"
-    p, n, t = profile, n_scenarios(profile, root), TOKENS; asked, kept = expected_prompts(n, p.attempts); facts = generator_facts(p)
-    lines = [("wanted", f"{n:,} conversations, of {len(load_topics(root/p.topics))} topics and {len(load_countries(root/p.countries))} countries"),
-             ("prompts", f"about {asked:,} for {kept:,} conversations, up to {p.attempts} for each, if {ACCEPTANCE:.0%} are accepted (assumed)")]
-    if p.engine == "embedded": return lines + [("generator", "the embedded grammar: no GPU, no download, seconds to minutes")]
-    lines += [("tokens", f"{asked*t['prompt']/1e6:,.1f} million read and {asked*t['conversation']/1e6:,.1f} million written, if each prompt takes {t['prompt']} and {t['conversation']} (assumed)")]
+    p, n, t = profile, n_scenarios(profile, root), TOKENS
+    asked, kept = expected_prompts(n, p.attempts)
+    facts = generator_facts(p)
+    lines = [
+        (
+            "wanted",
+            f"{n:,} conversations, of {len(load_topics(root / p.topics))} topics and {len(load_countries(root / p.countries))} countries",
+        ),
+        (
+            "prompts",
+            f"about {asked:,} for {kept:,} conversations, up to {p.attempts} for each, if {ACCEPTANCE:.0%} are accepted (assumed)",
+        ),
+    ]
+    if p.engine == "embedded":
+        return lines + [
+            ("generator", "the embedded grammar: no GPU, no download, seconds to minutes")
+        ]
+    lines += [
+        (
+            "tokens",
+            f"{asked * t['prompt'] / 1e6:,.1f} million read and {asked * t['conversation'] / 1e6:,.1f} million written, if each prompt takes {t['prompt']} and {t['conversation']} (assumed)",
+        )
+    ]
     if p.engine == "openai":
-        return lines + [("generator", f"{p.generator} at {', '.join(e.rsplit('@')[-1] for e in p.endpoints)}"), ("cost", "these tokens at your endpoint's price; the time is your endpoint's")]
-    if facts is None: return lines + [("generator", f"{p.generator}, of which neither size nor speed is known here")]
-    return lines + _speed_lines(p, generation_cost(facts, asked, p.generation_batch_size, hardware, rate), hardware, rate)
+        return lines + [
+            ("generator", f"{p.generator} at {', '.join(e.rsplit('@')[-1] for e in p.endpoints)}"),
+            ("cost", "these tokens at your endpoint's price; the time is your endpoint's"),
+        ]
+    if facts is None:
+        return lines + [
+            ("generator", f"{p.generator}, of which neither size nor speed is known here")
+        ]
+    return lines + _speed_lines(
+        p, generation_cost(facts, asked, p.generation_batch_size, hardware, rate), hardware, rate
+    )
 
 # %% ../nbs/22_costs.ipynb #19ccd224
-def _speed_lines(p: Profile, cost: dict[str, Any], hardware: Hardware, rate: float | None) -> list[tuple[str, str]]:
+def _speed_lines(
+    p: Profile, cost: dict[str, Any], hardware: Hardware, rate: float | None
+) -> list[tuple[str, str]]:
     "The lines about a generator that runs on hardware of one's own"
-    lines = [("generator", f"{p.generator} in {p.generator_dtype or 'the precision it is stored in'}, {max(cost['rows'], 1)} side by side: {_size(cost['memory'])} of memory")]
+    lines = [
+        (
+            "generator",
+            f"{p.generator} in {p.generator_dtype or 'the precision it is stored in'}, {max(cost['rows'], 1)} side by side: {_size(cost['memory'])} of memory",
+        )
+    ]
     if cost["hours"] is None:
-        return lines + [("time", f"none: it does not fit into {hardware.name}, which has {_size(hardware.memory)}; choose other hardware (--hardware)"
-                         + (", or set generator_dtype to bfloat16" if p.generator_dtype in ("", "float32") else ""))]
-    how = "measured in this run" if rate else (f"{GENERATION_SHARE:.0%} of its memory's speed, or {TRAINING_SHARE:.0%} of its arithmetic where that is slower "
-                                               f"(assumed; its figures are {hardware.source})")
-    lines += [("time", f"{_time(cost['hours'])} of {'the machine that was measured' if rate else hardware.name}"), ("speed", f"{cost['rate']:,.0f} tokens/s: {how}")]
-    if p.engine == "ray": lines.insert(2, ("", f"{_time(cost['hours']/p.actors)} with {p.actors} actors, each on such a machine"))
-    return lines + [("energy", f"{cost['hours']*hardware.watts/1000:,.1f} kWh at {hardware.watts:.0f} W, the most that {hardware.name} draws")]
+        return lines + [
+            (
+                "time",
+                f"none: it does not fit into {hardware.name}, which has {_size(hardware.memory)}; choose other hardware (--hardware)"
+                + (
+                    ", or set generator_dtype to bfloat16"
+                    if p.generator_dtype in ("", "float32")
+                    else ""
+                ),
+            )
+        ]
+    how = (
+        "measured in this run"
+        if rate
+        else (
+            f"{GENERATION_SHARE:.0%} of its memory's speed, or {TRAINING_SHARE:.0%} of its arithmetic where that is slower "
+            f"(assumed; its figures are {hardware.source})"
+        )
+    )
+    lines += [
+        (
+            "time",
+            f"{_time(cost['hours'])} of {'the machine that was measured' if rate else hardware.name}",
+        ),
+        ("speed", f"{cost['rate']:,.0f} tokens/s: {how}"),
+    ]
+    if p.engine == "ray":
+        lines.insert(
+            2,
+            (
+                "",
+                f"{_time(cost['hours'] / p.actors)} with {p.actors} actors, each on such a machine",
+            ),
+        )
+    return lines + [
+        (
+            "energy",
+            f"{cost['hours'] * hardware.watts / 1000:,.1f} kWh at {hardware.watts:.0f} W, the most that {hardware.name} draws",
+        )
+    ]
 
 # %% ../nbs/22_costs.ipynb #03246c4f
-def print_plan(profile: Profile, say: Callable[[str], None] = print,
-               until: str = "report",            # the last stage that is run
-               hardware: Hardware = H100,
-               run: str | Path | None = None) -> bool:  # a run that may have measured the generator's speed
+def print_plan(
+    profile: Profile,
+    say: Callable[[str], None] = print,
+    until: str = "report",  # the last stage that is run
+    hardware: Hardware = H100,
+    run: str | Path | None = None,
+) -> bool:  # a run that may have measured the generator's speed
     "Say what a profile needs and what it would cost, up to a stage; whether this machine has it"
-    root = find_root(); rate = load_rate(run, profile) if run else None; lacks = missing(profile, root, until)
+    root = find_root()
+    rate = load_rate(run, profile) if run else None
+    lacks = missing(profile, root, until)
     say(f"Profile {profile.name}: {profile.description}\n\nThe dataset")
-    for label, text in generation_lines(profile, root, hardware, rate): say(f"  {label:10} {text}")
+    for label, text in generation_lines(profile, root, hardware, rate):
+        say(f"  {label:10} {text}")
     costs = profile_costs(profile, root, hardware, until, rate)
     if others := [r for r in costs if r["what"] != "generate"]:
-        say(f"\nThe models, estimated from their sizes and the {hardware.source} figures of {hardware.name}\n"
-            f"  {'':14} {'':30} {'tokens':>12} {'GPU time':>12} {'GPU memory':>12} {'download':>12}")
+        say(
+            f"\nThe models, estimated from their sizes and the {hardware.source} figures of {hardware.name}\n"
+            f"  {'':14} {'':30} {'tokens':>12} {'GPU time':>12} {'GPU memory':>12} {'download':>12}"
+        )
         for r in others:
-            cells = (f"{r['tokens']/1e6:,.0f} million" if r["tokens"] else "unknown", _time(r["hours"]) if r["hours"] else "unknown", _size(r["memory"]), _size(r["download"]))
+            cells = (
+                f"{r['tokens'] / 1e6:,.0f} million" if r["tokens"] else "unknown",
+                _time(r["hours"]) if r["hours"] else "unknown",
+                _size(r["memory"]),
+                _size(r["download"]),
+            )
             say(f"  {r['what']:14} {r['model']:30} " + " ".join(f"{c:>12}" for c in cells))
-        if hours := sum(r["hours"] or 0 for r in costs): say(f"  together with the dataset {_time(hours)}, {hours*hardware.watts/1000:,.1f} kWh; what is unknown not counted")
+        if hours := sum(r["hours"] or 0 for r in costs):
+            say(
+                f"  together with the dataset {_time(hours)}, {hours * hardware.watts / 1000:,.1f} kWh; what is unknown not counted"
+            )
     if until not in _DATASET:
         say(f"\nThe students, on {hardware.name}")
-        for line in training_lines(profile, hardware): say(line)
-    disk = disk_needs(profile, root, until) | ({"downloads, at most": d} if (d := sum(r["download"] or 0 for r in costs)) else {})
+        for line in training_lines(profile, hardware):
+            say(line)
+    disk = disk_needs(profile, root, until) | (
+        {"downloads, at most": d} if (d := sum(r["download"] or 0 for r in costs)) else {}
+    )
     say("\nOn disk")
-    for what, b in disk.items(): say(f"  {_size(b):>9} {what}")
-    say("\nMissing on this machine" + "".join(f"\n  - {l}" for l in lacks) if lacks else "\nNothing is missing on this machine.")
+    for what, b in disk.items():
+        say(f"  {_size(b):>9} {what}")
+    say(
+        "\nMissing on this machine" + "".join(f"\n  - {l}" for l in lacks)
+        if lacks
+        else "\nNothing is missing on this machine."
+    )
     return not lacks

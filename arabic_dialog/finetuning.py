@@ -15,7 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .architectures import ROLE_TOKENS, load_config, load_model, load_tokenizer, model_facts, new_model
+from arabic_dialog.architectures import (
+    ROLE_TOKENS,
+    load_config,
+    load_model,
+    load_tokenizer,
+    model_facts,
+    new_model,
+)
 from .core import Conversation, UserError, digest, load_jsonl, save_text, stream
 from .decoding import out_of_memory
 from .grammar import Grammar
@@ -23,12 +30,36 @@ from .hardware import hardware_here
 from .masking import encode_conversations, prove_batch, sample_rows, save_mask
 from .packing import packed, packing_error
 from .store import disk_error
-from .students import add_chat_frame, blocks, make_room, pretraining_texts, recurring_names, shuffle_replies, train_tokenizer
-from .training import (NotANumber, Training, arguments, fitting_size, keep_last_good, keep_memory, lora_config, order_rows, precision_of, processes,
-                                    save_trained, settle_ends, sizes, trainer_class, whole_checkpoint)
+from arabic_dialog.students import (
+    add_chat_frame,
+    blocks,
+    make_room,
+    pretraining_texts,
+    recurring_names,
+    shuffle_replies,
+    train_tokenizer,
+)
+from arabic_dialog.training import (
+    NotANumber,
+    Training,
+    arguments,
+    fitting_size,
+    keep_last_good,
+    keep_memory,
+    lora_config,
+    order_rows,
+    precision_of,
+    processes,
+    save_trained,
+    settle_ends,
+    sizes,
+    trainer_class,
+    whole_checkpoint,
+)
 
 # %% ../nbs/31_finetuning.ipynb #008b3edf
-LEAK = .05   # of the spread of the logits; rounding stays far below, a neighbour that is read far above
+LEAK = 0.05  # of the spread of the logits; rounding stays far below, a neighbour that is read far above
+
 
 def keeps_apart(model: Any, rows: Sequence[Mapping], n: int = 3) -> bool:
     "Whether the model reads the `n` shortest rows in one flat batch as it reads each alone"
@@ -37,119 +68,307 @@ def keeps_apart(model: Any, rows: Sequence[Mapping], n: int = 3) -> bool:
 # %% ../nbs/31_finetuning.ipynb #f485eb79
 def smaller(e: Exception, size: int, how: Training) -> int:
     "The next smaller number of conversations at once, after an error that says that memory ran out; any other error is raised"
-    if not out_of_memory(e): raise e
+    if not out_of_memory(e):
+        raise e
     less = [n for n in sizes(how.batch_size, processes()[1]) if n < size]
-    if processes()[1] > 1: raise UserError(f"memory ran out with {size} conversations at once in each process; set finetune_micro_batch_size to {less[0] if less else 1}, or max_length lower") from e
-    if not less: raise UserError("memory ran out with a single conversation at once; lower max_length, set finetune_method to lora, or use a device with more memory") from e
+    if processes()[1] > 1:
+        raise UserError(
+            f"memory ran out with {size} conversations at once in each process; set finetune_micro_batch_size to {less[0] if less else 1}, or max_length lower"
+        ) from e
+    if not less:
+        raise UserError(
+            "memory ran out with a single conversation at once; lower max_length, set finetune_method to lora, or use a device with more memory"
+        ) from e
     return less[0]
+
 
 def explained(e: Exception, out: Path, how: Training) -> Exception:
     "An error of training as a person should read it"
     if isinstance(e, NotANumber):
-        kept = keep_last_good(out/"_trainer", out)
-        return UserError(f"the loss is no longer a number at step {e}; lower the learning rate ({how.learning_rate:g}). "
-                         + (f"The last good checkpoint is kept in {kept}" if kept else "There was no checkpoint before it"))
-    full = "No space left" in str(e) or "PytorchStreamWriter" in str(e)   # so safetensors and torch pass the system's error on
+        kept = keep_last_good(out / "_trainer", out)
+        return UserError(
+            f"the loss is no longer a number at step {e}; lower the learning rate ({how.learning_rate:g}). "
+            + (
+                f"The last good checkpoint is kept in {kept}"
+                if kept
+                else "There was no checkpoint before it"
+            )
+        )
+    full = "No space left" in str(e) or "PytorchStreamWriter" in str(
+        e
+    )  # so safetensors and torch pass the system's error on
     number = getattr(e, "errno", None) or (errno.ENOSPC if full else None)
-    return disk_error(out, OSError(number, str(e))) if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES) else e
+    return (
+        disk_error(out, OSError(number, str(e)))
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+        else e
+    )
 
 # %% ../nbs/31_finetuning.ipynb #fe560bb7
 def _resume_or_clear(state: Path, job: Mapping[str, Any]) -> None:
     "Clear a trainer's folder that belongs to another job; all processes wait for it"
     if processes()[0] == 0:
-        if state.exists() and not ((state/"job.txt").is_file() and (state/"job.txt").read_text() == digest(job)):
-            shutil.rmtree(state); shutil.rmtree(state.parent/"last-good", ignore_errors=True)
-        save_text(state/"job.txt", digest(job))
+        if state.exists() and not (
+            (state / "job.txt").is_file() and (state / "job.txt").read_text() == digest(job)
+        ):
+            shutil.rmtree(state)
+            shutil.rmtree(state.parent / "last-good", ignore_errors=True)
+        save_text(state / "job.txt", digest(job))
     if processes()[1] > 1:
         import torch.distributed as dist
+
         dist.barrier()
 
 # %% ../nbs/31_finetuning.ipynb #0df2967d
-def fit(make: Callable[[], Any],            # → the model to begin with, the same at each call
-        tokenizer: Any, rows: Sequence[dict], validation: Sequence[dict], out: str | Path, how: Training, *, order: Sequence[int] | None = None,
-        about: Mapping[str, Any] | None = None, callbacks: Sequence[Any] = (), tokens: Sequence[int] = ()) -> dict[str, int]:   # tokens: trained beside adapters
+def fit(
+    make: Callable[[], Any],  # → the model to begin with, the same at each call
+    tokenizer: Any,
+    rows: Sequence[dict],
+    validation: Sequence[dict],
+    out: str | Path,
+    how: Training,
+    *,
+    order: Sequence[int] | None = None,
+    about: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    tokens: Sequence[int] = (),
+) -> dict[str, int]:  # tokens: trained beside adapters
     "Train on encoded rows and write a Hugging Face folder with curve.csv and training.json; counts of what was done"
     import torch
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
-    out, started, model = Path(out), time.perf_counter(), make(); state = out/"_trainer"; plan = asdict(how); plan.pop("micro_batch_size")
+
+    out, started, model = Path(out), time.perf_counter(), make()
+    state = out / "_trainer"
+    plan = asdict(how)
+    plan.pop("micro_batch_size")
     packing = how.packing and keeps_apart(model, rows)
-    seen = [rows[i] for i in order or order_rows(rows, how.steps, how.batch_size, how.seed, alike=not packing)]
-    job = dict(about or {}) | plan | dict(architecture=model.config.model_type, packing=packing, precision=precision_of(how),
-                                          data=digest([seen, list(validation)]), torch=torch.__version__)
-    _resume_or_clear(state, job); gpu = torch.cuda.is_available(); size = fitting_size(model, how, max(len(r["input_ids"]) for r in rows), gpu)
+    seen = [
+        rows[i]
+        for i in order or order_rows(rows, how.steps, how.batch_size, how.seed, alike=not packing)
+    ]
+    job = (
+        dict(about or {})
+        | plan
+        | dict(
+            architecture=model.config.model_type,
+            packing=packing,
+            precision=precision_of(how),
+            data=digest([seen, list(validation)]),
+            torch=torch.__version__,
+        )
+    )
+    _resume_or_clear(state, job)
+    gpu = torch.cuda.is_available()
+    size = fitting_size(model, how, max(len(r["input_ids"]) for r in rows), gpu)
     stop = [EarlyStoppingCallback(how.patience)] if how.patience else []
     while True:
-        model = model or make(); settle_ends(model, tokenizer)
-        trainer = trainer_class()(model=model, args=arguments(out, how, size, packing), train_dataset=Dataset.from_list(seen), eval_dataset=Dataset.from_list(list(validation)),
-                                  processing_class=tokenizer, callbacks=[*stop, *callbacks], peft_config=None if how.method == "full" else lora_config(model, how, tokens))
-        trainer.remove_callback(PrinterCallback); prove_batch(trainer.data_collator(seen[:size]), tokenizer, seen[:size])
+        model = model or make()
+        settle_ends(model, tokenizer)
+        trainer = trainer_class()(
+            model=model,
+            args=arguments(out, how, size, packing),
+            train_dataset=Dataset.from_list(seen),
+            eval_dataset=Dataset.from_list(list(validation)),
+            processing_class=tokenizer,
+            callbacks=[*stop, *callbacks],
+            peft_config=None if how.method == "full" else lora_config(model, how, tokens),
+        )
+        trainer.remove_callback(PrinterCallback)
+        prove_batch(trainer.data_collator(seen[:size]), tokenizer, seen[:size])
         try:
-            with packed(model) if packing else nullcontext(): trainer.train(resume_from_checkpoint=whole_checkpoint(state))
+            with packed(model) if packing else nullcontext():
+                trainer.train(resume_from_checkpoint=whole_checkpoint(state))
             n_trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-            save_trained(trainer, tokenizer, out, partial(make, four_bit=False) if how.method == "qlora" else None); break
+            save_trained(
+                trainer,
+                tokenizer,
+                out,
+                partial(make, four_bit=False) if how.method == "qlora" else None,
+            )
+            break
         except (NotANumber, OSError, RuntimeError, MemoryError, ValueError) as e:
             e = explained(e, out, how)
-            if isinstance(e, UserError): raise e from None
+            if isinstance(e, UserError):
+                raise e from None
             size = smaller(e, size, how)
-        model = trainer = None; gc.collect()
-        if gpu: torch.cuda.empty_cache()
-    counts = dict(n_rows=len(rows), n_steps=trainer.state.global_step, best_step=trainer.state.best_global_step or trainer.state.global_step,
-                  n_tokens_seen=(n := sum(len(r["input_ids"]) for r in seen[:trainer.state.global_step * how.batch_size])),
-                  n_trained_seen=sum(l != -100 for r in seen[:trainer.state.global_step * how.batch_size] for l in r["labels"]))
+        model = trainer = None
+        gc.collect()
+        if gpu:
+            torch.cuda.empty_cache()
+    counts = dict(
+        n_rows=len(rows),
+        n_steps=trainer.state.global_step,
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        n_tokens_seen=(
+            n := sum(
+                len(r["input_ids"]) for r in seen[: trainer.state.global_step * how.batch_size]
+            )
+        ),
+        n_trained_seen=sum(
+            l != -100
+            for r in seen[: trainer.state.global_step * how.batch_size]
+            for l in r["labels"]
+        ),
+    )
     if processes()[0] == 0:
-        save_text(out/"_manifest.json", json.dumps(manifest(model.config, n, n_trained, time.perf_counter() - started, how, size), indent=1) + "\n")
-        save_text(out/"training.json", json.dumps(job | counts, ensure_ascii=False, indent=1) + "\n")
-        shutil.rmtree(state); shutil.rmtree(out/"last-good", ignore_errors=True)
+        save_text(
+            out / "_manifest.json",
+            json.dumps(
+                manifest(model.config, n, n_trained, time.perf_counter() - started, how, size),
+                indent=1,
+            )
+            + "\n",
+        )
+        save_text(
+            out / "training.json", json.dumps(job | counts, ensure_ascii=False, indent=1) + "\n"
+        )
+        shutil.rmtree(state)
+        shutil.rmtree(out / "last-good", ignore_errors=True)
     return counts
 
 # %% ../nbs/31_finetuning.ipynb #2349aff2
-def manifest(config: Any, n_tokens: int, n_trained: int, seconds: float, how: Training, size: int) -> dict[str, Any]:   # n_trained: parameters
+def manifest(
+    config: Any, n_tokens: int, n_trained: int, seconds: float, how: Training, size: int
+) -> dict[str, Any]:  # n_trained: parameters
     "How this machine did: tokens a second, FLOP by the 6 N rule (4 N where only adapters are trained), energy at the machine's highest draw"
     from importlib.metadata import version
+
     facts, hardware = model_facts(config), hardware_here()
-    flop = facts["training_flop_per_token"] * n_tokens * (1 if how.method == "full" else 2/3)
-    return dict(seconds=round(seconds, 2), tokens_per_second=round(n_tokens / seconds, 1), flop=flop, flop_per_second=flop / seconds, parameters=facts["parameters"], parameters_trained=n_trained,
-                micro_batch_size=size, processes=processes()[1], hardware=hardware.name, energy_kwh_at_most=seconds / 3.6e6 * hardware.watts * processes()[1],
-                watts_assumed=hardware.watts, system=f"{platform.system()} {platform.machine()}", python=platform.python_version(),
-                versions={n: version(n) for n in ("torch", "transformers", "trl", "accelerate", "datasets", "arabic-dialog")})
+    flop = facts["training_flop_per_token"] * n_tokens * (1 if how.method == "full" else 2 / 3)
+    return dict(
+        seconds=round(seconds, 2),
+        tokens_per_second=round(n_tokens / seconds, 1),
+        flop=flop,
+        flop_per_second=flop / seconds,
+        parameters=facts["parameters"],
+        parameters_trained=n_trained,
+        micro_batch_size=size,
+        processes=processes()[1],
+        hardware=hardware.name,
+        energy_kwh_at_most=seconds / 3.6e6 * hardware.watts * processes()[1],
+        watts_assumed=hardware.watts,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        versions={
+            n: version(n)
+            for n in ("torch", "transformers", "trl", "accelerate", "datasets", "arabic-dialog")
+        },
+    )
 
 # %% ../nbs/31_finetuning.ipynb #5cf2f02a
 STATEMENTS_FIRST = 0.6  # share of the steps of pretraining
 
-def pretrain(make: Callable[[], Any], tokenizer: Any, texts: Sequence[Sequence[str]],  # read one after the other, for STATEMENTS_FIRST of the steps and the rest
-             out: str | Path, *, max_length: int, callbacks: Sequence[Any] = (), **how: Any) -> dict[str, int]:   # how: see `Training`
+
+def pretrain(
+    make: Callable[[], Any],
+    tokenizer: Any,
+    texts: Sequence[
+        Sequence[str]
+    ],  # read one after the other, for STATEMENTS_FIRST of the steps and the rest
+    out: str | Path,
+    *,
+    max_length: int,
+    callbacks: Sequence[Any] = (),
+    **how: Any,
+) -> dict[str, int]:  # how: see `Training`
     "Train a new model on two kinds of plain text; a fiftieth of the second, at most 64 rows, is kept for validation"
     how = Training(**how)
-    first, second = (blocks(tokenizer, t, max_length, how.seed) for t in texts); n = min(64, max(1, len(second) // 50))
-    if len(second) <= n: raise UserError(f"the texts make {len(second)} training sequence of {max_length} tokens; at least 2 are needed")
-    held, second = second[:n], second[n:]; k = round(STATEMENTS_FIRST * how.steps)
-    order = order_rows(first, k, how.batch_size, how.seed) + [len(first) + i for i in order_rows(second, how.steps - k, how.batch_size, how.seed)]
-    return fit(make, tokenizer, first + second, held, out, replace(how, packing=False), order=order, about={"kind": "base", "max_length": max_length}, callbacks=callbacks)
+    first, second = (blocks(tokenizer, t, max_length, how.seed) for t in texts)
+    n = min(64, max(1, len(second) // 50))
+    if len(second) <= n:
+        raise UserError(
+            f"the texts make {len(second)} training sequence of {max_length} tokens; at least 2 are needed"
+        )
+    held, second = second[:n], second[n:]
+    k = round(STATEMENTS_FIRST * how.steps)
+    order = order_rows(first, k, how.batch_size, how.seed) + [
+        len(first) + i for i in order_rows(second, how.steps - k, how.batch_size, how.seed)
+    ]
+    return fit(
+        make,
+        tokenizer,
+        first + second,
+        held,
+        out,
+        replace(how, packing=False),
+        order=order,
+        about={"kind": "base", "max_length": max_length},
+        callbacks=callbacks,
+    )
 
 # %% ../nbs/31_finetuning.ipynb #339d9cec
-def _ready(checkpoint: str | Path, revision: str | None, tokenizer: Any, four_bit: bool = False) -> Any:
+def _ready(
+    checkpoint: str | Path, revision: str | None, tokenizer: Any, four_bit: bool = False
+) -> Any:
     "A checkpoint's model, with embeddings for the chat frame that its tokenizer has been given"
-    return make_room(load_model(checkpoint, dtype="float32", revision=revision, four_bit=four_bit), tokenizer)
+    return make_room(
+        load_model(checkpoint, dtype="float32", revision=revision, four_bit=four_bit), tokenizer
+    )
 
-def finetune(checkpoint: str | Path, train: Sequence[Conversation], validation: Sequence[Conversation], out: str | Path, *, max_length: int, kind: str = "finetuned",
-             revision: str | None = None, callbacks: Sequence[Any] = (), **how: Any) -> dict[str, int]:   # how: see `Training`
+
+def finetune(
+    checkpoint: str | Path,
+    train: Sequence[Conversation],
+    validation: Sequence[Conversation],
+    out: str | Path,
+    *,
+    max_length: int,
+    kind: str = "finetuned",
+    revision: str | None = None,
+    callbacks: Sequence[Any] = (),
+    **how: Any,
+) -> dict[str, int]:  # how: see `Training`
     "Train a checkpoint to reply as the assistants of `train` do; `control` shuffles their replies first"
     how = Training(**how)
-    if kind not in ("finetuned", "control"): raise UserError(f"kind {kind!r} is not one of finetuned, control")
+    if kind not in ("finetuned", "control"):
+        raise UserError(f"kind {kind!r} is not one of finetuned, control")
     for name, part in (("training", train), ("validation", validation)):
-        if not part: raise UserError(f"the {name} split is empty, so there is nothing to train on; raise n_scenarios or its share")
-    tokenizer = load_tokenizer(checkpoint, revision); add_chat_frame(tokenizer); make = partial(_ready, checkpoint, revision, tokenizer, **({"four_bit": True} if how.method == "qlora" else {}))
+        if not part:
+            raise UserError(
+                f"the {name} split is empty, so there is nothing to train on; raise n_scenarios or its share"
+            )
+    tokenizer = load_tokenizer(checkpoint, revision)
+    add_chat_frame(tokenizer)
+    make = partial(
+        _ready,
+        checkpoint,
+        revision,
+        tokenizer,
+        **({"four_bit": True} if how.method == "qlora" else {}),
+    )
     config = load_config(checkpoint, revision)
-    if max_length > (room := getattr(config.get_text_config(), "max_position_embeddings", None) or max_length): raise UserError(f"max_length is {max_length}, but {checkpoint} reads {room} tokens")
-    used = stream(how.seed, "sample").sample(list(train), min(len(train), how.steps * how.batch_size))
-    if kind == "control": used = shuffle_replies(used, how.seed)
+    if max_length > (
+        room := getattr(config.get_text_config(), "max_position_embeddings", None) or max_length
+    ):
+        raise UserError(f"max_length is {max_length}, but {checkpoint} reads {room} tokens")
+    used = stream(how.seed, "sample").sample(
+        list(train), min(len(train), how.steps * how.batch_size)
+    )
+    if kind == "control":
+        used = shuffle_replies(used, how.seed)
     rows, proof = encode_conversations(tokenizer, used, max_length)
     held, _ = encode_conversations(tokenizer, list(validation)[:64], max_length)
-    if processes()[0] == 0: save_mask(out, tokenizer, sample_rows(tokenizer, used, max_length, how.seed), proof)
+    if processes()[0] == 0:
+        save_mask(out, tokenizer, sample_rows(tokenizer, used, max_length, how.seed), proof)
     frame = [i for t in ROLE_TOKENS if (i := tokenizer.get_vocab().get(t)) is not None]
-    counts = fit(make, tokenizer, rows, held, out, how, callbacks=callbacks, tokens=[*frame, tokenizer.eos_token_id],
-                 about={"kind": kind, "max_length": max_length, "n_train": len(train), "proof": proof, "revision": getattr(config, "_commit_hash", None) or revision or ""})
+    counts = fit(
+        make,
+        tokenizer,
+        rows,
+        held,
+        out,
+        how,
+        callbacks=callbacks,
+        tokens=[*frame, tokenizer.eos_token_id],
+        about={
+            "kind": kind,
+            "max_length": max_length,
+            "n_train": len(train),
+            "proof": proof,
+            "revision": getattr(config, "_commit_hash", None) or revision or "",
+        },
+    )
     return counts | {k: proof[k] for k in ("n_conversations", "n_truncated", "n_left_out")}
 
 # %% ../nbs/31_finetuning.ipynb #13a3f72d
@@ -158,14 +377,42 @@ def train_student(job: Mapping[str, Any]) -> dict[str, int]:
     learning_rate, batch_size, max_length, seed (and whatever else `Training` has), checkpoint (a folder or a published name; `new:gpt2` or `new:aragpt2` for base), revision. base
     also: n_layer, n_embd, n_head, n_positions, vocabulary_size"""
     from transformers.utils import logging
-    keep_memory(); logging.set_verbosity_error(); logging.disable_progress_bar()
+
+    keep_memory()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     numbers = {k: job[k] for k in ("max_length", *Training.__dataclass_fields__) if k in job}
     train = load_jsonl(job["train"], Conversation)
     if job["kind"] != "base":
-        return finetune(job["checkpoint"], train, load_jsonl(job["validation"], Conversation), job["out"], kind=job["kind"], revision=job.get("revision") or None, **numbers)
-    if not train: raise UserError("the training split is empty, so there is nothing to learn words from")
-    read = stream(job["seed"], "reading").sample(train, min(len(train), 6000))  # of all topics: the split is in their order
-    grammar = Grammar.load(); texts = pretraining_texts([c.scenario for c in read], job["seed"], grammar)
-    tokenizer = train_tokenizer([*texts[0][:3000], *(t.text for c in read for t in c.turns)], job["vocabulary_size"], recurring_names(grammar))
-    make = partial(new_model, job["checkpoint"].removeprefix("new:"), tokenizer, job["n_layer"], job["n_embd"], job["n_head"], job["n_positions"], job["seed"])
+        return finetune(
+            job["checkpoint"],
+            train,
+            load_jsonl(job["validation"], Conversation),
+            job["out"],
+            kind=job["kind"],
+            revision=job.get("revision") or None,
+            **numbers,
+        )
+    if not train:
+        raise UserError("the training split is empty, so there is nothing to learn words from")
+    read = stream(job["seed"], "reading").sample(
+        train, min(len(train), 6000)
+    )  # of all topics: the split is in their order
+    grammar = Grammar.load()
+    texts = pretraining_texts([c.scenario for c in read], job["seed"], grammar)
+    tokenizer = train_tokenizer(
+        [*texts[0][:3000], *(t.text for c in read for t in c.turns)],
+        job["vocabulary_size"],
+        recurring_names(grammar),
+    )
+    make = partial(
+        new_model,
+        job["checkpoint"].removeprefix("new:"),
+        tokenizer,
+        job["n_layer"],
+        job["n_embd"],
+        job["n_head"],
+        job["n_positions"],
+        job["seed"],
+    )
     return pretrain(make, tokenizer, texts, job["out"], **numbers)

@@ -20,26 +20,60 @@ from typing import Any, NamedTuple
 
 from .arabic import arabic_ratio
 from .completing import CompletionLog, ask, whole_file
-from .core import Completion, Conversation, Issue, Request, Scenario, UserError, from_json, save_text, stream, to_json
+from arabic_dialog.core import (
+    Completion,
+    Conversation,
+    Issue,
+    Request,
+    Scenario,
+    UserError,
+    from_json,
+    save_text,
+    stream,
+    to_json,
+)
 from .duplicates import DuplicateIndex
 from .grammar import Grammar
 from .parsing import PARSE_RULES, ParseError, parse_conversation
 from .quality import RULES, Limits, check_conversation, relevance
-from .scenarios import draw_turns, load_countries, load_template, load_topics, plan_scenarios, prompt_hash, render_prompt
+from arabic_dialog.scenarios import (
+    draw_turns,
+    load_countries,
+    load_template,
+    load_topics,
+    plan_scenarios,
+    prompt_hash,
+    render_prompt,
+)
 from .settings import Profile
 
 # %% ../nbs/30_generation.ipynb #e507520b
 def plan_profile(profile: Profile, root: Path) -> list[Scenario]:
     "The scenarios of a profile, by topic, country and variant"
-    return plan_scenarios(load_topics(root/profile.topics), load_countries(root/profile.countries), profile.variants, profile.n_scenarios, profile.seed)
+    return plan_scenarios(
+        load_topics(root / profile.topics),
+        load_countries(root / profile.countries),
+        profile.variants,
+        profile.n_scenarios,
+        profile.seed,
+    )
 
 # %% ../nbs/30_generation.ipynb #ad47e8f5
 def make_prompter(profile: Profile, root: Path) -> Callable[[Scenario], Request]:
     "A function from any scenario of a profile's topics and countries, planned or not, to its prompt"
-    topics, countries, template = load_topics(root/profile.topics), load_countries(root/profile.countries), load_template(root/profile.prompt)
+    topics, countries, template = (
+        load_topics(root / profile.topics),
+        load_countries(root / profile.countries),
+        load_template(root / profile.prompt),
+    )
+
     def prompt(s: Scenario) -> Request:
         n = draw_turns(s, profile.min_turns, profile.max_turns, profile.seed)
-        return Request(s.id, render_prompt(template, s, topics[s.topic], countries[s.country], n, profile.register_))
+        return Request(
+            s.id,
+            render_prompt(template, s, topics[s.topic], countries[s.country], n, profile.register_),
+        )
+
     return prompt
 
 # %% ../nbs/30_generation.ipynb #59d6582a
@@ -48,12 +82,20 @@ def plan_requests(profile: Profile, root: Path) -> list[Request]:
     return list(map(make_prompter(profile, root), plan_profile(profile, root)))
 
 # %% ../nbs/30_generation.ipynb #2e9995d5
-def complete(path: Path, log: CompletionLog, requests: Sequence[Request], engine: Callable[[], Any], profile: Profile,
-             judge: Callable[[Completion], bool] | None = None) -> dict[str, int]:
+def complete(
+    path: Path,
+    log: CompletionLog,
+    requests: Sequence[Request],
+    engine: Callable[[], Any],
+    profile: Profile,
+    judge: Callable[[Completion], bool] | None = None,
+) -> dict[str, int]:
     "Have `requests` completed, and write completions.jsonl; what an engine loses is asked for `attempts` times"
     lost = ask(log, requests, engine, profile.sampling, profile.attempts, judge=judge)
-    if len(lost) == len(requests): raise UserError(f"the engine answered none of {len(requests)} prompts; look at its own log")
-    with whole_file(path/"completions.jsonl") as f: f.writelines(log.lines(requests))
+    if len(lost) == len(requests):
+        raise UserError(f"the engine answered none of {len(requests)} prompts; look at its own log")
+    with whole_file(path / "completions.jsonl") as f:
+        f.writelines(log.lines(requests))
     return {"completions": len(requests) - len(lost), "lost": len(lost)}
 
 # %% ../nbs/30_generation.ipynb #8253dccb
@@ -63,203 +105,356 @@ def scenario_of(id: str) -> Scenario:
     return Scenario(id, topic, country, int(variant))
 
 # %% ../nbs/30_generation.ipynb #13af6a37
-def scenario_words(profile: Profile, root: Path) -> tuple[Callable[[str], Sequence[str]], Callable[[str], Sequence[str]]]:
+def scenario_words(
+    profile: Profile, root: Path
+) -> tuple[Callable[[str], Sequence[str]], Callable[[str], Sequence[str]]]:
     "(topic id → words of the topic, country code → words of the country)"
     grammar = Grammar.load()
-    names, places = load_topics(root/profile.topics), load_countries(root/profile.countries)
-    topics = {t: tuple(grammar.keywords(t)) for t in grammar.lexica} | {t.id: (t.arabic,) for t in names.values() if t.id not in grammar.lexica or arabic_ratio(t.arabic) < .5}
-    countries = {c: tuple(grammar.country_words(c)) for c in grammar.countries} | {c.code: (c.arabic,) for c in places.values()
-                                                                                 if c.code not in grammar.countries or arabic_ratio(c.arabic) < .5}
+    names, places = load_topics(root / profile.topics), load_countries(root / profile.countries)
+    topics = {t: tuple(grammar.keywords(t)) for t in grammar.lexica} | {
+        t.id: (t.arabic,)
+        for t in names.values()
+        if t.id not in grammar.lexica or arabic_ratio(t.arabic) < 0.5
+    }
+    countries = {c: tuple(grammar.country_words(c)) for c in grammar.countries} | {
+        c.code: (c.arabic,)
+        for c in places.values()
+        if c.code not in grammar.countries or arabic_ratio(c.arabic) < 0.5
+    }
     return topics.__getitem__, countries.__getitem__
 
 # %% ../nbs/30_generation.ipynb #36fb5d6c
 def scenario_names(profile: Profile, root: Path) -> tuple[dict[str, str], dict[str, str]]:
     "(topic id → its Arabic name, country code → its Arabic name)"
-    return {t.id: t.arabic for t in load_topics(root/profile.topics).values()}, {c.code: c.arabic for c in load_countries(root/profile.countries).values()}
+    return {t.id: t.arabic for t in load_topics(root / profile.topics).values()}, {
+        c.code: c.arabic for c in load_countries(root / profile.countries).values()
+    }
 
 # %% ../nbs/30_generation.ipynb #54120c57
 @dataclass(frozen=True)
 class Gate:
     "What a completion must pass; plain values, so that it can be sent to another process"
+
     limits: Limits
-    rules: tuple[str, ...]                          # of `quality`, those that apply
-    topic_words: Callable[[str], Sequence[str]]     # topic id → words of which one must occur
-    country_words: Callable[[str], Sequence[str]]   # country code → the same
-    near_duplicates: float | None = None            # Jaccard similarity from which two are too like; None: not looked for
-    encoder: str = ""                               # measures the relevance that `limits.min_relevance` asks for; empty: none is measured
-    names: tuple[dict[str, str], dict[str, str]] = ({}, {})  # topic id → its Arabic name, country code → the same; for the encoder
+    rules: tuple[str, ...]  # of `quality`, those that apply
+    topic_words: Callable[[str], Sequence[str]]  # topic id → words of which one must occur
+    country_words: Callable[[str], Sequence[str]]  # country code → the same
+    near_duplicates: float | None = (
+        None  # Jaccard similarity from which two are too like; None: not looked for
+    )
+    encoder: str = (
+        ""  # measures the relevance that `limits.min_relevance` asks for; empty: none is measured
+    )
+    names: tuple[dict[str, str], dict[str, str]] = (
+        {},
+        {},
+    )  # topic id → its Arabic name, country code → the same; for the encoder
 
 # %% ../nbs/30_generation.ipynb #43541f37
 def load_gate(profile: Profile, root: Path) -> Gate:
     "The gate that a profile asks for"
-    known = [*RULES, "near_duplicate"]; off = set(profile.disabled_rules)
-    if unknown := sorted(off - set(known)): raise UserError(f"disabled_rules names {unknown[0]!r}, which is no rule; there are {', '.join(known)}")
-    limits = Limits(profile.min_turns, 2*profile.max_turns, profile.min_arabic_ratio, profile.max_repetition, profile.max_turn_words,
-                    min_relevance=profile.min_relevance)
-    return Gate(limits, tuple(r for r in RULES if r not in off), *scenario_words(profile, root),
-                None if "near_duplicate" in off else profile.near_duplicate_threshold,
-                profile.encoder if profile.min_relevance and "low_relevance" not in off else "", scenario_names(profile, root))
+    known = [*RULES, "near_duplicate"]
+    off = set(profile.disabled_rules)
+    if unknown := sorted(off - set(known)):
+        raise UserError(
+            f"disabled_rules names {unknown[0]!r}, which is no rule; there are {', '.join(known)}"
+        )
+    limits = Limits(
+        profile.min_turns,
+        2 * profile.max_turns,
+        profile.min_arabic_ratio,
+        profile.max_repetition,
+        profile.max_turn_words,
+        min_relevance=profile.min_relevance,
+    )
+    return Gate(
+        limits,
+        tuple(r for r in RULES if r not in off),
+        *scenario_words(profile, root),
+        None if "near_duplicate" in off else profile.near_duplicate_threshold,
+        profile.encoder if profile.min_relevance and "low_relevance" not in off else "",
+        scenario_names(profile, root),
+    )
 
 # %% ../nbs/30_generation.ipynb #e89a3ba0
 def examine(completion: Completion, gate: Gate) -> tuple[Conversation | None, list[Issue]]:
     "(the conversation, or None where it did not parse; the issues found)"
     s = scenario_of(completion.scenario_id)
-    try: c = Conversation(s.id, s, parse_conversation(completion.text), completion.model)
-    except ParseError as e: return None, [Issue(f"parse: {e.rule}", e.detail)]
-    return c, check_conversation(c, gate.limits, completion.finish_reason, gate.topic_words(s.topic), gate.country_words(s.country),
-                                 rules=gate.rules, prompt=completion.prompt)
+    try:
+        c = Conversation(s.id, s, parse_conversation(completion.text), completion.model)
+    except ParseError as e:
+        return None, [Issue(f"parse: {e.rule}", e.detail)]
+    return c, check_conversation(
+        c,
+        gate.limits,
+        completion.finish_reason,
+        gate.topic_words(s.topic),
+        gate.country_words(s.country),
+        rules=gate.rules,
+        prompt=completion.prompt,
+    )
 
 # %% ../nbs/30_generation.ipynb #bcfe7f16
 class Finding(NamedTuple):
     "What was found in one completion: all that the rest of the pipeline needs of it"
-    id: str                           # of the scenario
+
+    id: str  # of the scenario
     prompt_hash: str
     finish_reason: str
     n_turns: int
-    issues: list[tuple[str, str]]     # (rule, detail)
-    raw: str                          # the completion's text where it is rejected
-    said: str                         # the turns' texts where it is not
-    conversation: str                 # the same conversation as a line of JSON
+    issues: list[tuple[str, str]]  # (rule, detail)
+    raw: str  # the completion's text where it is rejected
+    said: str  # the turns' texts where it is not
+    conversation: str  # the same conversation as a line of JSON
 
 # %% ../nbs/30_generation.ipynb #9b2d2f2f
 @cache
 def _encoder(name: str):
     "The encoder of this process: many chunks of lines ask for it"
     from arabic_dialog.encoders import load_encoder
+
     return load_encoder(name)
+
 
 def weigh(found: Iterable[tuple[Conversation | None, list[Issue]]], gate: Gate):
     "Add what `low_relevance` objects to among those without another issue; measuring costs some milliseconds each"
     fine = [(c, issues) for c, issues in found if c and not issues]
-    for (c, issues), r in zip(fine, relevance([c for c, _ in fine], _encoder(gate.encoder), *gate.names)):
+    for (c, issues), r in zip(
+        fine, relevance([c for c, _ in fine], _encoder(gate.encoder), *gate.names)
+    ):
         issues += check_conversation(c, gate.limits, rules=["low_relevance"], relevance=float(r))
 
 # %% ../nbs/30_generation.ipynb #6112eab4
 def examine_lines(lines: Sequence[bytes], gate: Gate) -> list[Finding]:
     "The findings in lines of completions"
-    raws = [from_json(Completion, line) for line in lines]; seen = [examine(raw, gate) for raw in raws]
-    if gate.encoder: weigh(seen, gate)
-    return [Finding(raw.scenario_id, prompt_hash(raw.prompt), raw.finish_reason, len(c.turns) if c else 0, [(i.rule, i.detail) for i in issues], raw.text,
-                    *(("\n".join(t.text for t in c.turns), to_json(c)) if c and not issues else ("", ""))) for raw, (c, issues) in zip(raws, seen)]
+    raws = [from_json(Completion, line) for line in lines]
+    seen = [examine(raw, gate) for raw in raws]
+    if gate.encoder:
+        weigh(seen, gate)
+    return [
+        Finding(
+            raw.scenario_id,
+            prompt_hash(raw.prompt),
+            raw.finish_reason,
+            len(c.turns) if c else 0,
+            [(i.rule, i.detail) for i in issues],
+            raw.text,
+            *(("\n".join(t.text for t in c.turns), to_json(c)) if c and not issues else ("", "")),
+        )
+        for raw, (c, issues) in zip(raws, seen)
+    ]
 
 # %% ../nbs/30_generation.ipynb #a59d43da
 def end_with(parent: int):
     "Set up a worker process: Ctrl-C is the run's own business, and when the run ends, so does this"
     import signal
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def watch():
-        while os.getppid() == parent: time.sleep(.2)
+        while os.getppid() == parent:
+            time.sleep(0.2)
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/30_generation.ipynb #3cef49e1
 class Examiner:
     "Examines lines of completions, in their order; many of them in several processes"
-    def __init__(self, gate: Gate, workers: int = 1, chunk: int = 128): self.gate, self.workers, self.chunk, self.pool = gate, workers, chunk, None
-    def __enter__(self): return self
+
+    def __init__(self, gate: Gate, workers: int = 1, chunk: int = 128):
+        self.gate, self.workers, self.chunk, self.pool = gate, workers, chunk, None
+
+    def __enter__(self):
+        return self
+
     def __exit__(self, kind, *error):
-        if self.pool is None: return
-        for p in list(self.pool._processes.values()) if kind else []: p.kill()
+        if self.pool is None:
+            return
+        for p in list(self.pool._processes.values()) if kind else []:
+            p.kill()
         self.pool.shutdown(wait=not kind, cancel_futures=True)
 
     def __call__(self, lines: Iterable[bytes], n: int) -> Iterator[Finding]:
         "The findings in `lines`, of which there are about `n`"
         chunks = iter(lambda it=iter(lines): list(islice(it, self.chunk)), [])
-        if self.workers < 2 or not self.pool and n < 3_000: yield from (f for c in chunks for f in examine_lines(c, self.gate)); return
+        if self.workers < 2 or not self.pool and n < 3_000:
+            yield from (f for c in chunks for f in examine_lines(c, self.gate))
+            return
         from concurrent.futures import ProcessPoolExecutor
         from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
-        self.pool = self.pool or ProcessPoolExecutor(self.workers, get_context("spawn"), end_with, (os.getpid(),)); waiting = deque()
+
+        self.pool = self.pool or ProcessPoolExecutor(
+            self.workers, get_context("spawn"), end_with, (os.getpid(),)
+        )
+        waiting = deque()
         try:
             for c in chunks:
                 waiting.append(self.pool.submit(examine_lines, c, self.gate))
-                if len(waiting) > 4*self.workers: yield from waiting.popleft().result()
-            while waiting: yield from waiting.popleft().result()
-        except BrokenProcessPool: raise UserError("a process that checks completions was killed, perhaps for want of memory; run the same command "
-                                                  "again, with --set workers=1 if it happens again") from None
+                if len(waiting) > 4 * self.workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that checks completions was killed, perhaps for want of memory; run the same command "
+                "again, with --set workers=1 if it happens again"
+            ) from None
 
 # %% ../nbs/30_generation.ipynb #f011bb1c
 class Sieve:
     "Takes findings one after the other, and writes conversations.jsonl, rejected.jsonl and attempts.csv"
+
     def __init__(self, path: Path, threshold: float | None, files: ExitStack):
         self.index = None if threshold is None else DuplicateIndex(threshold)
-        self.conversations, self.rejected, self.attempts = (files.enter_context(whole_file(path/n)) for n in
-                                                            ("conversations.jsonl", "rejected.jsonl", "attempts.csv"))
+        self.conversations, self.rejected, self.attempts = (
+            files.enter_context(whole_file(path / n))
+            for n in ("conversations.jsonl", "rejected.jsonl", "attempts.csv")
+        )
         self.attempts.write(b"scenario_id,round,prompt_hash,finish_reason,n_turns,outcome\n")
         self.accepted, self.counts, self.broken, self.examples = Counter(), Counter(), Counter(), {}
 
     def take(self, f: Finding, round: int):
         "Accept or reject the completion with these findings"
         issues = f.issues
-        if not issues and self.index is not None and (twin := self.index.add(f.id, f.said)): issues = [("near_duplicate", f"{twin[1]:.2f} like {twin[0]}")]
+        if not issues and self.index is not None and (twin := self.index.add(f.id, f.said)):
+            issues = [("near_duplicate", f"{twin[1]:.2f} like {twin[0]}")]
         if not issues:
-            self.conversations.write(f.conversation.encode() + b"\n"); self.counts["turns"] += f.n_turns
-            s = scenario_of(f.id); self.accepted[s.topic, s.country] += 1
-        else: self.reject(f.id, f.raw, issues)
+            self.conversations.write(f.conversation.encode() + b"\n")
+            self.counts["turns"] += f.n_turns
+            s = scenario_of(f.id)
+            self.accepted[s.topic, s.country] += 1
+        else:
+            self.reject(f.id, f.raw, issues)
         self.counts["rejected" if issues else "accepted"] += 1
-        self.attempts.write(f"{f.id},{round},{f.prompt_hash},{f.finish_reason},{f.n_turns},{issues[0][0] if issues else 'accepted'}\n".encode())
+        self.attempts.write(
+            f"{f.id},{round},{f.prompt_hash},{f.finish_reason},{f.n_turns},{issues[0][0] if issues else 'accepted'}\n".encode()
+        )
 
     def reject(self, id: str, text: str, issues: list[tuple[str, str]]):
         "Write down a rejected completion and why"
-        row = {"scenario_id": id, "text": text, "issues": [{"rule": r, "detail": d} for r, d in issues]}
+        row = {
+            "scenario_id": id,
+            "text": text,
+            "issues": [{"rule": r, "detail": d} for r, d in issues],
+        }
         self.rejected.write((to_json(row) + "\n").encode())
-        for rule, detail in issues: self.broken[rule] += 1; self.examples.setdefault(rule, (id, detail))
+        for rule, detail in issues:
+            self.broken[rule] += 1
+            self.examples.setdefault(rule, (id, detail))
 
 # %% ../nbs/30_generation.ipynb #d06247cc
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     "Rows as the text of a CSV file"
-    out = io.StringIO(); table = csv.writer(out, lineterminator="\n"); table.writerow(header); table.writerows(rows)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
     return out.getvalue()
 
 # %% ../nbs/30_generation.ipynb #feb08612
 def rules_table(broken: Counter, examples: dict[str, tuple[str, str]], n: int) -> str:
     "CSV of every rule: its description, how many of `n` completions broke it, and an example"
-    described = {f"parse: {k}": v for k, v in PARSE_RULES.items()} | {k: f.__doc__ for k, f in RULES.items()} \
+    described = (
+        {f"parse: {k}": v for k, v in PARSE_RULES.items()}
+        | {k: f.__doc__ for k, f in RULES.items()}
         | {"near_duplicate": "Unlike every conversation before it"}
-    return to_csv(["rule", "description", "n", "share", "example_id", "example"],
-                  ([k, text, broken[k], f"{broken[k]/n:.6f}" if n else "", *examples.get(k, ("", ""))] for k, text in described.items()))
+    )
+    return to_csv(
+        ["rule", "description", "n", "share", "example_id", "example"],
+        (
+            [k, text, broken[k], f"{broken[k] / n:.6f}" if n else "", *examples.get(k, ("", ""))]
+            for k, text in described.items()
+        ),
+    )
 
 # %% ../nbs/30_generation.ipynb #fcfd2ce9
-def fresh_scenarios(quota: Counter,     # cell (topic, country) → conversations wanted
-                    accepted: Counter,  # cell → conversations there are
-                    tried: Counter,     # cell → prompts spent
-                    attempts: int       # prompts that may be spent on each conversation wanted
-                    ) -> list[Scenario]:
+def fresh_scenarios(
+    quota: Counter,  # cell (topic, country) → conversations wanted
+    accepted: Counter,  # cell → conversations there are
+    tried: Counter,  # cell → prompts spent
+    attempts: int,  # prompts that may be spent on each conversation wanted
+) -> list[Scenario]:
     "For each cell variants not asked for before: as many as it lacks, and may ask for yet"
-    lacking = [(c, tried[c], min(q - accepted[c], attempts*q - tried[c])) for c, q in quota.items()]
-    return [Scenario(f"{t}_{k}_{v}", t, k, v) for (t, k), first, n in lacking for v in range(first, first + n)]
+    lacking = [
+        (c, tried[c], min(q - accepted[c], attempts * q - tried[c])) for c, q in quota.items()
+    ]
+    return [
+        Scenario(f"{t}_{k}_{v}", t, k, v)
+        for (t, k), first, n in lacking
+        for v in range(first, first + n)
+    ]
 
 # %% ../nbs/30_generation.ipynb #e157f1d1
-def check(path: Path, first: Iterable[bytes],   # lines of the completions of the planned scenarios
-          plan: Sequence[Scenario], gate: Gate, attempts: int = 1,
-          more: Callable[[list[Scenario]], Iterable[bytes]] = lambda scenarios: (),  # lines of the completions of fresh scenarios
-          workers: int = 1) -> dict[str, int]:
+def check(
+    path: Path,
+    first: Iterable[bytes],  # lines of the completions of the planned scenarios
+    plan: Sequence[Scenario],
+    gate: Gate,
+    attempts: int = 1,
+    more: Callable[
+        [list[Scenario]], Iterable[bytes]
+    ] = lambda scenarios: (),  # lines of the completions of fresh scenarios
+    workers: int = 1,
+) -> dict[str, int]:
     "Write conversations.jsonl, rejected.jsonl, attempts.csv, rules.csv, cells.csv and deficits.csv"
     from tqdm import tqdm
-    quota = Counter((s.topic, s.country) for s in plan); tried, asked, lines, round = Counter(quota), len(plan), first, 0
+
+    quota = Counter((s.topic, s.country) for s in plan)
+    tried, asked, lines, round = Counter(quota), len(plan), first, 0
     with ExitStack() as files:
-        sieve = Sieve(path, gate.near_duplicates, files); run = files.enter_context(Examiner(gate, workers))
+        sieve = Sieve(path, gate.near_duplicates, files)
+        run = files.enter_context(Examiner(gate, workers))
         while asked:
-            for f in tqdm(run(lines, asked), total=asked, desc=f"check, round {round}" if round else "check", unit=" completions", disable=None): sieve.take(f, round)
-            fresh = fresh_scenarios(quota, sieve.accepted, tried, attempts); asked = len(fresh); round += 1
-            if fresh: tried.update((s.topic, s.country) for s in fresh); lines = more(fresh)
-        seen = sieve.counts["accepted"] + sieve.counts["rejected"]; save_text(path/"rules.csv", rules_table(sieve.broken, sieve.examples, seen))
-    if not sieve.counts["accepted"]: raise UserError(f"none of {seen} completions is an acceptable conversation; see {path/'rules.csv'} for the reasons")
-    rows = [(t, c, q, sieve.accepted[t, c], tried[t, c]) for (t, c), q in quota.items()]; header = ("topic", "country", "quota", "accepted", "attempts")
-    save_text(path/"cells.csv", to_csv(header, rows)); save_text(path/"deficits.csv", to_csv(header, (r for r in rows if r[3] < r[2])))
+            for f in tqdm(
+                run(lines, asked),
+                total=asked,
+                desc=f"check, round {round}" if round else "check",
+                unit=" completions",
+                disable=None,
+            ):
+                sieve.take(f, round)
+            fresh = fresh_scenarios(quota, sieve.accepted, tried, attempts)
+            asked = len(fresh)
+            round += 1
+            if fresh:
+                tried.update((s.topic, s.country) for s in fresh)
+                lines = more(fresh)
+        seen = sieve.counts["accepted"] + sieve.counts["rejected"]
+        save_text(path / "rules.csv", rules_table(sieve.broken, sieve.examples, seen))
+    if not sieve.counts["accepted"]:
+        raise UserError(
+            f"none of {seen} completions is an acceptable conversation; see {path / 'rules.csv'} for the reasons"
+        )
+    rows = [(t, c, q, sieve.accepted[t, c], tried[t, c]) for (t, c), q in quota.items()]
+    header = ("topic", "country", "quota", "accepted", "attempts")
+    save_text(path / "cells.csv", to_csv(header, rows))
+    save_text(path / "deficits.csv", to_csv(header, (r for r in rows if r[3] < r[2])))
     spent = tried.total()
-    return {"accepted": sieve.counts["accepted"], "rejected": sieve.counts["rejected"], "near_duplicates": sieve.broken["near_duplicate"],
-            "turns": sieve.counts["turns"], "attempts": spent, "lost": spent - seen, "deficit": len(plan) - sieve.counts["accepted"]}
+    return {
+        "accepted": sieve.counts["accepted"],
+        "rejected": sieve.counts["rejected"],
+        "near_duplicates": sieve.broken["near_duplicate"],
+        "turns": sieve.counts["turns"],
+        "attempts": spent,
+        "lost": spent - seen,
+        "deficit": len(plan) - sieve.counts["accepted"],
+    }
 
 # %% ../nbs/30_generation.ipynb #2c8a0f96
 def linked(cells: Iterable[tuple], links: Iterable[tuple[tuple, tuple]]) -> dict[tuple, tuple]:
     "Each cell → the first of those that it is linked with, directly or over others"
     head = {c: c for c in cells}
+
     def find(c):
-        while head[c] != c: head[c] = c = head[head[c]]
+        while head[c] != c:
+            head[c] = c = head[head[c]]
         return c
+
     for a, b in links:
-        a, b = sorted((find(a), find(b))); head[b] = a
+        a, b = sorted((find(a), find(b)))
+        head[b] = a
     return {c: find(c) for c in head}
 
 # %% ../nbs/30_generation.ipynb #8f748d9e
@@ -268,22 +463,42 @@ def read_cells(source: Path, threshold: float) -> dict[tuple[str, str], tuple[st
     index, cells, links = DuplicateIndex(threshold), {}, []
     with source.open("rb") as f:
         for line in f:
-            c = json.loads(line); cells[cell := (c["scenario"]["topic"], c["scenario"]["country"])] = None
-            if twin := index.add(c["id"], "\n".join(t["text"] for t in c["turns"])): s = scenario_of(twin[0]); links.append((cell, (s.topic, s.country)))
+            c = json.loads(line)
+            cells[cell := (c["scenario"]["topic"], c["scenario"]["country"])] = None
+            if twin := index.add(c["id"], "\n".join(t["text"] for t in c["turns"])):
+                s = scenario_of(twin[0])
+                links.append((cell, (s.topic, s.country)))
     return linked(cells, links)
 
 # %% ../nbs/30_generation.ipynb #074f9699
-def split(path: Path, source: Path,  # file of conversations
-          validation_share: float, test_share: float, seed: int, threshold: float) -> dict[str, int]:
+def split(
+    path: Path,
+    source: Path,  # file of conversations
+    validation_share: float,
+    test_share: float,
+    seed: int,
+    threshold: float,
+) -> dict[str, int]:
     "Write train.jsonl, validation.jsonl and test.jsonl; the shares are of topic-country pairs"
-    group = read_cells(source, threshold); order = sorted(set(group.values())); stream(seed, "split").shuffle(order)
-    n_test, n_validation = round(test_share*len(order)), round(validation_share*len(order))
-    where = {p: "test" if i < n_test else "validation" if i < n_test + n_validation else "train" for i, p in enumerate(order)}
+    group = read_cells(source, threshold)
+    order = sorted(set(group.values()))
+    stream(seed, "split").shuffle(order)
+    n_test, n_validation = round(test_share * len(order)), round(validation_share * len(order))
+    where = {
+        p: "test" if i < n_test else "validation" if i < n_test + n_validation else "train"
+        for i, p in enumerate(order)
+    }
     counts = dict.fromkeys(("train", "validation", "test"), 0)
     with ExitStack() as files, source.open("rb") as f:
-        out = {name: files.enter_context(whole_file(path/f"{name}.jsonl")) for name in counts}
+        out = {name: files.enter_context(whole_file(path / f"{name}.jsonl")) for name in counts}
         for line in f:
-            s = json.loads(line)["scenario"]; name = where[group[s["topic"], s["country"]]]; out[name].write(line); counts[name] += 1
+            s = json.loads(line)["scenario"]
+            name = where[group[s["topic"], s["country"]]]
+            out[name].write(line)
+            counts[name] += 1
     for name, n in counts.items():
-        if not n: raise UserError(f"the {name} split is empty: {sum(counts.values())} conversations are too few for {name}_share; raise it, or n_scenarios")
+        if not n:
+            raise UserError(
+                f"the {name} split is empty: {sum(counts.values())} conversations are too few for {name}_share; raise it, or n_scenarios"
+            )
     return counts

@@ -20,28 +20,50 @@ from .core import Turn, UserError, data_path, load_csv
 # %% ../nbs/16_grammar.ipynb #332da51c
 def attach(prefix: str, name: str) -> str:
     "`name` with one of the letters ل ب و attached"
-    if prefix == "ل" and name.startswith("ال"): return "ل" + name[2 if name.startswith("الل") else 1:]
+    if prefix == "ل" and name.startswith("ال"):
+        return "ل" + name[2 if name.startswith("الل") else 1 :]
     return prefix + name
 
 # %% ../nbs/16_grammar.ipynb #b5afcfa1
-FACTS = ("country", "adj_m", "adj_f", "the_adj_m", "the_adj_f", "people", "people_obj", "capital", "currency", "language", "neighbour", "region")
+FACTS = (
+    "country",
+    "adj_m",
+    "adj_f",
+    "the_adj_m",
+    "the_adj_f",
+    "people",
+    "people_obj",
+    "capital",
+    "currency",
+    "language",
+    "neighbour",
+    "region",
+)
 SLOTS = (*FACTS, "topic", "answer", "advice", "handle", "mention")  # what a pattern may hold
-WHEN = ("arabic", "foreign", "wide")  # conditions on a country: its language is Arabic, or is not; it is more than one city
+WHEN = (
+    "arabic",
+    "foreign",
+    "wide",
+)  # conditions on a country: its language is Arabic, or is not; it is more than one city
 _NAMING = {"country", "adj_m", "adj_f", "the_adj_m", "the_adj_f", "people", "people_obj"}
 _LETTERS = {"l": "ل", "b": "ب", "w": "و"}
 _SLOT, _CHOICE = re.compile(r"\{(?:([lbw]):)?(\w+)\}"), re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
 
+
 def slot_values(slots: Mapping[str, str]) -> dict[str, str]:
     "What each slot is filled with, alone and with a preposition attached"
-    return dict(slots) | {f"{k}_{s}": attach(p, v) for s, v in slots.items() if v for k, p in _LETTERS.items()}
+    return dict(slots) | {
+        f"{k}_{s}": attach(p, v) for s, v in slots.items() if v for k, p in _LETTERS.items()
+    }
 
 # %% ../nbs/16_grammar.ipynb #ea601e6e
 @dataclass(frozen=True, slots=True)
 class Pattern:
     "A sentence with slots"
-    text: str               # for `str.format_map`
-    needs: frozenset[str]   # its slots
-    names: frozenset[str]   # which of topic and country it names
+
+    text: str  # for `str.format_map`
+    needs: frozenset[str]  # its slots
+    names: frozenset[str]  # which of topic and country it names
 
 # %% ../nbs/16_grammar.ipynb #51e30277
 @lru_cache(maxsize=65536)
@@ -49,136 +71,229 @@ def parse_pattern(text: str, gender: str = "m", keywords: tuple[str, ...] = ()) 
     "A pattern from its text; an unknown slot or a stray bracket is an error"
     chosen = _CHOICE.sub(lambda m: m[1 if gender == "m" else 2], text)
     found = [s for _, s in _SLOT.findall(chosen)]
-    if unknown := [s for s in found if s not in SLOTS]: raise UserError(f"unknown slot {{{unknown[0]}}}; known are {', '.join(SLOTS)}")
-    if re.search(r"[{}\[\]]", _SLOT.sub("", chosen)): raise UserError("a bracket that belongs to no slot")
-    names = ({"country"} if _NAMING.intersection(found) else set()) | ({"topic"} if "topic" in found or (keywords and mentions(chosen, keywords)) else set())
-    return Pattern(_SLOT.sub(lambda m: "{" + (f"{m[1]}_" if m[1] else "") + m[2] + "}", chosen), frozenset(found), frozenset(names))
+    if unknown := [s for s in found if s not in SLOTS]:
+        raise UserError(f"unknown slot {{{unknown[0]}}}; known are {', '.join(SLOTS)}")
+    if re.search(r"[{}\[\]]", _SLOT.sub("", chosen)):
+        raise UserError("a bracket that belongs to no slot")
+    names = ({"country"} if _NAMING.intersection(found) else set()) | (
+        {"topic"} if "topic" in found or (keywords and mentions(chosen, keywords)) else set()
+    )
+    return Pattern(
+        _SLOT.sub(lambda m: "{" + (f"{m[1]}_" if m[1] else "") + m[2] + "}", chosen),
+        frozenset(found),
+        frozenset(names),
+    )
 
 # %% ../nbs/16_grammar.ipynb #a3cd158e
 @dataclass(frozen=True, slots=True)
 class Exchange:
     "What a user may say and what the assistant may answer"
+
     q: tuple[Pattern, ...]
     a: tuple[Pattern, ...]
     handle: Pattern | None = None  # a noun phrase by which a later turn can refer to it
+
     def ready(self, missing: frozenset[str]) -> "Exchange | None":
         "The part of it that needs none of the `missing` slots"
         q, a = (tuple(p for p in ps if missing.isdisjoint(p.needs)) for ps in (self.q, self.a))
-        return Exchange(q, a, self.handle) if q and a and (not self.handle or missing.isdisjoint(self.handle.needs)) else None
+        return (
+            Exchange(q, a, self.handle)
+            if q and a and (not self.handle or missing.isdisjoint(self.handle.needs))
+            else None
+        )
 
 # %% ../nbs/16_grammar.ipynb #e9efc512
 def load_toml(path: Path, required: Iterable[str] = ()) -> dict:
     "A TOML file; one that is absent, malformed or lacks a key is an error that names it"
-    if not path.is_file(): raise UserError(f"there is no file {path}")
-    try: data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise UserError(f"{path} is not valid TOML: {e}") from None
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not valid TOML: {e}") from None
     for key in required:
-        if not data.get(key): raise UserError(f"{path} has no {key!r}")
+        if not data.get(key):
+            raise UserError(f"{path} has no {key!r}")
     return data
 
 # %% ../nbs/16_grammar.ipynb #077ef2c9
-def _patterns(texts: str | list[str], where: str, gender: str, keywords: tuple[str, ...] = ()) -> tuple[Pattern, ...]:
+def _patterns(
+    texts: str | list[str], where: str, gender: str, keywords: tuple[str, ...] = ()
+) -> tuple[Pattern, ...]:
     "Patterns from a text or a list of texts; errors say `where`"
     texts = [texts] if isinstance(texts, str) else texts
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+    if (
+        not isinstance(texts, list)
+        or not texts
+        or not all(isinstance(t, str) and t.strip() for t in texts)
+    ):
         raise UserError(f"{where} is {texts!r}, and should be one or more sentences")
     out = []
     for t in texts:
-        try: out.append(parse_pattern(t, gender, keywords))
-        except UserError as e: raise UserError(f"{where}, {t!r}: {e}") from None
+        try:
+            out.append(parse_pattern(t, gender, keywords))
+        except UserError as e:
+            raise UserError(f"{where}, {t!r}: {e}") from None
     return tuple(out)
 
 # %% ../nbs/16_grammar.ipynb #211af053
-def _exchanges(rows: list[dict], where: str, gender: str, keywords: tuple[str, ...] = ()) -> tuple[Exchange, ...]:
+def _exchanges(
+    rows: list[dict], where: str, gender: str, keywords: tuple[str, ...] = ()
+) -> tuple[Exchange, ...]:
     "Exchanges from tables with q, a and perhaps handle, when"
-    if not isinstance(rows, list): raise UserError(f"{where} is {rows!r}, and should be a list of tables with q and a")
+    if not isinstance(rows, list):
+        raise UserError(f"{where} is {rows!r}, and should be a list of tables with q and a")
     out = []
     for i, row in enumerate(rows, 1):
-        if missing := {"q", "a"} - row.keys(): raise UserError(f"{where}, number {i}, has no {sorted(missing)[0]!r}")
-        q, a = (_patterns(row[k], f"{where}, number {i}, {k}", gender, keywords) for k in ("q", "a"))
-        handle = _patterns(row["handle"], f"{where}, number {i}, handle", gender)[0] if "handle" in row else None
-        if "when" in row: q = tuple(Pattern(p.text, p.needs | {row["when"]}, p.names) for p in q)
+        if missing := {"q", "a"} - row.keys():
+            raise UserError(f"{where}, number {i}, has no {sorted(missing)[0]!r}")
+        q, a = (
+            _patterns(row[k], f"{where}, number {i}, {k}", gender, keywords) for k in ("q", "a")
+        )
+        handle = (
+            _patterns(row["handle"], f"{where}, number {i}, handle", gender)[0]
+            if "handle" in row
+            else None
+        )
+        if "when" in row:
+            q = tuple(Pattern(p.text, p.needs | {row["when"]}, p.names) for p in q)
         out.append(Exchange(q, a, handle))
     return tuple(out)
 
 # %% ../nbs/16_grammar.ipynb #f72d8147
 SENTENCES, EXCHANGES = ("openers", "answers", "advice", "statements"), ("followups", "objections")
-GENERAL = ("purposes", "openers", "reactions", "transitions", "connectives", "anchors", "tips", "statements")
+GENERAL = (
+    "purposes",
+    "openers",
+    "reactions",
+    "transitions",
+    "connectives",
+    "anchors",
+    "tips",
+    "statements",
+)
 KINDS = ("country", "clarify", "advice", "more", "objection", "back", "close")
+
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
     "All that can be said about one topic"
-    name: str                # the topic's Arabic name
+
+    name: str  # the topic's Arabic name
     keywords: tuple[str, ...]
-    sets: dict[str, tuple]   # patterns and exchanges; of a general set the name begins with `any_`
+    sets: dict[str, tuple]  # patterns and exchanges; of a general set the name begins with `any_`
+
     @lru_cache(maxsize=4096)
     def ready(self, missing: frozenset[str]) -> dict[str, tuple]:
         "The sets without what needs one of the `missing` slots"
-        return {k: tuple(p for p in v if missing.isdisjoint(p.needs)) if v and isinstance(v[0], Pattern) else
-                tuple(e for e in (e.ready(missing) for e in v) if e) for k, v in self.sets.items()}
+        return {
+            k: tuple(p for p in v if missing.isdisjoint(p.needs))
+            if v and isinstance(v[0], Pattern)
+            else tuple(e for e in (e.ready(missing) for e in v) if e)
+            for k, v in self.sets.items()
+        }
 
 # %% ../nbs/16_grammar.ipynb #f6d9d321
 def load_lexicon(topic: dict, table: dict, general: dict, where: str) -> Lexicon:
     "The lexicon of a row of topics.csv, from its `table` and dialogue.toml"
     needed = ("gender", "keywords", *SENTENCES, *EXCHANGES)
-    if missing := [k for k in needed if not table.get(k)]: raise UserError(f"{where} has no {missing[0]!r}")
-    if unknown := table.keys() - set(needed): raise UserError(f"{where} has an unknown key {sorted(unknown)[0]!r}")
+    if missing := [k for k in needed if not table.get(k)]:
+        raise UserError(f"{where} has no {missing[0]!r}")
+    if unknown := table.keys() - set(needed):
+        raise UserError(f"{where} has an unknown key {sorted(unknown)[0]!r}")
     gender, name = table["gender"], topic["arabic"]
-    if gender not in ("m", "f"): raise UserError(f"{where} gender is {gender!r}, and should be m or f")
+    if gender not in ("m", "f"):
+        raise UserError(f"{where} gender is {gender!r}, and should be m or f")
     keywords = (name, *table["keywords"])
     sets = {k: _patterns(table[k], f"{where} {k}", gender, keywords) for k in SENTENCES}
     sets |= {k: _exchanges(table[k], f"{where} {k}", gender, keywords) for k in EXCHANGES}
     sets |= {f"any_{k}": _patterns(general[k], f"dialogue.toml {k}", gender) for k in GENERAL}
     sets["any_greetings"] = _exchanges(general["greetings"], "dialogue.toml greetings", gender)
     for kind in KINDS:
-        fits = [r for r in general["pair"] if r.get("kind") == kind and topic["id"] not in r.get("skip", ())
-                and topic["category"] in r.get("categories", (topic["category"],))]
+        fits = [
+            r
+            for r in general["pair"]
+            if r.get("kind") == kind
+            and topic["id"] not in r.get("skip", ())
+            and topic["category"] in r.get("categories", (topic["category"],))
+        ]
         sets[f"any_{kind}"] = _exchanges(fits, f"dialogue.toml pair {kind}", gender)
     return Lexicon(name, keywords, sets)
 
 # %% ../nbs/16_grammar.ipynb #adc29efd
 class Talk:
     "A conversation in the making, between a user and an assistant"
-    def __init__(self, sets: dict[str, tuple], values: dict[str, str], keywords: tuple[str, ...], rng: random.Random):
+
+    def __init__(
+        self,
+        sets: dict[str, tuple],
+        values: dict[str, str],
+        keywords: tuple[str, ...],
+        rng: random.Random,
+    ):
         self.sets, self.values, self.keywords, self.rng = sets, values, keywords, rng
-        self.turns: list[Turn] = []; self.decks: dict[str, list] = {}; self.handles: list[tuple[int, str]] = []
-    def chance(self, p: float) -> bool: return self.rng.random() < p
+        self.turns: list[Turn] = []
+        self.decks: dict[str, list] = {}
+        self.handles: list[tuple[int, str]] = []
+
+    def chance(self, p: float) -> bool:
+        return self.rng.random() < p
+
     def draw(self, name: str):
         "An item of the set `name`, none twice before all were drawn"
-        if not (deck := self.decks.get(name)): deck = self.decks[name] = self.rng.sample(self.sets[name], len(self.sets[name]))
+        if not (deck := self.decks.get(name)):
+            deck = self.decks[name] = self.rng.sample(self.sets[name], len(self.sets[name]))
         return deck.pop()
+
     def say(self, p: Pattern, named: set[str]) -> str:
         "The text of a pattern; `named` learns whether it names topic and country"
         for slot, name in (("answer", "answers"), ("advice", "advice")):
-            if slot in p.needs: self.values[slot] = self.say(self.draw(name), named)
+            if slot in p.needs:
+                self.values[slot] = self.say(self.draw(name), named)
         named |= p.names
         return p.text.format_map(self.values)
-    def add(self, question: str, answer: str): self.turns += Turn("user", question), Turn("assistant", answer)
+
+    def add(self, question: str, answer: str):
+        self.turns += Turn("user", question), Turn("assistant", answer)
 
 # %% ../nbs/16_grammar.ipynb #8f744be0
-def compose_answer(talk: Talk, patterns: Iterable[Pattern], tie: float, lead: str = "", ties: str = "any_anchors") -> str:
+def compose_answer(
+    talk: Talk, patterns: Iterable[Pattern], tie: float, lead: str = "", ties: str = "any_anchors"
+) -> str:
     "Sentences as one answer; one that lacks topic or country is tied to both with probability `tie`"
     named: set[str] = set()
     parts = [talk.say(p, named) for p in patterns]
-    if len(parts) > 1 and talk.chance(.45) and not parts[1].startswith(("و", "كما", "أما", "لكن", "نعم", "لا ", "لذلك")):
+    if (
+        len(parts) > 1
+        and talk.chance(0.45)
+        and not parts[1].startswith(("و", "كما", "أما", "لكن", "نعم", "لا ", "لذلك"))
+    ):
         parts[1] = f"{talk.say(talk.draw('any_connectives'), named)} {parts[1]}"
-    if len(named) < 2 and talk.chance(tie): parts.append(talk.say(talk.draw(ties), named))
+    if len(named) < 2 and talk.chance(tie):
+        parts.append(talk.say(talk.draw(ties), named))
     return " ".join([lead, *parts] if lead else parts)
 
 # %% ../nbs/16_grammar.ipynb #237e64c2
 _ASKS = ("ما ", "ماذا", "كيف", "هل", "أي ", "لماذا", "حدثني", "من أين")
 
+
 def open_talk(talk: Talk):
     "The first exchange: perhaps a greeting and a reason to ask, a question, an answer that names topic and country"
-    asked: list[str] = []; lead = ""; named: set[str] = set()
-    if talk.chance(.3):
+    asked: list[str] = []
+    lead = ""
+    named: set[str] = set()
+    if talk.chance(0.3):
         greeting = talk.draw("any_greetings")
-        asked.append(greeting.q[0].text); lead = talk.rng.choice(greeting.a).text
-    question = talk.say(talk.draw("any_openers" if talk.chance(.25) else "openers"), named)
-    if question.startswith(_ASKS) and talk.chance(.35): asked.append(talk.say(talk.draw("any_purposes"), named))
+        asked.append(greeting.q[0].text)
+        lead = talk.rng.choice(greeting.a).text
+    question = talk.say(talk.draw("any_openers" if talk.chance(0.25) else "openers"), named)
+    if question.startswith(_ASKS) and talk.chance(0.35):
+        asked.append(talk.say(talk.draw("any_purposes"), named))
     n = talk.rng.choice((1, 1, 2, 2, 2))
-    talk.add(" ".join([*asked, question]), compose_answer(talk, [talk.draw("answers") for _ in range(n)], 1, lead))
+    talk.add(
+        " ".join([*asked, question]),
+        compose_answer(talk, [talk.draw("answers") for _ in range(n)], 1, lead),
+    )
 
 # %% ../nbs/16_grammar.ipynb #c4f7ac6b
 def recall(talk: Talk) -> Exchange:
@@ -186,43 +301,106 @@ def recall(talk: Talk) -> Exchange:
     handles = [h for i, h in talk.handles if i < len(talk.turns) - 2]
     said = {w.strip("،.؛:؟!«»") for t in talk.turns[1:-2:2] for w in t.text.split()}
     own = talk.values["topic"].split()
-    mention = next((w for k in talk.keywords[1:] for w in (k, f"ال{k}") if w in said and w not in own and f"ال{w}" not in own), "")
+    mention = next(
+        (
+            w
+            for k in talk.keywords[1:]
+            for w in (k, f"ال{k}")
+            if w in said and w not in own and f"ال{w}" not in own
+        ),
+        "",
+    )
     talk.values |= {"handle": talk.rng.choice(handles) if handles else "", "mention": mention}
-    fits = [e for e in talk.sets["any_back"] if all(talk.values[s] for s in ("handle", "mention") if s in e.q[0].needs)]
+    fits = [
+        e
+        for e in talk.sets["any_back"]
+        if all(talk.values[s] for s in ("handle", "mention") if s in e.q[0].needs)
+    ]
     return talk.rng.choice(fits)
 
 # %% ../nbs/16_grammar.ipynb #da997724
 def continue_talk(talk: Talk, kind: str):
     "One more exchange, of a kind of dialogue.toml or of the topic's own"
-    rng = talk.rng; named: set[str] = set()
+    rng = talk.rng
+    named: set[str] = set()
     e = recall(talk) if kind == "any_back" else talk.draw(kind)
-    question, moves_on = talk.say(rng.choice(e.q), named), kind in ("followups", "any_country", "any_advice")
-    if moves_on and talk.chance(.35):
+    question, moves_on = (
+        talk.say(rng.choice(e.q), named),
+        kind in ("followups", "any_country", "any_advice"),
+    )
+    if moves_on and talk.chance(0.35):
         step = talk.say(talk.draw("any_transitions"), named)
-        if not step.endswith(":") or (question.endswith("؟") and not question.startswith("و")): question = f"{step} {question}"
-    lead = talk.say(talk.draw("any_reactions"), named) if kind in ("followups", "any_country") and talk.chance(.4) else ""
-    answers = [rng.choice(e.a)] + ([talk.draw("answers")] if kind == "followups" and talk.chance(.2) else [])
-    talk.add(question, compose_answer(talk, answers, .5, lead, "any_tips" if kind in ("any_advice", "any_more") else "any_anchors"))
-    if e.handle: talk.handles.append((len(talk.turns) - 1, talk.say(e.handle, named)))
+        if not step.endswith(":") or (question.endswith("؟") and not question.startswith("و")):
+            question = f"{step} {question}"
+    lead = (
+        talk.say(talk.draw("any_reactions"), named)
+        if kind in ("followups", "any_country") and talk.chance(0.4)
+        else ""
+    )
+    answers = [rng.choice(e.a)] + (
+        [talk.draw("answers")] if kind == "followups" and talk.chance(0.2) else []
+    )
+    talk.add(
+        question,
+        compose_answer(
+            talk,
+            answers,
+            0.5,
+            lead,
+            "any_tips" if kind in ("any_advice", "any_more") else "any_anchors",
+        ),
+    )
+    if e.handle:
+        talk.handles.append((len(talk.turns) - 1, talk.say(e.handle, named)))
 
 # %% ../nbs/16_grammar.ipynb #6e6ee07b
-WEIGHTS = {"followups": 5., "any_country": 3.5, "any_advice": 1.6, "any_more": 1.5, "objections": .7, "any_objection": .6, "any_clarify": .9, "any_back": 1.2}
+WEIGHTS = {
+    "followups": 5.0,
+    "any_country": 3.5,
+    "any_advice": 1.6,
+    "any_more": 1.5,
+    "objections": 0.7,
+    "any_objection": 0.6,
+    "any_clarify": 0.9,
+    "any_back": 1.2,
+}
 _ONCE = {"any_advice", "any_more", "any_clarify", "any_back"}
+
 
 def next_kind(talk: Talk, done: list[str]) -> str:
     "The kind of the next exchange after those of `done`"
-    last = done[-1]; doubt = {"objections", "any_objection"}
+    last = done[-1]
+    doubt = {"objections", "any_objection"}
+
     def fits(kind):
-        if kind in _ONCE and kind in done or kind in doubt and not doubt.isdisjoint(done): return False
-        if kind == "any_more": return last == "any_advice"
-        if kind == "any_back": return len(done) > 1
-        if kind in ("any_clarify", "any_objection"): return last in ("opening", "followups")
+        if kind in _ONCE and kind in done or kind in doubt and not doubt.isdisjoint(done):
+            return False
+        if kind == "any_more":
+            return last == "any_advice"
+        if kind == "any_back":
+            return len(done) > 1
+        if kind in ("any_clarify", "any_objection"):
+            return last in ("opening", "followups")
         return kind != "any_country" or done.count(kind) < 2
+
     kinds = [k for k in WEIGHTS if fits(k) and talk.sets[k]]
     return talk.rng.choices(kinds, [WEIGHTS[k] for k in kinds])[0]
 
 # %% ../nbs/16_grammar.ipynb #e2ef5afa
-COLUMNS = ("code", "arabic", "adj_m", "adj_f", "people", "people_obj", "capital", "currency", "language", "neighbours", "region")
+COLUMNS = (
+    "code",
+    "arabic",
+    "adj_m",
+    "adj_f",
+    "people",
+    "people_obj",
+    "capital",
+    "currency",
+    "language",
+    "neighbours",
+    "region",
+)
+
 
 def country_facts(row: dict[str, str]) -> dict[str, str]:
     "The slots that a row of countries.csv fills"
@@ -233,113 +411,248 @@ def country_facts(row: dict[str, str]) -> dict[str, str]:
 @dataclass(frozen=True, repr=False)
 class Grammar:
     "Patterns, vocabulary and facts, from which conversations and plain text are made"
+
     lexica: dict[str, Lexicon]
-    countries: dict[str, dict[str, str]]       # slots of each country
-    neighbours: dict[str, tuple[str, ...]]     # codes
-    fails: dict[str, frozenset[str]]           # the conditions of `WHEN` that a country does not meet
-    values: dict[str, dict[str, str]]          # of its slots, alone and with prepositions
-    lengths: tuple[float, ...] = (.25, .35, .25, .15)  # how often a conversation has 2, 3, 4, 5 exchanges
+    countries: dict[str, dict[str, str]]  # slots of each country
+    neighbours: dict[str, tuple[str, ...]]  # codes
+    fails: dict[str, frozenset[str]]  # the conditions of `WHEN` that a country does not meet
+    values: dict[str, dict[str, str]]  # of its slots, alone and with prepositions
+    lengths: tuple[float, ...] = (
+        0.25,
+        0.35,
+        0.25,
+        0.15,
+    )  # how often a conversation has 2, 3, 4, 5 exchanges
+
     @classmethod
-    def load(cls, folder: str | Path | None = None,   # holds dialogue.toml and topics/
-             topics: str | Path | None = None, countries: str | Path | None = None) -> "Grammar":
+    def load(
+        cls,
+        folder: str | Path | None = None,  # holds dialogue.toml and topics/
+        topics: str | Path | None = None,
+        countries: str | Path | None = None,
+    ) -> "Grammar":
         "The grammar in `data/`, or in the files given"
         folder = Path(folder or data_path("grammar"))
-        general = load_toml(folder/"dialogue.toml", (*GENERAL, "greetings", "pair"))
-        if odd := next((r for r in general["pair"] if r.get("kind") not in KINDS or r.get("when", "wide") not in WHEN), None):
-            raise UserError(f"{folder/'dialogue.toml'}, pair {odd.get('q')!r}: kind is one of {', '.join(KINDS)}, when of {', '.join(WHEN)}")
-        tables = {p.name: load_toml(p) for p in sorted((folder/"topics").glob("*.toml"))}
+        general = load_toml(folder / "dialogue.toml", (*GENERAL, "greetings", "pair"))
+        if odd := next(
+            (
+                r
+                for r in general["pair"]
+                if r.get("kind") not in KINDS or r.get("when", "wide") not in WHEN
+            ),
+            None,
+        ):
+            raise UserError(
+                f"{folder / 'dialogue.toml'}, pair {odd.get('q')!r}: kind is one of {', '.join(KINDS)}, when of {', '.join(WHEN)}"
+            )
+        tables = {p.name: load_toml(p) for p in sorted((folder / "topics").glob("*.toml"))}
         rows = load_csv(topics or data_path("topics.csv"), ("id", "category", "arabic"))
         lexica = {}
         for t in rows:
             file = f"{t['category']}.toml"
-            if t["id"] not in tables.get(file, {}): raise UserError(f"topic {t['id']!r} of topics.csv has no table [{t['id']}] in {folder/'topics'/file}")
+            if t["id"] not in tables.get(file, {}):
+                raise UserError(
+                    f"topic {t['id']!r} of topics.csv has no table [{t['id']}] in {folder / 'topics' / file}"
+                )
             lexica[t["id"]] = load_lexicon(t, tables[file][t["id"]], general, f"{file} [{t['id']}]")
-        if extra := topics is None and {t for table in tables.values() for t in table} - lexica.keys(): raise UserError(f"topic {min(extra)!r} is not in topics.csv")
+        if (
+            extra := topics is None
+            and {t for table in tables.values() for t in table} - lexica.keys()
+        ):
+            raise UserError(f"topic {min(extra)!r} is not in topics.csv")
         known = {r["code"]: r for r in load_csv(countries or data_path("countries.csv"), COLUMNS)}
         facts = {c: country_facts(r) for c, r in known.items()}
         apart = {frozenset(p) for p in general.get("apart", ())}
-        near = {c: tuple(n for n in r["neighbours"].split(";") if n in known and frozenset((c, n)) not in apart) for c, r in known.items()}
+        near = {
+            c: tuple(
+                n
+                for n in r["neighbours"].split(";")
+                if n in known and frozenset((c, n)) not in apart
+            )
+            for c, r in known.items()
+        }
         cities = general.get("city_states", ())
-        fails = {c: frozenset({"foreign" if "عربية" in f["language"] else "arabic"} | ({"wide"} if c in cities else set())) for c, f in facts.items()}
+        fails = {
+            c: frozenset(
+                {"foreign" if "عربية" in f["language"] else "arabic"}
+                | ({"wide"} if c in cities else set())
+            )
+            for c, f in facts.items()
+        }
         return cls(lexica, facts, near, fails, {c: slot_values(f) for c, f in facts.items()})
-    def scene(self, topic: str, country: str, rng: random.Random) -> tuple[dict[str, tuple], dict[str, str]]:
+
+    def scene(
+        self, topic: str, country: str, rng: random.Random
+    ) -> tuple[dict[str, tuple], dict[str, str]]:
         "The sets that fit topic and country, and the values of their slots"
-        if topic not in self.lexica: raise UserError(f"topic {topic!r} is not in topics.csv")
-        if country not in self.countries: raise UserError(f"country {country!r} is not in countries.csv; codes are like 'EG'")
+        if topic not in self.lexica:
+            raise UserError(f"topic {topic!r} is not in topics.csv")
+        if country not in self.countries:
+            raise UserError(f"country {country!r} is not in countries.csv; codes are like 'EG'")
         facts, lexicon = self.countries[country], self.lexica[topic]
-        slots = {"topic": lexicon.name} | ({"neighbour": self.countries[rng.choice(near)]["country"]} if (near := self.neighbours[country]) else {})
+        slots = {"topic": lexicon.name} | (
+            {"neighbour": self.countries[rng.choice(near)]["country"]}
+            if (near := self.neighbours[country])
+            else {}
+        )
         missing = self.fails[country].union(k for k in FACTS if not (facts.get(k) or slots.get(k)))
         return lexicon.ready(missing), self.values[country] | slot_values(slots)
-    def dialogue(self, topic: str, country: str, rng: random.Random,
-                 n_turns: int | None = None) -> tuple[Turn, ...]:  # None: 4 … 10, drawn
+
+    def dialogue(
+        self, topic: str, country: str, rng: random.Random, n_turns: int | None = None
+    ) -> tuple[Turn, ...]:  # None: 4 … 10, drawn
         "A conversation about `topic` in `country`; the user begins, the assistant ends"
-        if n_turns is not None and (n_turns < 2 or n_turns % 2): raise UserError(f"n_turns is {n_turns}, and should be even and at least 2")
-        n = n_turns//2 if n_turns else rng.choices((2, 3, 4, 5), self.lengths)[0]
+        if n_turns is not None and (n_turns < 2 or n_turns % 2):
+            raise UserError(f"n_turns is {n_turns}, and should be even and at least 2")
+        n = n_turns // 2 if n_turns else rng.choices((2, 3, 4, 5), self.lengths)[0]
         sets, values = self.scene(topic, country, rng)
         talk = Talk(sets, values, self.lexica[topic].keywords, rng)
-        ends, done = n > 1 and talk.chance(.55), ["opening"]
+        ends, done = n > 1 and talk.chance(0.55), ["opening"]
         open_talk(talk)
-        while len(done) < n - ends: done.append(next_kind(talk, done)); continue_talk(talk, done[-1])
-        if ends: continue_talk(talk, "any_close")
+        while len(done) < n - ends:
+            done.append(next_kind(talk, done))
+            continue_talk(talk, done[-1])
+        if ends:
+            continue_talk(talk, "any_close")
         return tuple(talk.turns)
+
     def statement(self, topic: str, country: str, rng: random.Random) -> str:
         "Two to four sentences about `topic` in `country`, without dialogue, for pretraining"
         sets, values = self.scene(topic, country, rng)
         talk, named = Talk(sets, values, (), rng), set()
-        plan = ["statements"]*rng.choice((1, 2, 2)) + ["any_statements"]*rng.choice((1, 1, 2))
+        plan = ["statements"] * rng.choice((1, 2, 2)) + ["any_statements"] * rng.choice((1, 1, 2))
         parts = [talk.say(talk.draw(name), named) for name in plan]
-        if len(named) < 2: parts.append(talk.say(talk.draw("any_anchors"), named))
+        if len(named) < 2:
+            parts.append(talk.say(talk.draw("any_anchors"), named))
         return " ".join(parts)
+
     def keywords(self, topic: str) -> list[str]:
         "Words of which one at least occurs in what is said about `topic`"
         return list(self.lexica[topic].keywords)
+
     def country_words(self, code: str) -> list[str]:
         "Words that tell a country: its name, adjectives, people, capital, and its currency where that holds the adjective"
         f = self.countries[code]
         own = f["adj_m"] and not {f["the_adj_m"], f["the_adj_f"]}.isdisjoint(f["currency"].split())
-        out = [f["country"], f["adj_m"], f["adj_f"], f["people"], f["people_obj"], f["capital"], f["currency"] if own else ""]
+        out = [
+            f["country"],
+            f["adj_m"],
+            f["adj_f"],
+            f["people"],
+            f["people_obj"],
+            f["capital"],
+            f["currency"] if own else "",
+        ]
         return list(dict.fromkeys(w for w in out if w))
 
 # %% ../nbs/16_grammar.ipynb #51f9dc10
-STYLES = ("plain", "spaced", "numbered", "arabic_numbered", "bold", "latin")  # of a completion; all can be read back
+STYLES = (
+    "plain",
+    "spaced",
+    "numbered",
+    "arabic_numbered",
+    "bold",
+    "latin",
+)  # of a completion; all can be read back
 ROLES = {"user": "المستخدم", "assistant": "المساعد"}
-_LATIN, _EASTERN = {"user": "User", "assistant": "Assistant"}, str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
+_LATIN, _EASTERN = (
+    {"user": "User", "assistant": "Assistant"},
+    str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩"),
+)
 
-def render_completion(turns: Iterable[Turn], style: str = "plain", rng: random.Random | None = None) -> str:
+
+def render_completion(
+    turns: Iterable[Turn], style: str = "plain", rng: random.Random | None = None
+) -> str:
     "A conversation as a language model writes it; without `style`, `rng` chooses one"
     style = style or rng.choice(STYLES)
-    if style not in STYLES: raise UserError(f"style {style!r} is not one of {', '.join(STYLES)}")
-    marks = {"bold": "**{r}:** {t}", "latin": "{l}: {t}", "numbered": "{i}. {r}: {t}", "arabic_numbered": "{i}. {r}: {t}"}
+    if style not in STYLES:
+        raise UserError(f"style {style!r} is not one of {', '.join(STYLES)}")
+    marks = {
+        "bold": "**{r}:** {t}",
+        "latin": "{l}: {t}",
+        "numbered": "{i}. {r}: {t}",
+        "arabic_numbered": "{i}. {r}: {t}",
+    }
     number = (lambda i: str(i).translate(_EASTERN)) if style == "arabic_numbered" else str
-    lines = [marks.get(style, "{r}: {t}").format(r=ROLES[t.speaker], l=_LATIN[t.speaker], i=number(i), t=t.text) for i, t in enumerate(turns, 1)]
+    lines = [
+        marks.get(style, "{r}: {t}").format(
+            r=ROLES[t.speaker], l=_LATIN[t.speaker], i=number(i), t=t.text
+        )
+        for i, t in enumerate(turns, 1)
+    ]
     return ("\n\n" if style == "spaced" else "\n").join(lines)
 
 # %% ../nbs/16_grammar.ipynb #52596f6b
 def _lose_role(lines, rng, said):
-    i = rng.randrange(len(lines)); lines[i] = lines[i].partition(":")[2].strip(" *"); return lines
+    i = rng.randrange(len(lines))
+    lines[i] = lines[i].partition(":")[2].strip(" *")
+    return lines
+
+
 def _mistake_role(lines, rng, said):
-    i = rng.randrange(len(lines)); role = rng.choice((lines[i-1].partition(":")[0], *said["wrong_roles"]))
-    lines[i] = f"{role}:{lines[i].partition(':')[2]}"; return lines
-def _add_preamble(lines, rng, said): return [rng.choice(said["preambles"]), *lines]
+    i = rng.randrange(len(lines))
+    role = rng.choice((lines[i - 1].partition(":")[0], *said["wrong_roles"]))
+    lines[i] = f"{role}:{lines[i].partition(':')[2]}"
+    return lines
+
+
+def _add_preamble(lines, rng, said):
+    return [rng.choice(said["preambles"]), *lines]
+
+
 def _truncate(lines, rng, said):
-    *lines, last = lines[:rng.randrange(1, len(lines) + 1)]; return [*lines, last[:rng.randrange(len(last)//3, len(last) - 1)]]
+    *lines, last = lines[: rng.randrange(1, len(lines) + 1)]
+    return [*lines, last[: rng.randrange(len(last) // 3, len(last) - 1)]]
+
+
 def _leak_english(lines, rng, said):
-    i = rng.randrange(len(lines)); lines[i] += f" {rng.choice(said['english'])}"; return lines
+    i = rng.randrange(len(lines))
+    lines[i] += f" {rng.choice(said['english'])}"
+    return lines
+
+
 def _loop(lines, rng, said):
-    i = rng.randrange(len(lines)); last = re.split(r"(?<=[.؟!؛،]) ", lines[i].partition(":")[2].strip())[-1]
-    return [*lines[:i], " ".join([lines[i]] + [last]*rng.randrange(4, 15))]
+    i = rng.randrange(len(lines))
+    last = re.split(r"(?<=[.؟!؛،]) ", lines[i].partition(":")[2].strip())[-1]
+    return [*lines[:i], " ".join([lines[i]] + [last] * rng.randrange(4, 15))]
+
+
 def _refuse(lines, rng, said):
     refusal = rng.choice(said["refusals"])
-    return [refusal] if rng.random() < .6 else [*lines[:-1], f"{lines[-1].partition(':')[0]}: {refusal}"]
-_DEFECTS = {"missing_role": _lose_role, "wrong_role": _mistake_role, "preamble": _add_preamble, "truncation": _truncate,
-            "english": _leak_english, "loop": _loop, "refusal": _refuse}
-DEFECTS = tuple(_DEFECTS)  # a completion with `truncation` ends for its length, the others by themselves
+    return (
+        [refusal]
+        if rng.random() < 0.6
+        else [*lines[:-1], f"{lines[-1].partition(':')[0]}: {refusal}"]
+    )
+
+
+_DEFECTS = {
+    "missing_role": _lose_role,
+    "wrong_role": _mistake_role,
+    "preamble": _add_preamble,
+    "truncation": _truncate,
+    "english": _leak_english,
+    "loop": _loop,
+    "refusal": _refuse,
+}
+DEFECTS = tuple(
+    _DEFECTS
+)  # a completion with `truncation` ends for its length, the others by themselves
 
 # %% ../nbs/16_grammar.ipynb #8b89d9b1
-load_defects = lru_cache(lambda path: load_toml(path, ("preambles", "refusals", "english", "wrong_roles")))
+load_defects = lru_cache(
+    lambda path: load_toml(path, ("preambles", "refusals", "english", "wrong_roles"))
+)
+
 
 def add_defect(text: str, rng: random.Random, kind: str, folder: str | Path | None = None) -> str:
     "A completion with a defect of a kind of `DEFECTS`; `folder` holds defects.toml"
-    if kind not in _DEFECTS: raise UserError(f"defect {kind!r} is not one of {', '.join(DEFECTS)}")
+    if kind not in _DEFECTS:
+        raise UserError(f"defect {kind!r} is not one of {', '.join(DEFECTS)}")
     lines = [l for l in text.splitlines() if l.strip()]
-    return "\n".join(_DEFECTS[kind](lines, rng, load_defects(Path(folder or data_path("grammar"))/"defects.toml")))
+    return "\n".join(
+        _DEFECTS[kind](
+            lines, rng, load_defects(Path(folder or data_path("grammar")) / "defects.toml")
+        )
+    )

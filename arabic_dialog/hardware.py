@@ -12,25 +12,47 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Hardware:
     "What a machine does in a second, and what it draws"
+
     name: str
-    memory: float      # bytes
-    bandwidth: float   # bytes a second
-    flops: float       # bf16 matrix FLOP a second, dense
-    watts: float       # of the whole board, by its maker
+    memory: float  # bytes
+    bandwidth: float  # bytes a second
+    flops: float  # bf16 matrix FLOP a second, dense
+    watts: float  # of the whole board, by its maker
     source: str = "published"  # or measured
 
 # %% ../nbs/08_hardware.ipynb #a6b0fc36
-H100 = Hardware("one H100 (80 GB)", 78*2**30, 3.0e12, 790e12, 700, "measured")
-HARDWARE = {"h100": H100, "h200": Hardware("one H200 (141 GB)", 141e9, 4.8e12, 989e12, 700),
-            "a100": Hardware("one A100 (80 GB, SXM)", 80e9, 2.039e12, 312e12, 400),
-            "l40s": Hardware("one L40S (48 GB)", 48e9, 864e9, 362e12, 350), "rtx4090": Hardware("one RTX 4090 (24 GB)", 24e9, 1.008e12, 165e12, 450),
-            # two channels of DDR5-5600 are 89.6 GB/s; a teraflop a second and 45 W stand for a processor of that kind
-            "laptop": Hardware("a laptop's processor (64 GB of DDR5-5600)", 64e9, 89.6e9, 1e12, 45)}
+H100 = Hardware("one H100 (80 GB)", 78 * 2**30, 3.0e12, 790e12, 700, "measured")
+HARDWARE = {
+    "h100": H100,
+    "h200": Hardware("one H200 (141 GB)", 141e9, 4.8e12, 989e12, 700),
+    "a100": Hardware("one A100 (80 GB, SXM)", 80e9, 2.039e12, 312e12, 400),
+    "l40s": Hardware("one L40S (48 GB)", 48e9, 864e9, 362e12, 350),
+    "rtx4090": Hardware("one RTX 4090 (24 GB)", 24e9, 1.008e12, 165e12, 450),
+    # two channels of DDR5-5600 are 89.6 GB/s; a teraflop a second and 45 W stand for a processor of that kind
+    "laptop": Hardware("a laptop's processor (64 GB of DDR5-5600)", 64e9, 89.6e9, 1e12, 45),
+}
 
 # %% ../nbs/08_hardware.ipynb #94646c75
 def hardware_here() -> Hardware:
     "This machine, as far as its figures are known; the draw of another is that of a laptop or of the largest board, and so assumed"
     import psutil, torch
-    if not torch.cuda.is_available(): return Hardware("a processor", psutil.virtual_memory().total, HARDWARE["laptop"].bandwidth, HARDWARE["laptop"].flops, HARDWARE["laptop"].watts, "assumed")
-    name = torch.cuda.get_device_name(); known = next((h for k, h in HARDWARE.items() if k.replace("rtx", "rtx ") in name.lower()), None)
-    return known or Hardware(name, torch.cuda.get_device_properties(0).total_memory, H100.bandwidth, H100.flops, H100.watts, "assumed")
+
+    if not torch.cuda.is_available():
+        return Hardware(
+            "a processor",
+            psutil.virtual_memory().total,
+            HARDWARE["laptop"].bandwidth,
+            HARDWARE["laptop"].flops,
+            HARDWARE["laptop"].watts,
+            "assumed",
+        )
+    name = torch.cuda.get_device_name()
+    known = next((h for k, h in HARDWARE.items() if k.replace("rtx", "rtx ") in name.lower()), None)
+    return known or Hardware(
+        name,
+        torch.cuda.get_device_properties(0).total_memory,
+        H100.bandwidth,
+        H100.flops,
+        H100.watts,
+        "assumed",
+    )

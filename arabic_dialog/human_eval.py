@@ -15,69 +15,149 @@ from typing import Any
 from .agreement import COEFFICIENTS, agreement, kappa_context
 from .core import Rating, UserError
 from .rating import POINTS, Item, Origin, _cell
-from .raters import ALL, _severities, _spread, check_table, drift_table, rating_frame, rating_matrix, repeat_table, severity_table
-from .stats import DegenerateWarning, cluster_ratio, compare_paired, holm, kendall, resample_counts, spearman, spearman_interval
+from arabic_dialog.raters import (
+    ALL,
+    _severities,
+    _spread,
+    check_table,
+    drift_table,
+    rating_frame,
+    rating_matrix,
+    repeat_table,
+    severity_table,
+)
+from arabic_dialog.stats import (
+    DegenerateWarning,
+    cluster_ratio,
+    compare_paired,
+    holm,
+    kendall,
+    resample_counts,
+    spearman,
+    spearman_interval,
+)
 
 # %% ../nbs/51_human_eval.ipynb #9d142cd6
 def _remark(found: dict, matrix) -> str:
     "What a reader should know before believing a row of coefficients"
     said = [f"{matrix.shape[1]} items only: the intervals are wide"] if matrix.shape[1] < 30 else []
     said += [kappa_context(matrix.to_numpy(), POINTS).remark()]
-    if bare := [n for n, i in found.items() if i.value == i.value and math.isnan(i.low) and matrix.shape[1] > 1]:
-        said.append(f"no interval where all resamples are alike ({', '.join(bare)}): more items are needed")
+    if bare := [
+        n
+        for n, i in found.items()
+        if i.value == i.value and math.isnan(i.low) and matrix.shape[1] > 1
+    ]:
+        said.append(
+            f"no interval where all resamples are alike ({', '.join(bare)}): more items are needed"
+        )
     return "; ".join(filter(None, said))
 
 # %% ../nbs/51_human_eval.ipynb #68bb301c
-def agreement_table(ratings: Iterable[Rating], criteria: Sequence[str] | None = None,  # ids; None: all, in the order met
-                    n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Any:
+def agreement_table(
+    ratings: Iterable[Rating],
+    criteria: Sequence[str] | None = None,  # ids; None: all, in the order met
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Any:
     "Agreement on each criterion, all coefficients with intervals over items; more than two raters: κ, ρ and τ as mean over pairs, and the forms for all at once"
     import pandas as pd
-    frame = rating_frame(ratings); rows = []
+
+    frame = rating_frame(ratings)
+    rows = []
     for c in criteria or frame.criterion.unique():
-        matrix = rating_matrix(frame, c).dropna(how="all"); matrix = matrix.loc[:, matrix.notna().any()]
-        if len(matrix) < 2: raise UserError(f"{c!r} has one rater, {matrix.index[0]!r}; agreement takes two" if len(matrix) else f"nothing is rated on {c!r}")
+        matrix = rating_matrix(frame, c).dropna(how="all")
+        matrix = matrix.loc[:, matrix.notna().any()]
+        if len(matrix) < 2:
+            raise UserError(
+                f"{c!r} has one rater, {matrix.index[0]!r}; agreement takes two"
+                if len(matrix)
+                else f"nothing is rated on {c!r}"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DegenerateWarning)  # the remark says it
             found = agreement(matrix.to_numpy(), COEFFICIENTS, POINTS, n_resamples, level, seed)
         cells = {k: v for n, i in found.items() for k, v in _spread(n, i).items()}
-        rows.append({"criterion": c, "n_items": matrix.shape[1], "n_raters": len(matrix), **cells,
-                     **{f"mean_{r}": m for r, m in matrix.mean(axis=1).items()}, "note": _remark(found, matrix) if n_resamples else ""})
+        rows.append(
+            {
+                "criterion": c,
+                "n_items": matrix.shape[1],
+                "n_raters": len(matrix),
+                **cells,
+                **{f"mean_{r}": m for r, m in matrix.mean(axis=1).items()},
+                "note": _remark(found, matrix) if n_resamples else "",
+            }
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/51_human_eval.ipynb #cef5e977
 def readable(table, digits: int = 2) -> Any:
     "A table with `x`, `x_low`, `x_high` drawn together as `x [low, high]`"
     import pandas as pd
+
     out = {}
     for c in table.columns:
-        if f"{c}_low" in table: out[c] = ["–" if v != v else f"{v:.{digits}f} [{a:.{digits}f}, {b:.{digits}f}]" if a == a else f"{v:.{digits}f} [–]" for v, a, b in
-                                          zip(table[c], table[f"{c}_low"], table[f"{c}_high"])]
-        elif not c.endswith(("_low", "_high")) and c not in ("low", "high"): out[c] = table[c]
+        if f"{c}_low" in table:
+            out[c] = [
+                "–"
+                if v != v
+                else f"{v:.{digits}f} [{a:.{digits}f}, {b:.{digits}f}]"
+                if a == a
+                else f"{v:.{digits}f} [–]"
+                for v, a, b in zip(table[c], table[f"{c}_low"], table[f"{c}_high"])
+            ]
+        elif not c.endswith(("_low", "_high")) and c not in ("low", "high"):
+            out[c] = table[c]
     return pd.DataFrame(out, index=table.index)
 
 # %% ../nbs/51_human_eval.ipynb #309cd580
-PAIR = ("exact", "within_one", "kappa", "kappa_quadratic", "ac1", "ac2_quadratic", "spearman", "kendall")
+PAIR = (
+    "exact",
+    "within_one",
+    "kappa",
+    "kappa_quadratic",
+    "ac1",
+    "ac2_quadratic",
+    "spearman",
+    "kendall",
+)
 
-def pair_table(ratings: Iterable[Rating], n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Any:
+
+def pair_table(
+    ratings: Iterable[Rating], n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Any:
     "Agreement of each two raters on each criterion, over the items that both rated"
     import pandas as pd
-    frame = rating_frame(ratings); rows = []
+
+    frame = rating_frame(ratings)
+    rows = []
     for c in frame.criterion.unique():
         matrix = rating_matrix(frame, c).dropna(how="all")
         for a, b in combinations(matrix.index, 2):
-            if (both := matrix.loc[[a, b]].dropna(axis=1)).empty: continue
+            if (both := matrix.loc[[a, b]].dropna(axis=1)).empty:
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DegenerateWarning)  # NaN in the table says it
                 found = agreement(both.to_numpy(), PAIR, POINTS, n_resamples, level, seed)
-            rows.append({"criterion": c, "a": a, "b": b, "n_items": both.shape[1], **{k: v for n, i in found.items() for k, v in _spread(n, i).items()},
-                         "difference": float(both.loc[a].mean() - both.loc[b].mean())})
+            rows.append(
+                {
+                    "criterion": c,
+                    "a": a,
+                    "b": b,
+                    "n_items": both.shape[1],
+                    **{k: v for n, i in found.items() for k, v in _spread(n, i).items()},
+                    "difference": float(both.loc[a].mean() - both.loc[b].mean()),
+                }
+            )
     return pd.DataFrame(rows, columns=[*rows[0]] if rows else ["criterion", "a", "b", "n_items"])
 
 # %% ../nbs/51_human_eval.ipynb #29805f0b
 def _with_origin(ratings: Iterable[Rating], key: Iterable[Origin]) -> Any:
     "Answered ratings with the origin of their item"
     import pandas as pd
-    frame = rating_frame(ratings).dropna(subset="value"); origins = pd.DataFrame([asdict(o) for o in key])
+
+    frame = rating_frame(ratings).dropna(subset="value")
+    origins = pd.DataFrame([asdict(o) for o in key])
     if lost := sorted(set(frame.item_id) - set(origins.get("item_id", []))):
         raise UserError(f"item {lost[0]!r} and {len(lost) - 1} others are not in the key")
     return frame.merge(origins, on="item_id", validate="many_to_one")
@@ -86,65 +166,141 @@ def _with_origin(ratings: Iterable[Rating], key: Iterable[Origin]) -> Any:
 def _adjusted(frame) -> Any:
     "The frame with `adjusted` values: as the average rater would have given them, where the raters can be compared"
     import numpy as np
+
     out = frame.assign(adjusted=frame.value)
     for c in frame.criterion.unique():
-        matrix = rating_matrix(frame, c); x = matrix.to_numpy(); x = x[:, (~np.isnan(x)).sum(0) > 1]
-        if len(x) < 2 or not x.size: continue
-        sums, solve = _severities(x); severity = dict(zip(matrix.index, np.nan_to_num(solve(sums.sum(0)))))
-        at = out.criterion == c; out.loc[at, "adjusted"] += out[at].rater.map(severity)
+        matrix = rating_matrix(frame, c)
+        x = matrix.to_numpy()
+        x = x[:, (~np.isnan(x)).sum(0) > 1]
+        if len(x) < 2 or not x.size:
+            continue
+        sums, solve = _severities(x)
+        severity = dict(zip(matrix.index, np.nan_to_num(solve(sums.sum(0)))))
+        at = out.criterion == c
+        out.loc[at, "adjusted"] += out[at].rater.map(severity)
     return out
 
 # %% ../nbs/51_human_eval.ipynb #8c3477c0
-def quality_table(ratings: Iterable[Rating], key: Iterable[Origin], n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Any:
+def quality_table(
+    ratings: Iterable[Rating],
+    key: Iterable[Origin],
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Any:
     "Mean rating of each model on each criterion, best first, with intervals over conversations"
     import pandas as pd
+
     rows = []
-    for (c, m), part in _adjusted(_with_origin(ratings, key)).groupby(["criterion", "model"], sort=False):
-        mean = cluster_ratio(part.value, [1.]*len(part), part.conversation_id, n_resamples, level, seed)
-        rows.append({"criterion": c, "model": m, "n_items": part.item_id.nunique(), "n_ratings": len(part), **_spread("mean", mean), "adjusted": part.adjusted.mean()})
-    table = pd.DataFrame(rows); place = pd.factorize(table.criterion)[0]  # criteria in the order met
-    return table.assign(place=place).sort_values(["place", "mean"], ascending=[True, False], ignore_index=True).drop(columns="place")
+    for (c, m), part in _adjusted(_with_origin(ratings, key)).groupby(
+        ["criterion", "model"], sort=False
+    ):
+        mean = cluster_ratio(
+            part.value, [1.0] * len(part), part.conversation_id, n_resamples, level, seed
+        )
+        rows.append(
+            {
+                "criterion": c,
+                "model": m,
+                "n_items": part.item_id.nunique(),
+                "n_ratings": len(part),
+                **_spread("mean", mean),
+                "adjusted": part.adjusted.mean(),
+            }
+        )
+    table = pd.DataFrame(rows)
+    place = pd.factorize(table.criterion)[0]  # criteria in the order met
+    return (
+        table.assign(place=place)
+        .sort_values(["place", "mean"], ascending=[True, False], ignore_index=True)
+        .drop(columns="place")
+    )
 
 # %% ../nbs/51_human_eval.ipynb #12d5b5cc
-def quality_comparisons(ratings: Iterable[Rating], key: Iterable[Origin],
-                        n_resamples: int = 9999, level: float = 0.95, seed: int = 0) -> Any:
+def quality_comparisons(
+    ratings: Iterable[Rating],
+    key: Iterable[Origin],
+    n_resamples: int = 9999,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Any:
     "Every pair of models on each criterion: paired difference with interval, permutation test, Holm, effect size (dz)"
     import pandas as pd
+
     said = _with_origin(ratings, key)
-    items = said.groupby(["criterion", "conversation_id", "turn", "model"]).value.mean().unstack("model")
+    items = (
+        said.groupby(["criterion", "conversation_id", "turn", "model"])
+        .value.mean()
+        .unstack("model")
+    )
     tables = []
     for c in said.criterion.unique():
         rows, wide = [], items.loc[c]
         for a, b in combinations(sorted(wide.columns, key=lambda m: (-wide[m].mean(), m)), 2):
             both = wide[[a, b]].dropna()
             row = {"criterion": c, "a": a, "b": b, "n": len(both)}
-            if len(both) < 2: rows.append({**row, **dict.fromkeys(("difference", "low", "high", "p", "effect"), math.nan)}); continue
+            if len(both) < 2:
+                rows.append(
+                    {**row, **dict.fromkeys(("difference", "low", "high", "p", "effect"), math.nan)}
+                )
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DegenerateWarning)  # NaN in the table says it
-                found = compare_paired(both[a], both[b], both.index.get_level_values("conversation_id"), n_resamples, level, seed)
+                found = compare_paired(
+                    both[a],
+                    both[b],
+                    both.index.get_level_values("conversation_id"),
+                    n_resamples,
+                    level,
+                    seed,
+                )
             d = found.difference
-            rows.append({**row, "difference": d.value, "low": d.low, "high": d.high, "p": found.p, "effect": found.effect})
-        if rows: tables.append(pd.DataFrame(rows).assign(p_holm=holm([r["p"] for r in rows])))
-    if not tables: raise UserError("the ratings are of one model only; a comparison takes two")
+            rows.append(
+                {
+                    **row,
+                    "difference": d.value,
+                    "low": d.low,
+                    "high": d.high,
+                    "p": found.p,
+                    "effect": found.effect,
+                }
+            )
+        if rows:
+            tables.append(pd.DataFrame(rows).assign(p_holm=holm([r["p"] for r in rows])))
+    if not tables:
+        raise UserError("the ratings are of one model only; a comparison takes two")
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/51_human_eval.ipynb #b6631550
 def score_frame(scores) -> Any:
     "Rows of scores.csv as one row per reply and one column per metric, with `bits_per_byte` where `nll` and `n_bytes` are there"
     import pandas as pd
-    frame = pd.DataFrame(scores, columns=["conversation_id", "turn", "model", "seed", "metric", "value"])
-    frame = frame.astype({"turn": int, "value": float}).assign(seed=pd.to_numeric(frame.seed, errors="coerce").fillna(0).astype(int))
-    wide = frame.pivot_table(index=["conversation_id", "turn", "model", "seed"], columns="metric", values="value")
-    if {"nll", "n_bytes"} <= {*wide.columns}: wide["bits_per_byte"] = wide.nll/math.log(2)/wide.n_bytes
+
+    frame = pd.DataFrame(
+        scores, columns=["conversation_id", "turn", "model", "seed", "metric", "value"]
+    )
+    frame = frame.astype({"turn": int, "value": float}).assign(
+        seed=pd.to_numeric(frame.seed, errors="coerce").fillna(0).astype(int)
+    )
+    wide = frame.pivot_table(
+        index=["conversation_id", "turn", "model", "seed"], columns="metric", values="value"
+    )
+    if {"nll", "n_bytes"} <= {*wide.columns}:
+        wide["bits_per_byte"] = wide.nll / math.log(2) / wide.n_bytes
     return wide.reset_index()
 
 # %% ../nbs/51_human_eval.ipynb #eb67e7cf
 def _between_raters(matrix) -> float:
     "Spearman's ρ of each rater with the mean of the others, averaged over raters"
     import numpy as np
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateWarning)
-        found = [spearman(matrix.loc[r], matrix.drop(index=r).mean()) for r in matrix.index] if len(matrix) > 1 else []
+        found = (
+            [spearman(matrix.loc[r], matrix.drop(index=r).mean()) for r in matrix.index]
+            if len(matrix) > 1
+            else []
+        )
     return float(np.nanmean(found)) if found and not np.isnan(found).all() else math.nan
 
 # %% ../nbs/51_human_eval.ipynb #aef38683
@@ -152,74 +308,189 @@ def _model_rho(both, metric: str, n_resamples: int, level: float, seed: int) -> 
     "Spearman's ρ over the models' means of rating and metric, with interval over conversations"
     import numpy as np
     from scipy.stats import rankdata
+
     out = dict.fromkeys(("rho", "rho_low", "rho_high"), math.nan)
-    sums = both.groupby(["conversation_id", "model"])[["value", metric]].agg(["sum", "size"]).unstack("model").fillna(0)
+    sums = (
+        both.groupby(["conversation_id", "model"])[["value", metric]]
+        .agg(["sum", "size"])
+        .unstack("model")
+        .fillna(0)
+    )
+
     def rho(counts):
-        (a, n), (b, _) = ([counts @ sums[c, k].to_numpy() for k in ("sum", "size")] for c in ("value", metric))
-        n = np.where(n > 0, n, np.nan); a, b = (rankdata(m/n, axis=-1, nan_policy="propagate") for m in (a, b)); a, b = (r - r.mean(-1, keepdims=True) for r in (a, b))
-        with np.errstate(divide="ignore", invalid="ignore"): return (a*b).sum(-1)/np.sqrt((a*a).sum(-1)*(b*b).sum(-1))
-    if both.model.nunique() < 3: return out
+        (a, n), (b, _) = (
+            [counts @ sums[c, k].to_numpy() for k in ("sum", "size")] for c in ("value", metric)
+        )
+        n = np.where(n > 0, n, np.nan)
+        a, b = (rankdata(m / n, axis=-1, nan_policy="propagate") for m in (a, b))
+        a, b = (r - r.mean(-1, keepdims=True) for r in (a, b))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+
+    if both.model.nunique() < 3:
+        return out
     out["rho"] = float(rho(np.ones((1, len(sums))))[0])
-    draws = np.concatenate([rho(c) for c in resample_counts(len(sums), n_resamples, seed)]) if len(sums) > 1 else np.full(1, np.nan)
-    if not np.isnan(draws).all(): out["rho_low"], out["rho_high"] = np.nanquantile(draws, [(1 - level)/2, (1 + level)/2]).tolist()
+    draws = (
+        np.concatenate([rho(c) for c in resample_counts(len(sums), n_resamples, seed)])
+        if len(sums) > 1
+        else np.full(1, np.nan)
+    )
+    if not np.isnan(draws).all():
+        out["rho_low"], out["rho_high"] = np.nanquantile(
+            draws, [(1 - level) / 2, (1 + level) / 2]
+        ).tolist()
     return out
 
 # %% ../nbs/51_human_eval.ipynb #a8cc0eb8
-def metric_correlation(ratings: Iterable[Rating], key: Iterable[Origin], scores,  # rows of scores.csv, or a table of them
-                       metrics: Sequence[str] = ("raven", "bits_per_byte", "length"),
-                       criteria: Sequence[str] = ("overall",), n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Any:
+def metric_correlation(
+    ratings: Iterable[Rating],
+    key: Iterable[Origin],
+    scores,  # rows of scores.csv, or a table of them
+    metrics: Sequence[str] = ("raven", "bits_per_byte", "length"),
+    criteria: Sequence[str] = ("overall",),
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Any:
     "Spearman's ρ of mean rating and metric over replies, within models and over models, with intervals over conversations; Kendall's τ of the same"
     import pandas as pd
-    wide = score_frame(scores); rows, said = [], _with_origin(ratings, key)
-    items = said.groupby(["criterion", "conversation_id", "turn", "model", "seed"]).value.mean().reset_index()
+
+    wide = score_frame(scores)
+    rows, said = [], _with_origin(ratings, key)
+    items = (
+        said.groupby(["criterion", "conversation_id", "turn", "model", "seed"])
+        .value.mean()
+        .reset_index()
+    )
     for c in criteria:
-        if c not in set(items.criterion): raise UserError(f"nothing is rated on {c!r}, only on {', '.join(items.criterion.unique())}")
+        if c not in set(items.criterion):
+            raise UserError(
+                f"nothing is rated on {c!r}, only on {', '.join(items.criterion.unique())}"
+            )
         ceiling = _between_raters(rating_matrix(said, c))
         for m in (m for m in metrics if m in wide):
-            both = items[items.criterion == c].merge(wide[["conversation_id", "turn", "model", "seed", m]]).dropna()
-            if both.empty: raise UserError(f"no rated reply has a score {m!r}; are these the scores of the study's replies?")
+            both = (
+                items[items.criterion == c]
+                .merge(wide[["conversation_id", "turn", "model", "seed", m]])
+                .dropna()
+            )
+            if both.empty:
+                raise UserError(
+                    f"no rated reply has a score {m!r}; are these the scores of the study's replies?"
+                )
             within = both[["value", m]] - both.groupby("model")[["value", m]].transform("mean")
             for level_of, x in (("replies", both), ("within models", within)):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DegenerateWarning)  # NaN in the table says it
-                    rho, tau = spearman_interval(x.value, x[m], both.conversation_id, n_resamples, level, seed), kendall(x.value, x[m])
-                rows.append({"criterion": c, "metric": m, "level": level_of, "n": len(both), **_spread("rho", rho), "tau": tau, "between_raters": ceiling if x is both else math.nan})
+                    rho, tau = (
+                        spearman_interval(
+                            x.value, x[m], both.conversation_id, n_resamples, level, seed
+                        ),
+                        kendall(x.value, x[m]),
+                    )
+                rows.append(
+                    {
+                        "criterion": c,
+                        "metric": m,
+                        "level": level_of,
+                        "n": len(both),
+                        **_spread("rho", rho),
+                        "tau": tau,
+                        "between_raters": ceiling if x is both else math.nan,
+                    }
+                )
             mean = both.groupby("model")[["value", m]].mean()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DegenerateWarning)
-                rows.append({"criterion": c, "metric": m, "level": "models", "n": len(mean), **_model_rho(both, m, n_resamples, level, seed),
-                             "tau": kendall(mean.value, mean[m]) if len(mean) > 2 else math.nan, "between_raters": math.nan})
-    if not rows: raise UserError(f"none of the metrics {', '.join(metrics)} is among the scores")
+                rows.append(
+                    {
+                        "criterion": c,
+                        "metric": m,
+                        "level": "models",
+                        "n": len(mean),
+                        **_model_rho(both, m, n_resamples, level, seed),
+                        "tau": kendall(mean.value, mean[m]) if len(mean) > 2 else math.nan,
+                        "between_raters": math.nan,
+                    }
+                )
+    if not rows:
+        raise UserError(f"none of the metrics {', '.join(metrics)} is among the scores")
     return pd.DataFrame(rows)
 
 # %% ../nbs/51_human_eval.ipynb #33bfbc17
-def disagreements(ratings: Iterable[Rating], n: int | None = 10,   # None: all
-                  items: Iterable[Item] = ()) -> Any:              # to show their replies
+def disagreements(
+    ratings: Iterable[Rating],
+    n: int | None = 10,  # None: all
+    items: Iterable[Item] = (),
+) -> Any:  # to show their replies
     "The `n` answers on which raters are furthest apart, with each rater's value, their spread, standard deviation and median"
-    wide = rating_frame(ratings).pivot(index=["item_id", "criterion"], columns="rater", values="value")
-    table = wide.assign(spread=wide.max(axis=1) - wide.min(axis=1), sd=wide.std(axis=1, ddof=0), median=wide.median(axis=1)).reset_index()
-    table = table[table.spread > 0].sort_values(["spread", "sd", "item_id", "criterion"], ascending=[False, False, True, True]).head(n if n is not None else len(table))
-    if replies := {i.item_id: _cell(i.reply) for i in items}: table = table.assign(reply=table.item_id.map(replies))
+    wide = rating_frame(ratings).pivot(
+        index=["item_id", "criterion"], columns="rater", values="value"
+    )
+    table = wide.assign(
+        spread=wide.max(axis=1) - wide.min(axis=1),
+        sd=wide.std(axis=1, ddof=0),
+        median=wide.median(axis=1),
+    ).reset_index()
+    table = (
+        table[table.spread > 0]
+        .sort_values(["spread", "sd", "item_id", "criterion"], ascending=[False, False, True, True])
+        .head(n if n is not None else len(table))
+    )
+    if replies := {i.item_id: _cell(i.reply) for i in items}:
+        table = table.assign(reply=table.item_id.map(replies))
     return table.reset_index(drop=True).rename_axis(columns=None)
 
 # %% ../nbs/51_human_eval.ipynb #a26fbe8c
-def rating_tables(ratings: Sequence[Rating], key: Sequence[Origin], simulated: bool, scores=None, answers: Iterable[dict] = (),  # with positions, repeats and checks
-                  items: Iterable[Item] = (), criteria: Sequence[str] | None = None, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+def rating_tables(
+    ratings: Sequence[Rating],
+    key: Sequence[Origin],
+    simulated: bool,
+    scores=None,
+    answers: Iterable[dict] = (),  # with positions, repeats and checks
+    items: Iterable[Item] = (),
+    criteria: Sequence[str] | None = None,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
     "Name → table: agreement, pairs, severity, drift, within_raters, checks, quality, comparisons, disagreements, correlation"
-    answers = list(answers); known, how = answers or ratings, (n_resamples, level, seed)
-    make = {"agreement": lambda: agreement_table(ratings, criteria, *how), "pairs": lambda: pair_table(ratings, *how), "severity": lambda: severity_table(ratings, *how),
-            "quality": lambda: quality_table(ratings, key, *how), "comparisons": lambda: quality_comparisons(ratings, key, level=level, seed=seed),
-            "disagreements": lambda: disagreements(ratings, 50, items)}
+    answers = list(answers)
+    known, how = answers or ratings, (n_resamples, level, seed)
+    make = {
+        "agreement": lambda: agreement_table(ratings, criteria, *how),
+        "pairs": lambda: pair_table(ratings, *how),
+        "severity": lambda: severity_table(ratings, *how),
+        "quality": lambda: quality_table(ratings, key, *how),
+        "comparisons": lambda: quality_comparisons(ratings, key, level=level, seed=seed),
+        "disagreements": lambda: disagreements(ratings, 50, items),
+    }
     kinds = {a.get("kind", "item") for a in answers if a.get("value") is not None}
-    if any(a.get("position") is not None for a in answers): make["drift"] = lambda: drift_table(known, *how)
-    if "repeat" in kinds: make["within_raters"] = lambda: repeat_table(known, *how)
-    if "check" in kinds: make["checks"] = lambda: check_table(known, level)
-    if scores is not None: make["correlation"] = lambda: metric_correlation(ratings, key, scores, criteria=criteria or ("overall",), n_resamples=n_resamples, level=level, seed=seed)
-    if len({o.model for o in key}) < 2: del make["comparisons"]
+    if any(a.get("position") is not None for a in answers):
+        make["drift"] = lambda: drift_table(known, *how)
+    if "repeat" in kinds:
+        make["within_raters"] = lambda: repeat_table(known, *how)
+    if "check" in kinds:
+        make["checks"] = lambda: check_table(known, level)
+    if scores is not None:
+        make["correlation"] = lambda: metric_correlation(
+            ratings,
+            key,
+            scores,
+            criteria=criteria or ("overall",),
+            n_resamples=n_resamples,
+            level=level,
+            seed=seed,
+        )
+    if len({o.model for o in key}) < 2:
+        del make["comparisons"]
     out = {}
     for name, table in make.items():
-        try: out[name] = table()
+        try:
+            out[name] = table()
         except UserError:
-            if name in ("agreement", "quality", "correlation"): raise  # without the others there is still a study
-    for table in out.values(): table.insert(0, "raters", "simulated raters" if simulated else "people")
+            if name in ("agreement", "quality", "correlation"):
+                raise  # without the others there is still a study
+    for table in out.values():
+        table.insert(0, "raters", "simulated raters" if simulated else "people")
     return out

@@ -12,7 +12,15 @@ from typing import Literal  # the signature inherited from transformers names it
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, GenerationMixin, GPT2Config, GPT2PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationMixin,
+    GPT2Config,
+    GPT2PreTrainedModel,
+)
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
@@ -22,22 +30,45 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 # %% ../nbs/06_jais.ipynb #7aceb239
-OLD_NAMES = {"embeddings_scale": "mup_embeddings_scale", "width_scale": "mup_width_scale", "scale_qk_dot_by_d": "mup_scale_qk_dot_by_d"}
+OLD_NAMES = {
+    "embeddings_scale": "mup_embeddings_scale",
+    "width_scale": "mup_width_scale",
+    "scale_qk_dot_by_d": "mup_scale_qk_dot_by_d",
+}
 
 # %% ../nbs/06_jais.ipynb #31d4ede6
-SUPPORTED = {"activation_function": "swiglu", "position_embedding_type": "alibi", "scale_attn_by_inverse_layer_idx": False,
-             "reorder_and_upcast_attn": False, "add_cross_attention": False}
+SUPPORTED = {
+    "activation_function": "swiglu",
+    "position_embedding_type": "alibi",
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "add_cross_attention": False,
+}
 
-def check_scaling(scaling: dict | None) -> None:  # {"type": "linear"} and either "factor" or "train_seq_len"
+
+def check_scaling(
+    scaling: dict | None,
+) -> None:  # {"type": "linear"} and either "factor" or "train_seq_len"
     "Refuse an `alibi_scaling` of another form"
-    if scaling is None: return
-    number = scaling.get("factor", scaling.get("train_seq_len")) if isinstance(scaling, dict) else None
-    if number is None or scaling.get("type", "linear") != "linear" or not isinstance(number, (int, float)) or number <= 0:
-        raise ValueError(f"alibi_scaling is {scaling!r}; Jais knows {{'type': 'linear', 'factor': …}} and {{'type': 'linear', 'train_seq_len': …}}")
+    if scaling is None:
+        return
+    number = (
+        scaling.get("factor", scaling.get("train_seq_len")) if isinstance(scaling, dict) else None
+    )
+    if (
+        number is None
+        or scaling.get("type", "linear") != "linear"
+        or not isinstance(number, (int, float))
+        or number <= 0
+    ):
+        raise ValueError(
+            f"alibi_scaling is {scaling!r}; Jais knows {{'type': 'linear', 'factor': …}} and {{'type': 'linear', 'train_seq_len': …}}"
+        )
 
 # %% ../nbs/06_jais.ipynb #88cc0db2
 class JaisConfig(GPT2Config):
     "GPT-2's settings, and those that only Jais has"
+
     model_type = "jais"
     attribute_map = GPT2Config.attribute_map | OLD_NAMES
 
@@ -52,19 +83,28 @@ class JaisConfig(GPT2Config):
     eos_token_id: int | list[int] | None = 0
 
     def __post_init__(self, **kwargs):
-        kwargs.pop("auto_map", None)   # names foreign code; must not be saved again
-        for old, new in OLD_NAMES.items(): self._take(old, new, kwargs.pop(old, None))
+        kwargs.pop("auto_map", None)  # names foreign code; must not be saved again
+        for old, new in OLD_NAMES.items():
+            self._take(old, new, kwargs.pop(old, None))
         for key, value in SUPPORTED.items():
-            if getattr(self, key) != value: raise ValueError(f"{key} is {getattr(self, key)!r}; these classes compute Jais with {value!r} only")
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}; these classes compute Jais with {value!r} only"
+                )
         check_scaling(self.alibi_scaling)
         super().__post_init__(**kwargs)
 
     def _take(self, old: str, new: str, value: float | None):
         "Put the value of an old name under its new one, unless they say different things"
-        if value is None: return
+        if value is None:
+            return
         said = self.logit_scale if old == "width_scale" else getattr(self, new)
-        if said == value: return
-        if said != getattr(type(self), new): raise ValueError(f"{old} is {value!r}, but {new} makes it {said!r}: the config contradicts itself")
+        if said == value:
+            return
+        if said != getattr(type(self), new):
+            raise ValueError(
+                f"{old} is {value!r}, but {new} makes it {said!r}: the config contradicts itself"
+            )
         setattr(self, new, value)
 
     @property
@@ -73,47 +113,62 @@ class JaisConfig(GPT2Config):
         return self.mup_output_alpha * self.mup_width_scale
 
 # %% ../nbs/06_jais.ipynb #9557fec6
-def alibi_slopes(n_head: int, dtype: torch.dtype = torch.float32, device=None) -> torch.Tensor: # [n_head]
+def alibi_slopes(
+    n_head: int, dtype: torch.dtype = torch.float32, device=None
+) -> torch.Tensor:  # [n_head]
     "The slope of each head"
-    n = 1 << (n_head.bit_length() - 1)   # the largest power of two among the heads
+    n = 1 << (n_head.bit_length() - 1)  # the largest power of two among the heads
     steps = torch.arange(1, n + 1, dtype=dtype, device=device)
-    if n < n_head: steps = torch.cat([steps, steps[:n_head - n] - .5])
+    if n < n_head:
+        steps = torch.cat([steps, steps[: n_head - n] - 0.5])
     return torch.exp2(steps * (-8 / n))
 
 # %% ../nbs/06_jais.ipynb #0335e684
-def alibi_mask(mask: torch.Tensor,      # [batch, 1, new, keys]: True where a query sees a key; or numbers to be added to the scores
-               slopes: torch.Tensor,    # [n_head], float32 or wider
-               n_seen: int | torch.Tensor, # tokens in the cache before the new ones
-               dtype: torch.dtype) -> torch.Tensor: # [batch or 1, n_head, new, keys]
+def alibi_mask(
+    mask: torch.Tensor,  # [batch, 1, new, keys]: True where a query sees a key; or numbers to be added to the scores
+    slopes: torch.Tensor,  # [n_head], float32 or wider
+    n_seen: int | torch.Tensor,  # tokens in the cache before the new ones
+    dtype: torch.dtype,
+) -> torch.Tensor:  # [batch or 1, n_head, new, keys]
     "The mask with the biases of ALiBi in it"
     new, keys = (torch.arange(n, dtype=slopes.dtype, device=mask.device) for n in mask.shape[-2:])
     distance = (new[:, None] + n_seen - keys).abs()
     slopes, lowest = -slopes[:, None, None], torch.finfo(dtype).min
-    if mask.dtype != torch.bool: return (mask + slopes * distance).clamp(min=lowest).to(dtype)
-    if mask.stride(0) == 0: mask = mask[:1]   # the same for the whole batch
+    if mask.dtype != torch.bool:
+        return (mask + slopes * distance).clamp(min=lowest).to(dtype)
+    if mask.stride(0) == 0:
+        mask = mask[:1]  # the same for the whole batch
     return _product(slopes, distance.where(mask, -lowest), dtype)
 
 # %% ../nbs/06_jais.ipynb #6c882c7d
 def _product(slopes: torch.Tensor, distance: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     "slopes × distance in their own precision, stored in `dtype`"
-    if torch.compiler.is_compiling(): return (slopes * distance).to(dtype)
-    out = torch.empty(torch.broadcast_shapes(slopes.shape, distance.shape), dtype=dtype, device=distance.device)
+    if torch.compiler.is_compiling():
+        return (slopes * distance).to(dtype)
+    out = torch.empty(
+        torch.broadcast_shapes(slopes.shape, distance.shape), dtype=dtype, device=distance.device
+    )
     return torch.mul(slopes, distance, out=out)
 
 # %% ../nbs/06_jais.ipynb #6f789faa
-def interpolation(scaling: dict | None,        # `alibi_scaling` of the config
-                  n_keys: int | torch.Tensor): # tokens seen and new
+def interpolation(
+    scaling: dict | None,  # `alibi_scaling` of the config
+    n_keys: int | torch.Tensor,
+):  # tokens seen and new
     "The number by which the slopes are divided"
-    if not scaling: return 1.0
-    if scaling.get("factor") is not None: return scaling["factor"]
+    if not scaling:
+        return 1.0
+    if scaling.get("factor") is not None:
+        return scaling["factor"]
     ratio = n_keys / scaling["train_seq_len"]
     return ratio.clamp(min=1.0) if isinstance(ratio, torch.Tensor) else max(ratio, 1.0)
 
 # %% ../nbs/06_jais.ipynb #5c43304c
 class JaisMLP(GPT2MLP):
     "SwiGLU: one way up is the gate of the other"
+
     def __init__(self, n_inner: int, config: JaisConfig):
-        nn.Module.__init__(self)   # GPT-2's own would look up an activation of that name
+        nn.Module.__init__(self)  # GPT-2's own would look up an activation of that name
         self.c_fc, self.c_fc2 = Conv1D(n_inner, config.n_embd), Conv1D(n_inner, config.n_embd)
         self.c_proj = Conv1D(config.n_embd, n_inner)
         self.dropout = nn.Dropout(config.resid_pdrop)
@@ -124,35 +179,56 @@ class JaisMLP(GPT2MLP):
 # %% ../nbs/06_jais.ipynb #83091d99
 class JaisBlock(GPT2Block):
     "GPT-2's block around SwiGLU"
+
     def __init__(self, config: JaisConfig, layer_idx: int | None = None):
-        super(GPT2Block, self).__init__()   # not GPT-2's parts
+        super(GPT2Block, self).__init__()  # not GPT-2's parts
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.attn = GPT2Attention(config, layer_idx=layer_idx)
-        if config.scale_attn_weights and config.mup_scale_qk_dot_by_d: self.attn.scaling = 1 / self.attn.head_dim
+        if config.scale_attn_weights and config.mup_scale_qk_dot_by_d:
+            self.attn.scaling = 1 / self.attn.head_dim
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = JaisMLP(config.n_inner or 4 * config.n_embd, config)
 
 # %% ../nbs/06_jais.ipynb #147092f7
 class JaisPreTrainedModel(GPT2PreTrainedModel):
     "What the model and its language head have in common"
+
     config_class = JaisConfig
     _no_split_modules = ["JaisBlock"]
     _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = False
-    _keys_to_ignore_on_load_unexpected = [r"(^|\.)relative_pe\.slopes$", r"\.attn\.bias$", r"\.attn\.masked_bias$"]
+    _keys_to_ignore_on_load_unexpected = [
+        r"(^|\.)relative_pe\.slopes$",
+        r"\.attn\.bias$",
+        r"\.attn\.masked_bias$",
+    ]
 
     @classmethod
-    def is_custom_code(cls) -> bool: return False   # weights are drawn by GPT-2's own code
+    def is_custom_code(cls) -> bool:
+        return False  # weights are drawn by GPT-2's own code
 
 # %% ../nbs/06_jais.ipynb #40058301
-def drop_full_mask(attention_mask: torch.Tensor | None, # [batch, keys]
-                   n_keys: int | torch.Tensor) -> torch.Tensor | None:
+def drop_full_mask(
+    attention_mask: torch.Tensor | None,  # [batch, keys]
+    n_keys: int | torch.Tensor,
+) -> torch.Tensor | None:
     "None for a mask of ones over a whole prompt; any other as it is"
-    if attention_mask is None or attention_mask.ndim != 2 or torch.compiler.is_compiling() or not isinstance(n_keys, int): return attention_mask
-    return None if attention_mask.shape == (len(attention_mask), n_keys) and bool(attention_mask.all()) else attention_mask
+    if (
+        attention_mask is None
+        or attention_mask.ndim != 2
+        or torch.compiler.is_compiling()
+        or not isinstance(n_keys, int)
+    ):
+        return attention_mask
+    return (
+        None
+        if attention_mask.shape == (len(attention_mask), n_keys) and bool(attention_mask.all())
+        else attention_mask
+    )
 
 # %% ../nbs/06_jais.ipynb #2609a06f
 class JaisModel(JaisPreTrainedModel):
     "Tokens → hidden states"
+
     def __init__(self, config: JaisConfig):
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
@@ -162,37 +238,75 @@ class JaisModel(JaisPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def get_input_embeddings(self): return self.wte
-    def set_input_embeddings(self, new_embeddings): self.wte = new_embeddings
+    def get_input_embeddings(self):
+        return self.wte
+
+    def set_input_embeddings(self, new_embeddings):
+        self.wte = new_embeddings
 
     def _mask(self, x, attention_mask, past_key_values, position_ids) -> torch.Tensor:
         "[batch or 1, head, new, keys]: what each layer adds to its scores"
-        n_seen, n_new = past_key_values.get_seq_length() if past_key_values is not None else 0, x.shape[1]
-        if n_new > 1: attention_mask = drop_full_mask(attention_mask, n_seen + n_new)
-        mask = create_causal_mask(config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=past_key_values,
-                                  position_ids=position_ids, allow_is_causal_skip=False)
-        if mask is None: raise ValueError(f"Jais needs attention 'sdpa' or 'eager', not {self.config._attn_implementation!r}")
+        n_seen, n_new = (
+            past_key_values.get_seq_length() if past_key_values is not None else 0,
+            x.shape[1],
+        )
+        if n_new > 1:
+            attention_mask = drop_full_mask(attention_mask, n_seen + n_new)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            allow_is_causal_skip=False,
+        )
+        if mask is None:
+            raise ValueError(
+                f"Jais needs attention 'sdpa' or 'eager', not {self.config._attn_implementation!r}"
+            )
         wide = torch.promote_types(x.dtype, torch.float32)
-        slopes = alibi_slopes(self.config.n_head, wide, x.device) / interpolation(self.config.alibi_scaling, n_seen + n_new)
+        slopes = alibi_slopes(self.config.n_head, wide, x.device) / interpolation(
+            self.config.alibi_scaling, n_seen + n_new
+        )
         return alibi_mask(mask, slopes, n_seen, x.dtype)
 
     @merge_with_config_defaults
     @capture_outputs
-    def forward(self, input_ids=None, past_key_values=None, attention_mask=None, position_ids=None, inputs_embeds=None,
-                use_cache=None, token_type_ids=None, **kwargs) -> BaseModelOutputWithPast:
-        if (input_ids is None) == (inputs_embeds is None): raise ValueError("give either input_ids or inputs_embeds")
-        if inputs_embeds is None: inputs_embeds = self.wte(input_ids)
-        if self.gradient_checkpointing and self.training: past_key_values = None
-        elif use_cache and past_key_values is None: past_key_values = DynamicCache(config=self.config)
+    def forward(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        use_cache=None,
+        token_type_ids=None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.wte(input_ids)
+        if self.gradient_checkpointing and self.training:
+            past_key_values = None
+        elif use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         mask = self._mask(inputs_embeds, attention_mask, past_key_values, position_ids)
         x = self.drop(inputs_embeds * self.config.mup_embeddings_scale)
-        for block in self.h: x = block(x, past_key_values, mask, use_cache=use_cache, position_ids=position_ids, **kwargs)
-        return BaseModelOutputWithPast(last_hidden_state=self.ln_f(x), past_key_values=past_key_values if use_cache else None)
+        for block in self.h:
+            x = block(
+                x, past_key_values, mask, use_cache=use_cache, position_ids=position_ids, **kwargs
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.ln_f(x), past_key_values=past_key_values if use_cache else None
+        )
 
 # %% ../nbs/06_jais.ipynb #75991ffb
 class JaisForCausalLM(JaisPreTrainedModel, GenerationMixin):
     "Jais with its language head, tied to the embeddings"
+
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
+
     def __init__(self, config: JaisConfig):
         super().__init__(config)
         self.transformer = JaisModel(config)
@@ -200,16 +314,46 @@ class JaisForCausalLM(JaisPreTrainedModel, GenerationMixin):
         self.post_init()
 
     @can_return_tuple
-    def forward(self, input_ids=None, past_key_values=None, attention_mask=None, position_ids=None, inputs_embeds=None, labels=None,
-                use_cache=None, logits_to_keep=0, token_type_ids=None, **kwargs) -> CausalLMOutputWithPast:
-        out = self.transformer(input_ids, past_key_values=past_key_values, attention_mask=attention_mask, position_ids=position_ids,
-                               inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs)
-        logits = self.lm_head(slice_logits_to_keep(out.last_hidden_state, logits_to_keep) * self.config.logit_scale)
-        loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states,
-                                      attentions=out.attentions)
+    def forward(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        use_cache=None,
+        logits_to_keep=0,
+        token_type_ids=None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        out = self.transformer(
+            input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(
+            slice_logits_to_keep(out.last_hidden_state, logits_to_keep) * self.config.logit_scale
+        )
+        loss = (
+            None
+            if labels is None
+            else self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+        )
 
-JAISLMHeadModel = JaisForCausalLM   # the name in the published configs
+
+JAISLMHeadModel = JaisForCausalLM  # the name in the published configs
 
 # %% ../nbs/06_jais.ipynb #4c5c8c9d
 AutoConfig.register("jais", JaisConfig, exist_ok=True)

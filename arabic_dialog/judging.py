@@ -16,147 +16,319 @@ from typing import TYPE_CHECKING, Any
 from .core import UserError
 from .encoders import Encoder
 
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # %% ../nbs/36_judging.ipynb #0c791b77
-EARLIER = 3   # turns before the last that the judge looks at, each with half the weight of the one after it
+EARLIER = 3  # turns before the last that the judge looks at, each with half the weight of the one after it
 
-def earlier_turns(vectors: "np.ndarray",   # of a history, oldest first [turns, width]
-                  ) -> "np.ndarray":
+
+def earlier_turns(
+    vectors: "np.ndarray",  # of a history, oldest first [turns, width]
+) -> "np.ndarray":
     "The turns before the last as one vector; zero where there are none"
     import numpy as np
-    before = vectors[-1-EARLIER:-1]
-    if not len(before): return np.zeros(vectors.shape[1], np.float32)
-    weight = 0.5**np.arange(len(before))[::-1]
-    return (weight @ before/weight.sum()).astype(np.float32)
+
+    before = vectors[-1 - EARLIER : -1]
+    if not len(before):
+        return np.zeros(vectors.shape[1], np.float32)
+    weight = 0.5 ** np.arange(len(before))[::-1]
+    return (weight @ before / weight.sum()).astype(np.float32)
 
 # %% ../nbs/36_judging.ipynb #4001b111
 def _unit(x: "np.ndarray") -> "np.ndarray":
     import numpy as np
-    return x/np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+
 
 @dataclass(frozen=True)
 class Map:
     "A linear map plus a map with one hidden layer: [n, inputs] → [n, size], of length one"
-    linear: "np.ndarray"   # [inputs, size]
-    bias: "np.ndarray"     # [size]
-    inner: "np.ndarray"    # [inputs, hidden]
-    shift: "np.ndarray"    # [hidden]
-    outer: "np.ndarray"    # [hidden, size]
+
+    linear: "np.ndarray"  # [inputs, size]
+    bias: "np.ndarray"  # [size]
+    inner: "np.ndarray"  # [inputs, hidden]
+    shift: "np.ndarray"  # [hidden]
+    outer: "np.ndarray"  # [hidden, size]
 
     def __call__(self, x: "np.ndarray") -> "np.ndarray":
         import numpy as np
-        return _unit(x @ self.linear + self.bias + np.maximum(x @ self.inner + self.shift, 0) @ self.outer)
+
+        return _unit(
+            x @ self.linear + self.bias + np.maximum(x @ self.inner + self.shift, 0) @ self.outer
+        )
+
 
 @dataclass(frozen=True)
 class Judge:
     "Two maps into one space, and a factor"
-    history: Map    # of the last turn and, beside it, the turns before
+
+    history: Map  # of the last turn and, beside it, the turns before
     reply: Map
     factor: float
 
     @property
-    def width(self) -> int: return len(self.reply.linear)
+    def width(self) -> int:
+        return len(self.reply.linear)
 
-    def __call__(self, last: "np.ndarray", earlier: "np.ndarray", reply: "np.ndarray") -> "np.ndarray":
+    def __call__(
+        self, last: "np.ndarray", earlier: "np.ndarray", reply: "np.ndarray"
+    ) -> "np.ndarray":
         "How sure it is that each reply is the next turn, from vectors [n, width]; on a scale of its own"
         import numpy as np
-        return self.factor*(self.history(np.concatenate([last, earlier], 1))*self.reply(reply)).sum(1)
+
+        return self.factor * (
+            self.history(np.concatenate([last, earlier], 1)) * self.reply(reply)
+        ).sum(1)
 
 # %% ../nbs/36_judging.ipynb #e5a19693
 _FIELDS = ("linear", "bias", "inner", "shift", "outer")
 
+
 def pack_judge(judge: Judge) -> dict[str, Any]:
     "`judge` as plain JSON values"
-    def plain(m): return {f: {"shape": list((a := getattr(m, f).astype("<f2")).shape), "f2": base64.b64encode(a.tobytes()).decode()} for f in _FIELDS}
-    return {"factor": round(float(judge.factor), 4), "history": plain(judge.history), "reply": plain(judge.reply)}
+
+    def plain(m):
+        return {
+            f: {
+                "shape": list((a := getattr(m, f).astype("<f2")).shape),
+                "f2": base64.b64encode(a.tobytes()).decode(),
+            }
+            for f in _FIELDS
+        }
+
+    return {
+        "factor": round(float(judge.factor), 4),
+        "history": plain(judge.history),
+        "reply": plain(judge.reply),
+    }
+
 
 def unpack_judge(data: dict[str, Any]) -> Judge:
     "What `pack_judge` wrote"
     import numpy as np
-    def array(a): return np.frombuffer(base64.b64decode(a["f2"], validate=True), "<f2").reshape(a["shape"]).astype(np.float32)
-    try: judge = Judge(*(Map(*(array(data[side][f]) for f in _FIELDS)) for side in ("history", "reply")), factor=float(data["factor"]))
-    except (KeyError, TypeError, ValueError) as e: raise UserError(f"the calibration's judge cannot be read ({' '.join(str(e).split())[:80]}); make the calibration again") from None
-    def fits(m): return m.linear.ndim == 2 and m.linear.shape[1:] == m.bias.shape == m.outer.shape[1:] and m.inner.shape == (len(m.linear), *m.shift.shape) and len(m.outer) == len(m.shift)
+
+    def array(a):
+        return (
+            np.frombuffer(base64.b64decode(a["f2"], validate=True), "<f2")
+            .reshape(a["shape"])
+            .astype(np.float32)
+        )
+
+    try:
+        judge = Judge(
+            *(Map(*(array(data[side][f]) for f in _FIELDS)) for side in ("history", "reply")),
+            factor=float(data["factor"]),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(
+            f"the calibration's judge cannot be read ({' '.join(str(e).split())[:80]}); make the calibration again"
+        ) from None
+
+    def fits(m):
+        return (
+            m.linear.ndim == 2
+            and m.linear.shape[1:] == m.bias.shape == m.outer.shape[1:]
+            and m.inner.shape == (len(m.linear), *m.shift.shape)
+            and len(m.outer) == len(m.shift)
+        )
+
     h, r = judge.history, judge.reply
-    if not (fits(h) and fits(r) and h.bias.shape == r.bias.shape and len(h.linear) == 2*len(r.linear) and all(np.isfinite(getattr(m, f)).all() for m in (h, r) for f in _FIELDS)):
-        raise UserError("the maps of the calibration's judge do not fit together; make the calibration again")
+    if not (
+        fits(h)
+        and fits(r)
+        and h.bias.shape == r.bias.shape
+        and len(h.linear) == 2 * len(r.linear)
+        and all(np.isfinite(getattr(m, f)).all() for m in (h, r) for f in _FIELDS)
+    ):
+        raise UserError(
+            "the maps of the calibration's judge do not fit together; make the calibration again"
+        )
     return judge
 
 # %% ../nbs/36_judging.ipynb #03adce16
 @dataclass(frozen=True)
 class _Turns:
     "Conversations as vectors: each turn but the first is a reply"
-    vectors: "np.ndarray"    # of different texts, half precision
-    last: "np.ndarray"       # row of `vectors`, for each reply
-    earlier: "np.ndarray"    # vectors [replies, width], half precision
-    reply: "np.ndarray"      # row of `vectors`
-    first: "np.ndarray"      # the first reply of the same conversation
-    among: "np.ndarray"      # how many replies that conversation has
+
+    vectors: "np.ndarray"  # of different texts, half precision
+    last: "np.ndarray"  # row of `vectors`, for each reply
+    earlier: "np.ndarray"  # vectors [replies, width], half precision
+    reply: "np.ndarray"  # row of `vectors`
+    first: "np.ndarray"  # the first reply of the same conversation
+    among: "np.ndarray"  # how many replies that conversation has
+
 
 def _encode_turns(conversations: Iterable[Sequence[str]], encoder: Encoder) -> _Turns:
     "Encode each different text once, 4,096 at a time"
     import numpy as np
+
     conversations = [c for c in conversations if len(c) > 2]
-    row = {t: k for k, t in enumerate(sorted({t for c in conversations for t in c}, key=lambda t: (len(t), t)))}; texts = list(row)
+    row = {
+        t: k
+        for k, t in enumerate(
+            sorted({t for c in conversations for t in c}, key=lambda t: (len(t), t))
+        )
+    }
+    texts = list(row)
     vectors = np.zeros((len(texts), encoder.width), np.float16)
-    for i in range(0, len(texts), 4096): vectors[i:i+4096] = encoder.encode(texts[i:i+4096])
+    for i in range(0, len(texts), 4096):
+        vectors[i : i + 4096] = encoder.encode(texts[i : i + 4096])
     last, earlier, reply, first, among = [], [], [], [], []
     for c in conversations:
-        k = [row[t] for t in c]; start = len(last)
+        k = [row[t] for t in c]
+        start = len(last)
         for i in range(1, len(k)):
-            last.append(k[i-1]); reply.append(k[i]); earlier.append(earlier_turns(vectors[k[max(0, i-1-EARLIER):i]].astype(np.float32)).astype(np.float16))
-        first += [start]*(len(k) - 1); among += [len(k) - 1]*(len(k) - 1)
-    return _Turns(vectors, np.array(last, int), np.array(earlier, np.float16).reshape(-1, encoder.width), np.array(reply, int), np.array(first, int), np.array(among, int))
+            last.append(k[i - 1])
+            reply.append(k[i])
+            earlier.append(
+                earlier_turns(vectors[k[max(0, i - 1 - EARLIER) : i]].astype(np.float32)).astype(
+                    np.float16
+                )
+            )
+        first += [start] * (len(k) - 1)
+        among += [len(k) - 1] * (len(k) - 1)
+    return _Turns(
+        vectors,
+        np.array(last, int),
+        np.array(earlier, np.float16).reshape(-1, encoder.width),
+        np.array(reply, int),
+        np.array(first, int),
+        np.array(among, int),
+    )
 
 # %% ../nbs/36_judging.ipynb #4276e9a9
 def _loss(maps, t: _Turns, rng, batch: int, dropout):
     "How far a batch's replies and histories are from finding each other"
     import numpy as np, torch
-    i = rng.integers(len(t.last), size=batch); j = t.first[i] + rng.integers(t.among[i]); r = t.reply
-    def vec(a): return dropout(torch.from_numpy(a.astype(np.float32)))
-    def into(side, x): return torch.nn.functional.normalize(maps[f"{side} linear"](x) + maps[f"{side} outer"](torch.relu(maps[f"{side} inner"](x))), dim=1)
-    def history(k): return into("history", torch.cat([vec(t.vectors[t.last[k]]), vec(t.earlier[k])], 1))
-    def reply(k): return into("reply", vec(t.vectors[r[k]]))
-    h, ho, a, ao, factor = history(i), history(j), reply(i), reply(j), maps["factor"].weight.exp().squeeze()
+
+    i = rng.integers(len(t.last), size=batch)
+    j = t.first[i] + rng.integers(t.among[i])
+    r = t.reply
+
+    def vec(a):
+        return dropout(torch.from_numpy(a.astype(np.float32)))
+
+    def into(side, x):
+        return torch.nn.functional.normalize(
+            maps[f"{side} linear"](x) + maps[f"{side} outer"](torch.relu(maps[f"{side} inner"](x))),
+            dim=1,
+        )
+
+    def history(k):
+        return into("history", torch.cat([vec(t.vectors[t.last[k]]), vec(t.earlier[k])], 1))
+
+    def reply(k):
+        return into("reply", vec(t.vectors[r[k]]))
+
+    h, ho, a, ao, factor = (
+        history(i),
+        history(j),
+        reply(i),
+        reply(j),
+        maps["factor"].weight.exp().squeeze(),
+    )
     same, own = r[i][:, None] == r[i], np.eye(batch, dtype=bool)
-    by_history = (factor*h @ torch.cat([a, ao]).T).masked_fill(torch.from_numpy(np.concatenate([same & ~own, r[i][:, None] == r[j]], 1)), -1e4)
-    by_reply = (factor*a @ torch.cat([h, ho]).T).masked_fill(torch.from_numpy(np.concatenate([same & ~own, i[:, None] == j], 1)), -1e4)
+    by_history = (factor * h @ torch.cat([a, ao]).T).masked_fill(
+        torch.from_numpy(np.concatenate([same & ~own, r[i][:, None] == r[j]], 1)), -1e4
+    )
+    by_reply = (factor * a @ torch.cat([h, ho]).T).masked_fill(
+        torch.from_numpy(np.concatenate([same & ~own, i[:, None] == j], 1)), -1e4
+    )
     right = torch.arange(batch)
-    return torch.nn.functional.cross_entropy(by_history, right) + torch.nn.functional.cross_entropy(by_reply, right)
+    return torch.nn.functional.cross_entropy(by_history, right) + torch.nn.functional.cross_entropy(
+        by_reply, right
+    )
 
 # %% ../nbs/36_judging.ipynb #6c955d38
-def teach_judge(sources: Sequence[Iterable[Sequence[str]]],   # conversations as lists of texts, from one place or several
-                encoder: Encoder,
-                shares: Sequence[float] = (),     # of the batches that come from each source; equal by default
-                steps: int = 3000,                # 100 take some three seconds of one core
-                seed: int = 0, size: int = 64, hidden: int = 128, batch: int = 256, dropout: float = 0.2, learning_rate: float = 2e-3) -> Judge:
+def teach_judge(
+    sources: Sequence[
+        Iterable[Sequence[str]]
+    ],  # conversations as lists of texts, from one place or several
+    encoder: Encoder,
+    shares: Sequence[float] = (),  # of the batches that come from each source; equal by default
+    steps: int = 3000,  # 100 take some three seconds of one core
+    seed: int = 0,
+    size: int = 64,
+    hidden: int = 128,
+    batch: int = 256,
+    dropout: float = 0.2,
+    learning_rate: float = 2e-3,
+) -> Judge:
     "The judge learned from `sources`"
     import numpy as np, torch
+
     turns = [_encode_turns(s, encoder) for s in sources]
-    if few := [k for k, t in enumerate(turns) if len(t.last) < 100]: raise UserError(f"source {few[0]} has {len(turns[few[0]].last)} replies; a judge needs at least 100 from each")
-    chance = np.array(shares or [1]*len(turns), float); rng = np.random.default_rng(seed); linear = torch.nn.Linear
+    if few := [k for k, t in enumerate(turns) if len(t.last) < 100]:
+        raise UserError(
+            f"source {few[0]} has {len(turns[few[0]].last)} replies; a judge needs at least 100 from each"
+        )
+    chance = np.array(shares or [1] * len(turns), float)
+    rng = np.random.default_rng(seed)
+    linear = torch.nn.Linear
     with torch.random.fork_rng():
-        torch.manual_seed(seed); drop, widths = torch.nn.Dropout(dropout), {"history": 2*encoder.width, "reply": encoder.width}
-        maps = torch.nn.ModuleDict({f"{s} {k}": m for s, w in widths.items() for k, m in (("linear", linear(w, size)), ("inner", linear(w, hidden)), ("outer", linear(hidden, size, bias=False)))})
-        maps["factor"] = linear(1, 1, bias=False); torch.nn.init.constant_(maps["factor"].weight, 2.0)
+        torch.manual_seed(seed)
+        drop, widths = (
+            torch.nn.Dropout(dropout),
+            {"history": 2 * encoder.width, "reply": encoder.width},
+        )
+        maps = torch.nn.ModuleDict(
+            {
+                f"{s} {k}": m
+                for s, w in widths.items()
+                for k, m in (
+                    ("linear", linear(w, size)),
+                    ("inner", linear(w, hidden)),
+                    ("outer", linear(hidden, size, bias=False)),
+                )
+            }
+        )
+        maps["factor"] = linear(1, 1, bias=False)
+        torch.nn.init.constant_(maps["factor"].weight, 2.0)
         how = torch.optim.AdamW(maps.parameters(), lr=learning_rate, weight_decay=1e-4)
         rate = torch.optim.lr_scheduler.OneCycleLR(how, learning_rate, total_steps=steps)
         for _ in range(steps):
-            loss = _loss(maps, turns[rng.choice(len(turns), p=chance/chance.sum())], rng, batch, drop)
-            how.zero_grad(); loss.backward(); how.step(); rate.step()
-    def plain(x): return x.detach().numpy().astype(np.float32).T.copy()
-    def taken(s): l, i, o = (maps[f"{s} {k}"] for k in ("linear", "inner", "outer")); return Map(plain(l.weight), plain(l.bias), plain(i.weight), plain(i.bias), plain(o.weight))
+            loss = _loss(
+                maps, turns[rng.choice(len(turns), p=chance / chance.sum())], rng, batch, drop
+            )
+            how.zero_grad()
+            loss.backward()
+            how.step()
+            rate.step()
+
+    def plain(x):
+        return x.detach().numpy().astype(np.float32).T.copy()
+
+    def taken(s):
+        l, i, o = (maps[f"{s} {k}"] for k in ("linear", "inner", "outer"))
+        return Map(plain(l.weight), plain(l.bias), plain(i.weight), plain(i.bias), plain(o.weight))
+
     return Judge(taken("history"), taken("reply"), float(maps["factor"].weight.detach().exp()))
 
 # %% ../nbs/36_judging.ipynb #755cc1e5
-def people_chatting(path: str | Path | None = None) -> list[list[str]]:   # dataset.json of chitchat-dataset; that of the installed package by default
+def people_chatting(
+    path: str | Path | None = None,
+) -> list[list[str]]:  # dataset.json of chitchat-dataset; that of the installed package by default
     "The conversations of the Chit-Chat Challenge of four turns or more, each turn at most 400 characters"
     if path is None:
         found = find_spec("chitchat_dataset")
-        if not found: raise UserError('the conversations of people are in the package chitchat-dataset: pip install "arabic-dialog[judge]"')
-        path = Path(found.submodule_search_locations[0])/"dataset.json"
-    try: data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise UserError(f"{path} is no dataset.json of chitchat-dataset ({type(e).__name__})") from None
-    turns = [[" ".join(m["text"].strip() for m in t if m["text"].strip())[:400] for t in data[k]["messages"]] for k in sorted(data)]
+        if not found:
+            raise UserError(
+                'the conversations of people are in the package chitchat-dataset: pip install "arabic-dialog[judge]"'
+            )
+        path = Path(found.submodule_search_locations[0]) / "dataset.json"
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f"{path} is no dataset.json of chitchat-dataset ({type(e).__name__})"
+        ) from None
+    turns = [
+        [
+            " ".join(m["text"].strip() for m in t if m["text"].strip())[:400]
+            for t in data[k]["messages"]
+        ]
+        for k in sorted(data)
+    ]
     return [c for c in ([t for t in turn if t] for turn in turns) if len(c) > 3]

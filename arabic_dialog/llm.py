@@ -12,7 +12,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from .core import Completion, Request, Sampling, Turn, UserError, data_path, load_csv, stream
+from arabic_dialog.core import (
+    Completion,
+    Request,
+    Sampling,
+    Turn,
+    UserError,
+    data_path,
+    load_csv,
+    stream,
+)
 from .decoding import Pool, Row, find_batch_size
 from .grammar import DEFECTS, Grammar, add_defect, render_completion
 
@@ -20,41 +29,64 @@ from .grammar import DEFECTS, Grammar, add_defect, render_completion
 class Engine(Protocol):
     """Completes prompts. Completions may come in any order; a request's text does not depend on the requests beside it.
     A request that cannot be completed is left out, so whoever called asks again; an engine that leaves any out may count them in `lost`"""
-    name: str      # goes into every completion
+
+    name: str  # goes into every completion
     n_tokens: int  # written so far, over all calls
+
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
 # %% ../nbs/20_llm.ipynb #3660e950
 LABELS = {"topic": "الموضوع", "country": "البلد", "n_turns": "عدد الأدوار"}
+
 
 def read_prompt(prompt: str) -> dict[str, str]:
     "What the prompt's own lines say about topic, country and number of turns"
     said = {}
     for field, label in LABELS.items():
         if not (m := re.search(rf"^\W*{label}\W*:[ \t]*(\S.*?)[ \t.]*$", prompt, re.M)):
-            raise UserError(f"the prompt has no line '{label}: …'; the embedded generator reads its task from the lines {', '.join(LABELS.values())}")
+            raise UserError(
+                f"the prompt has no line '{label}: …'; the embedded generator reads its task from the lines {', '.join(LABELS.values())}"
+            )
         said[field] = m[1]
     return said
 
 # %% ../nbs/20_llm.ipynb #d58af9f0
-DUPLICATES = 0.1   # of the defects: a dialogue that another attempt at the same pair also gives
+DUPLICATES = 0.1  # of the defects: a dialogue that another attempt at the same pair also gives
+
 
 class EmbeddedEngine:
     "The dialogue grammar behind the interface of a language model; its `n_tokens` are words between blanks"
-    def __init__(self, grammar: Grammar | None = None,
-                 defect_rate: float = 0.12):  # share of completions with a defect
-        if not 0 <= defect_rate <= 1: raise UserError(f"defect_rate is {defect_rate}, and should be a share between 0 and 1")
-        self.grammar, self.defect_rate, self.name = grammar or Grammar.load(), defect_rate, "embedded-grammar"
+
+    def __init__(
+        self, grammar: Grammar | None = None, defect_rate: float = 0.12
+    ):  # share of completions with a defect
+        if not 0 <= defect_rate <= 1:
+            raise UserError(f"defect_rate is {defect_rate}, and should be a share between 0 and 1")
+        self.grammar, self.defect_rate, self.name = (
+            grammar or Grammar.load(),
+            defect_rate,
+            "embedded-grammar",
+        )
         self.n_tokens = 0
-        self._topics = {r["arabic"]: r["id"] for r in load_csv(data_path("topics.csv"), ["id", "arabic"])}
-        self._countries = {r["arabic"]: r["code"] for r in load_csv(data_path("countries.csv"), ["code", "arabic"])}
+        self._topics = {
+            r["arabic"]: r["id"] for r in load_csv(data_path("topics.csv"), ["id", "arabic"])
+        }
+        self._countries = {
+            r["arabic"]: r["code"] for r in load_csv(data_path("countries.csv"), ["code", "arabic"])
+        }
 
     def _task(self, prompt: str) -> tuple[str, str, int]:
         "Topic id, country code and number of turns that a prompt asks for"
         said = read_prompt(prompt)
         for field, known in (("topic", self._topics), ("country", self._countries)):
-            if said[field] not in known: raise UserError(f"the prompt's {LABELS[field]} is {said[field]!r}, which the grammar does not know")
-        if not said["n_turns"].isdecimal(): raise UserError(f"the prompt's {LABELS['n_turns']} is {said['n_turns']!r}, and should be a number")
+            if said[field] not in known:
+                raise UserError(
+                    f"the prompt's {LABELS[field]} is {said[field]!r}, which the grammar does not know"
+                )
+        if not said["n_turns"].isdecimal():
+            raise UserError(
+                f"the prompt's {LABELS['n_turns']} is {said['n_turns']!r}, and should be a number"
+            )
         return self._topics[said["topic"]], self._countries[said["country"]], int(said["n_turns"])
 
     def _text(self, request: Request, seed: int) -> tuple[str, str]:
@@ -62,96 +94,169 @@ class EmbeddedEngine:
         topic, country, n_turns = self._task(request.prompt)
         rng, draw = stream(seed, "embedded", request.id), stream(seed, "defect", request.id)
         kind = draw.choice(list(DEFECTS)) if draw.random() < self.defect_rate else None
-        if kind and draw.random() < DUPLICATES: kind, rng = None, stream(seed, "embedded", topic, country)
+        if kind and draw.random() < DUPLICATES:
+            kind, rng = None, stream(seed, "embedded", topic, country)
         text = render_completion(self.grammar.dialogue(topic, country, rng, n_turns), None, rng)
-        return (add_defect(text, draw, kind) if kind else text), ("length" if kind == "truncation" else "stop")
+        return (add_defect(text, draw, kind) if kind else text), (
+            "length" if kind == "truncation" else "stop"
+        )
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         "One completion for each request, in their order"
         for r in requests:
-            text, reason = self._text(r, sampling.seed); self.n_tokens += len(text.split())
+            text, reason = self._text(r, sampling.seed)
+            self.n_tokens += len(text.split())
             yield Completion(r.id, self.name, r.prompt, text, reason, sampling)
 
 # %% ../nbs/20_llm.ipynb #711abc02
 def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
     if not tokenizer.chat_template:
-        raise UserError(f"the tokenizer {tokenizer.name_or_path or ''} has no chat template, so it cannot frame a conversation")
-    return tokenizer.apply_chat_template([{"role": t.speaker, "content": t.text} for t in turns], tokenize=False, add_generation_prompt=True)
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path or ''} has no chat template, so it cannot frame a conversation"
+        )
+    return tokenizer.apply_chat_template(
+        [{"role": t.speaker, "content": t.text} for t in turns],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
 
 # %% ../nbs/20_llm.ipynb #119a2a35
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
     "The tokens with which a stop string can end; None: any"
-    if any(s[-1:].isspace() for s in stop_strings): return None   # tokenizers may drop blanks at the edge of a text
-    lasts, texts = {s[-1] for s in stop_strings}, tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    return {i for i, t in enumerate(texts) if "\ufffd" in t or lasts & set(t)}   # U+FFFD: a token that is part of a character
+    if any(s[-1:].isspace() for s in stop_strings):
+        return None  # tokenizers may drop blanks at the edge of a text
+    lasts, texts = (
+        {s[-1] for s in stop_strings},
+        tokenizer.batch_decode([[i] for i in range(len(tokenizer))]),
+    )
+    return {
+        i for i, t in enumerate(texts) if "\ufffd" in t or lasts & set(t)
+    }  # U+FFFD: a token that is part of a character
 
 # %% ../nbs/20_llm.ipynb #eb5a19f0
 class TransformersEngine:
     "Any causal language model in this process, with its tokenizer"
-    def __init__(self, model: Any, tokenizer: Any, name: str,
-                 batch_size: int | None = 0,   # texts written side by side; 0 or None: as many as the free memory holds
-                 framed: bool = False,         # prompts are in the chat frame already, as `chat_prompt` makes them
-                 stop_strings: Sequence[str] = ()):  # a text ends where one of these begins, such as the next speaker's mark
-        if (batch_size or 0) < 0: raise UserError(f"batch_size is {batch_size}, and should be at least 1, or 0 to find it from the free memory")
-        if not all(stop_strings): raise UserError("a stop string is empty, so every text would be")
-        self.model, self.tokenizer, self.name, self.batch_size, self.framed = model.eval(), tokenizer, name, batch_size or 0, framed
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        batch_size: int
+        | None = 0,  # texts written side by side; 0 or None: as many as the free memory holds
+        framed: bool = False,  # prompts are in the chat frame already, as `chat_prompt` makes them
+        stop_strings: Sequence[str] = (),
+    ):  # a text ends where one of these begins, such as the next speaker's mark
+        if (batch_size or 0) < 0:
+            raise UserError(
+                f"batch_size is {batch_size}, and should be at least 1, or 0 to find it from the free memory"
+            )
+        if not all(stop_strings):
+            raise UserError("a stop string is empty, so every text would be")
+        self.model, self.tokenizer, self.name, self.batch_size, self.framed = (
+            model.eval(),
+            tokenizer,
+            name,
+            batch_size or 0,
+            framed,
+        )
         eos = model.generation_config.eos_token_id
-        self.stops = {tokenizer.eos_token_id, *([eos] if isinstance(eos, int) else eos or [])} - {None}
-        special = {s: tokenizer.convert_tokens_to_ids(s) for s in stop_strings if s in tokenizer.all_special_tokens}   # never in the decoded text
-        self.stops |= set(special.values()); self.stop_strings = tuple(s for s in stop_strings if s not in special)
+        self.stops = {tokenizer.eos_token_id, *([eos] if isinstance(eos, int) else eos or [])} - {
+            None
+        }
+        special = {
+            s: tokenizer.convert_tokens_to_ids(s)
+            for s in stop_strings
+            if s in tokenizer.all_special_tokens
+        }  # never in the decoded text
+        self.stops |= set(special.values())
+        self.stop_strings = tuple(s for s in stop_strings if s not in special)
         self._marks = mark_tokens(tokenizer, self.stop_strings) if self.stop_strings else set()
-        self.most = math.inf   # rows that memory held when it last ran out, halved
-        self.n_tokens = 0      # written so far, those of texts that had to begin again left out
+        self.most = math.inf  # rows that memory held when it last ran out, halved
+        self.n_tokens = 0  # written so far, those of texts that had to begin again left out
 
     def _encode(self, prompts: list[str]) -> list[list[int]]:
         "The tokens of prompts in their frame"
         frame = not self.framed and bool(self.tokenizer.chat_template)
-        if frame: prompts = [chat_prompt(self.tokenizer, [Turn("user", p)]) for p in prompts]
+        if frame:
+            prompts = [chat_prompt(self.tokenizer, [Turn("user", p)]) for p in prompts]
         return self.tokenizer(prompts, add_special_tokens=not (self.framed or frame))["input_ids"]
 
     def rows(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Row]:
         "A row for each request, its prompt checked"
-        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None); requests = iter(requests)
+        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        requests = iter(requests)
         while part := list(itertools.islice(requests, 1000)):
             for r, ids in zip(part, self._encode([r.prompt for r in part])):
-                if not ids: raise UserError(f"the prompt of {r.id} is empty")
+                if not ids:
+                    raise UserError(f"the prompt of {r.id} is empty")
                 if room and len(ids) + sampling.max_new_tokens > room:
-                    raise UserError(f"the prompt of {r.id} has {len(ids)} tokens; with max_new_tokens {sampling.max_new_tokens} that is more "
-                                    f"than the {room} that {self.name} can read")
+                    raise UserError(
+                        f"the prompt of {r.id} has {len(ids)} tokens; with max_new_tokens {sampling.max_new_tokens} that is more "
+                        f"than the {room} that {self.name} can read"
+                    )
                 yield Row(r, array("l", ids), (sampling.seed, r.id))
 
     def ended(self, row: Row) -> bool:
         "Whether the row's last token completes a stop string"
-        if not self.stop_strings or self._marks is not None and row.new[-1] not in self._marks: return False
-        tail = 8 + max(len(s.encode()) for s in self.stop_strings)   # a token is at least a byte
+        if not self.stop_strings or self._marks is not None and row.new[-1] not in self._marks:
+            return False
+        tail = 8 + max(len(s.encode()) for s in self.stop_strings)  # a token is at least a byte
         text = self.tokenizer.decode(row.new[-tail:], skip_special_tokens=True)
         return any(s in text for s in self.stop_strings)
 
     def completion(self, row: Row, sampling: Sampling) -> Completion:
         "What has become of a row that has ended"
         text = self.tokenizer.decode(row.new, skip_special_tokens=True)
-        for s in self.stop_strings: text = text.split(s, 1)[0]
+        for s in self.stop_strings:
+            text = text.split(s, 1)[0]
         return Completion(row.key.id, self.name, row.key.prompt, text.strip(), row.reason, sampling)
 
     def _halve(self, n_rows: int) -> None:
         "Go on with half the rows"
         import gc, torch
-        if n_rows == 1: raise UserError(f"there is not enough memory for a single text of {self.name}: lower max_new_tokens, load the model in bfloat16, "
-                                        "or use a device with more memory")
-        self.most = n_rows // 2; gc.collect()
-        if torch.cuda.is_available(): torch.cuda.empty_cache()
+
+        if n_rows == 1:
+            raise UserError(
+                f"there is not enough memory for a single text of {self.name}: lower max_new_tokens, load the model in bfloat16, "
+                "or use a device with more memory"
+            )
+        self.most = n_rows // 2
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         "One completion for each request, each as soon as it ends"
-        if sampling.max_new_tokens < 1: raise UserError(f"max_new_tokens is {sampling.max_new_tokens}, and should be at least 1")
+        if sampling.max_new_tokens < 1:
+            raise UserError(
+                f"max_new_tokens is {sampling.max_new_tokens}, and should be at least 1"
+            )
         waiting = deque(sorted(self.rows(requests, sampling), key=lambda r: -len(r.prompt)))
         while waiting:
-            longest = len(waiting[0].prompt); n_rows = self.batch_size or find_batch_size(self.model, longest + sampling.max_new_tokens)
-            pool = Pool(self.model, min(n_rows, self.most, len(waiting)), sampling, longest, self.stops, self.ended); before = self.n_tokens
+            longest = len(waiting[0].prompt)
+            n_rows = self.batch_size or find_batch_size(
+                self.model, longest + sampling.max_new_tokens
+            )
+            pool = Pool(
+                self.model,
+                min(n_rows, self.most, len(waiting)),
+                sampling,
+                longest,
+                self.stops,
+                self.ended,
+            )
+            before = self.n_tokens
             while (waiting or pool.live) and not pool.failed:
-                done = pool.advance(waiting); self.n_tokens = before + pool.n_tokens
-                for row in done: yield self.completion(row, sampling)
-            if not pool.failed: return
-            lost, n_rows = pool.unfinished(), pool.window.n_rows; del pool   # its memory is needed
-            self.n_tokens -= sum(len(r.new) for r in lost); waiting.extendleft(reversed(lost)); self._halve(n_rows)
+                done = pool.advance(waiting)
+                self.n_tokens = before + pool.n_tokens
+                for row in done:
+                    yield self.completion(row, sampling)
+            if not pool.failed:
+                return
+            lost, n_rows = pool.unfinished(), pool.window.n_rows
+            del pool  # its memory is needed
+            self.n_tokens -= sum(len(r.new) for r in lost)
+            waiting.extendleft(reversed(lost))
+            self._halve(n_rows)

@@ -19,26 +19,47 @@ from .core import Conversation, Turn, UserError, data_path, save_text, stream
 def _framed(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
     "Tokens and mask of a conversation in the tokenizer's chat frame"
     from jinja2 import TemplateError
-    if tokenizer.eos_token_id is None: raise UserError("the tokenizer has no end-of-text token, so no reply could end; set its eos_token")
+
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "the tokenizer has no end-of-text token, so no reply could end; set its eos_token"
+        )
     try:
-        made = tokenizer.apply_chat_template([{"role": t.speaker, "content": t.text} for t in turns], return_dict=True, return_assistant_tokens_mask=True)
-    except (TemplateError, ValueError, TypeError) as e: raise UserError(f"the tokenizer cannot put this conversation into its chat frame: {str(e)[:200]}") from None
+        made = tokenizer.apply_chat_template(
+            [{"role": t.speaker, "content": t.text} for t in turns],
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+    except (TemplateError, ValueError, TypeError) as e:
+        raise UserError(
+            f"the tokenizer cannot put this conversation into its chat frame: {str(e)[:200]}"
+        ) from None
     return list(made["input_ids"]), list(made["assistant_masks"])
 
-def encode_turns(tokenizer: Any, turns: Sequence[Turn], max_length: int) -> tuple[list[int], list[int], int]:
+
+def encode_turns(
+    tokenizer: Any, turns: Sequence[Turn], max_length: int
+) -> tuple[list[int], list[int], int]:
     "Tokens, labels (-100: not trained), and the number of oldest turns left out; no tokens where not even the last exchange fits"
     for n_dropped in range(0, len(turns), 2):
         ids, mask = _framed(tokenizer, turns[n_dropped:])
-        if len(ids) <= max_length: return ids, [i if m else -100 for i, m in zip(ids, mask)], n_dropped
+        if len(ids) <= max_length:
+            return ids, [i if m else -100 for i, m in zip(ids, mask)], n_dropped
     return [], [], len(turns)
 
 # %% ../nbs/28_masking.ipynb #5af2a840
 def as_read(tokenizer: Any, text: str) -> str:
     "A text as the tokenizer gives it back, which may be prepared (no vowel marks, say); an error where letters of it are lost"
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or backend.normalizer is None: return text
-    read = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"], clean_up_tokenization_spaces=False)
-    if normalise(read).replace(" ", "") != normalise(text).replace(" ", ""): raise UserError(f"the tokenizer loses letters: it gives {text[:60]!r} back as {read[:60]!r}")
+    if backend is None or backend.normalizer is None:
+        return text
+    read = tokenizer.decode(
+        tokenizer(text, add_special_tokens=False)["input_ids"], clean_up_tokenization_spaces=False
+    )
+    if normalise(read).replace(" ", "") != normalise(text).replace(" ", ""):
+        raise UserError(
+            f"the tokenizer loses letters: it gives {text[:60]!r} back as {read[:60]!r}"
+        )
     return read
 
 # %% ../nbs/28_masking.ipynb #c90c8bcb
@@ -46,69 +67,141 @@ def _stretches(ids: Sequence[int], labels: Sequence[int]) -> list[tuple[bool, li
     "Runs of trained and untrained tokens, in order"
     out: list[tuple[bool, list[int]]] = []
     for i, label in zip(ids, labels):
-        if not out or out[-1][0] != (label != -100): out.append((label != -100, []))
+        if not out or out[-1][0] != (label != -100):
+            out.append((label != -100, []))
         out[-1][1].append(i)
     return out
 
-def _check_leak(tokenizer: Any, run: Sequence[int], asked: Iterable[str], said: Iterable[str]) -> None:
+
+def _check_leak(
+    tokenizer: Any, run: Sequence[int], asked: Iterable[str], said: Iterable[str]
+) -> None:
     "Refuse a trained stretch that holds the user's words or tokens of the chat frame"
-    words, special = run[:-1] if run[-1] == tokenizer.eos_token_id else run, set(tokenizer.all_special_ids)
+    words, special = (
+        run[:-1] if run[-1] == tokenizer.eos_token_id else run,
+        set(tokenizer.all_special_ids),
+    )
     plain = tokenizer.decode(words, skip_special_tokens=True).strip()
-    if plain not in said and (user := next((u for u in asked if u and u in plain), None)): raise UserError(f"the user's {user[:40]!r} is trained: the chat template's generation marks enclose more than the assistant's words")
-    if not (frame := [i for i in words if i in special]): return
-    if frame[0] == tokenizer.eos_token_id: raise UserError(f"training goes on after the stop token of {plain[:40]!r}: end the generation marks with it")
-    raise UserError(f"the frame's own token {tokenizer.convert_ids_to_tokens(frame[0])!r} is trained with {plain[:40]!r}: begin the generation marks after it")
+    if plain not in said and (user := next((u for u in asked if u and u in plain), None)):
+        raise UserError(
+            f"the user's {user[:40]!r} is trained: the chat template's generation marks enclose more than the assistant's words"
+        )
+    if not (frame := [i for i in words if i in special]):
+        return
+    if frame[0] == tokenizer.eos_token_id:
+        raise UserError(
+            f"training goes on after the stop token of {plain[:40]!r}: end the generation marks with it"
+        )
+    raise UserError(
+        f"the frame's own token {tokenizer.convert_ids_to_tokens(frame[0])!r} is trained with {plain[:40]!r}: begin the generation marks after it"
+    )
+
 
 def _check_run(tokenizer: Any, run: Sequence[int], text: str) -> None:
     "Refuse a trained stretch that is not the assistant's `text` and the stop token"
-    if run[-1] != tokenizer.eos_token_id: raise UserError(f"the stop token after {text[:40]!r} is not trained, so the model would never end a reply")
-    if not text.strip(): raise UserError("an assistant turn is empty, so the model would learn to say nothing; leave the conversation out")
-    if tokenizer.decode(run[:-1], clean_up_tokenization_spaces=False).strip() != text.strip(): raise UserError(f"trained is {tokenizer.decode(run)[:60]!r}, and should be {text[:60]!r}")
+    if run[-1] != tokenizer.eos_token_id:
+        raise UserError(
+            f"the stop token after {text[:40]!r} is not trained, so the model would never end a reply"
+        )
+    if not text.strip():
+        raise UserError(
+            "an assistant turn is empty, so the model would learn to say nothing; leave the conversation out"
+        )
+    if tokenizer.decode(run[:-1], clean_up_tokenization_spaces=False).strip() != text.strip():
+        raise UserError(f"trained is {tokenizer.decode(run)[:60]!r}, and should be {text[:60]!r}")
+
 
 def _check_texts(tokenizer: Any, turns: Sequence[Turn]) -> None:
     "Refuse texts that hold a token of the chat frame"
-    if held := next((x for x in tokenizer.all_special_tokens for t in turns if x in t.text), None): raise UserError(f"a turn holds {held}, which only the chat frame may use")
+    if held := next((x for x in tokenizer.all_special_tokens for t in turns if x in t.text), None):
+        raise UserError(f"a turn holds {held}, which only the chat frame may use")
 
 # %% ../nbs/28_masking.ipynb #67a3aa68
-def prove_mask(tokenizer: Any, turns: Sequence[Turn], ids: Sequence[int], labels: Sequence[int]) -> dict[str, int]:
+def prove_mask(
+    tokenizer: Any, turns: Sequence[Turn], ids: Sequence[int], labels: Sequence[int]
+) -> dict[str, int]:
     "Counts of what is trained in one encoded conversation; an error where it is not exactly what the assistant says"
     _check_texts(tokenizer, turns)
     turns = [Turn(t.speaker, as_read(tokenizer, t.text)) for t in turns]
-    if len(ids) != len(labels) or any(l not in (-100, i) for i, l in zip(ids, labels)): raise UserError("a label is not the token in its place")
-    runs = _stretches(ids, labels); trained = [r for on, r in runs if on]
-    said = [t.text for t in turns if t.speaker == "assistant"]; asked = [t.text.strip() for t in turns if t.speaker == "user"]
-    if not trained: raise UserError("no token is trained: the chat template has no {% generation %} marks around the assistant's words, or they are empty")
-    for run in trained: _check_leak(tokenizer, run, asked, {s.strip() for s in said})
-    if len(trained) != len(said): raise UserError(f"{len(said)} assistant turns, but {len(trained)} trained stretches: the chat template marks the wrong tokens")
-    for run, text in zip(trained, said): _check_run(tokenizer, run, text)
+    if len(ids) != len(labels) or any(l not in (-100, i) for i, l in zip(ids, labels)):
+        raise UserError("a label is not the token in its place")
+    runs = _stretches(ids, labels)
+    trained = [r for on, r in runs if on]
+    said = [t.text for t in turns if t.speaker == "assistant"]
+    asked = [t.text.strip() for t in turns if t.speaker == "user"]
+    if not trained:
+        raise UserError(
+            "no token is trained: the chat template has no {% generation %} marks around the assistant's words, or they are empty"
+        )
+    for run in trained:
+        _check_leak(tokenizer, run, asked, {s.strip() for s in said})
+    if len(trained) != len(said):
+        raise UserError(
+            f"{len(said)} assistant turns, but {len(trained)} trained stretches: the chat template marks the wrong tokens"
+        )
+    for run, text in zip(trained, said):
+        _check_run(tokenizer, run, text)
     rest = [tokenizer.decode(r, clean_up_tokenization_spaces=False) for on, r in runs if not on]
     for text in filter(None, asked):
-        while rest and text not in rest[0]: rest.pop(0)
-        if not rest: raise UserError(f"the user's {text[:60]!r} is not among the untrained tokens")
+        while rest and text not in rest[0]:
+            rest.pop(0)
+        if not rest:
+            raise UserError(f"the user's {text[:60]!r} is not among the untrained tokens")
         rest[0] = rest[0].split(text, 1)[1]
-    return dict(n_tokens=len(ids), n_trained=sum(map(len, trained)), n_assistant_turns=len(said), n_stops_trained=len(trained), n_user_tokens_trained=0)
+    return dict(
+        n_tokens=len(ids),
+        n_trained=sum(map(len, trained)),
+        n_assistant_turns=len(said),
+        n_stops_trained=len(trained),
+        n_user_tokens_trained=0,
+    )
 
 # %% ../nbs/28_masking.ipynb #3de3c195
-TRAINED_SHARE = (.01, .995)   # bounds for a whole dataset
+TRAINED_SHARE = (0.01, 0.995)  # bounds for a whole dataset
 
-def encode_conversations(tokenizer: Any, conversations: Iterable[Conversation], max_length: int) -> tuple[list[dict], dict[str, Any]]:
+
+def encode_conversations(
+    tokenizer: Any, conversations: Iterable[Conversation], max_length: int
+) -> tuple[list[dict], dict[str, Any]]:
     "Rows for training, each proved, and the sums of the proof"
-    rows, sums = [], dict.fromkeys(("n_conversations", "n_truncated", "n_turns_dropped", "n_left_out"), 0)
+    rows, sums = (
+        [],
+        dict.fromkeys(("n_conversations", "n_truncated", "n_turns_dropped", "n_left_out"), 0),
+    )
     for c in conversations:
         try:
             ids, labels, dropped = encode_turns(tokenizer, c.turns, max_length)
             proof = prove_mask(tokenizer, c.turns[dropped:], ids, labels) if ids else {}
-        except UserError as e: raise UserError(f"conversation {c.id}: {e}") from None
-        for k, n in ({"n_conversations": bool(ids), "n_left_out": not ids, "n_truncated": bool(ids and dropped), "n_turns_dropped": dropped} | proof).items():
+        except UserError as e:
+            raise UserError(f"conversation {c.id}: {e}") from None
+        for k, n in (
+            {
+                "n_conversations": bool(ids),
+                "n_left_out": not ids,
+                "n_truncated": bool(ids and dropped),
+                "n_turns_dropped": dropped,
+            }
+            | proof
+        ).items():
             sums[k] = sums.get(k, 0) + int(n)
-        if ids: rows.append({"input_ids": ids, "labels": labels})
-    if not rows: raise UserError(f"no conversation to train on: of {sums['n_left_out']} not one has a last exchange of at most max_length = {max_length} tokens")
-    low, high = TRAINED_SHARE; share = sums["n_trained"] / sums["n_tokens"]
-    if not low <= share <= high: raise UserError(f"{share:.2%} of the tokens would be trained, and {low:.0%} to {high:.1%} are sensible; look at the longest turns of the dataset")
+        if ids:
+            rows.append({"input_ids": ids, "labels": labels})
+    if not rows:
+        raise UserError(
+            f"no conversation to train on: of {sums['n_left_out']} not one has a last exchange of at most max_length = {max_length} tokens"
+        )
+    low, high = TRAINED_SHARE
+    share = sums["n_trained"] / sums["n_tokens"]
+    if not low <= share <= high:
+        raise UserError(
+            f"{share:.2%} of the tokens would be trained, and {low:.0%} to {high:.1%} are sensible; look at the longest turns of the dataset"
+        )
     return rows, sums | {"trained_share": round(share, 4)}
 
 # %% ../nbs/28_masking.ipynb #da3decd6
-def _unpacked(batch: Mapping[str, Any], rows: Sequence[Mapping]) -> list[tuple[list[int], list[int], int]]:
+def _unpacked(
+    batch: Mapping[str, Any], rows: Sequence[Mapping]
+) -> list[tuple[list[int], list[int], int]]:
     "(tokens, labels, padding) of each row of a batch; a batch without padding is cut at its positions"
     ids, labels = ([list(map(int, r)) for r in batch[k]] for k in ("input_ids", "labels"))
     if "attention_mask" in batch:
@@ -117,87 +210,200 @@ def _unpacked(batch: Mapping[str, Any], rows: Sequence[Mapping]) -> list[tuple[l
     starts = [k for k, p in enumerate(batch["position_ids"][0]) if p == 0] + [len(ids[0])]
     return [(ids[0][a:b], labels[0][a:b], 0) for a, b in zip(starts, starts[1:])]
 
-def prove_batch(batch: Mapping[str, Any],              # what the collator made: input_ids, labels, and attention_mask or position_ids
-                tokenizer: Any, rows: Sequence[Mapping]) -> dict[str, int]:   # the rows that went in, in order
+
+def prove_batch(
+    batch: Mapping[
+        str, Any
+    ],  # what the collator made: input_ids, labels, and attention_mask or position_ids
+    tokenizer: Any,
+    rows: Sequence[Mapping],
+) -> dict[str, int]:  # the rows that went in, in order
     "Counts of what is trained in a batch; an error where that is not what is trained in its rows, or where padding is"
     got = _unpacked(batch, rows)
-    if len(got) != len(rows): raise UserError(f"{len(rows)} rows became {len(got)} in the batch: conversations would run into each other")
+    if len(got) != len(rows):
+        raise UserError(
+            f"{len(rows)} rows became {len(got)} in the batch: conversations would run into each other"
+        )
     for n, ((ids, labels, n_pad), row) in enumerate(zip(got, rows)):
-        size = len(ids) - n_pad; want = list(row["labels"])
-        if n_pad == 0 and labels[:1] == [-100]: want[0] = -100   # a first token has nothing before it to be predicted from
-        if ids[:size] != list(row["input_ids"]): raise UserError(f"row {n} of the batch has other tokens than went in")
-        if any(l != -100 for l in labels[size:]): raise UserError(f"padding ({tokenizer.pad_token!r}) of row {n} is trained")
-        if (lost := sum(l == tokenizer.eos_token_id for l in want) - sum(l == tokenizer.eos_token_id for l in labels)) > 0: raise UserError(f"{lost} stop tokens of row {n} are no longer trained in the batch; is padding ({tokenizer.pad_token!r}) taken for the end of a turn?")
-        if labels[:size] != want: raise UserError(f"row {n} of the batch has other labels than went in")
-    return dict(n_rows=len(rows), n_padding=sum(p for *_, p in got), n_trained=sum(l != -100 for _, labels, _ in got for l in labels))
+        size = len(ids) - n_pad
+        want = list(row["labels"])
+        if n_pad == 0 and labels[:1] == [-100]:
+            want[0] = -100  # a first token has nothing before it to be predicted from
+        if ids[:size] != list(row["input_ids"]):
+            raise UserError(f"row {n} of the batch has other tokens than went in")
+        if any(l != -100 for l in labels[size:]):
+            raise UserError(f"padding ({tokenizer.pad_token!r}) of row {n} is trained")
+        if (
+            lost := sum(l == tokenizer.eos_token_id for l in want)
+            - sum(l == tokenizer.eos_token_id for l in labels)
+        ) > 0:
+            raise UserError(
+                f"{lost} stop tokens of row {n} are no longer trained in the batch; is padding ({tokenizer.pad_token!r}) taken for the end of a turn?"
+            )
+        if labels[:size] != want:
+            raise UserError(f"row {n} of the batch has other labels than went in")
+    return dict(
+        n_rows=len(rows),
+        n_padding=sum(p for *_, p in got),
+        n_trained=sum(l != -100 for _, labels, _ in got for l in labels),
+    )
 
 # %% ../nbs/28_masking.ipynb #c0b6414e
-_CONTROLS = re.compile("([\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb])")
+_CONTROLS = re.compile(
+    "([\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb])"
+)
+
 
 def _token_bytes(tokenizer: Any, ids: Sequence[int]) -> list[bytes]:
     "The bytes of each token's text"
     from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     table, special = {c: b for b, c in bytes_to_unicode().items()}, set(tokenizer.all_special_ids)
-    words = tokenizer.convert_ids_to_tokens(list(ids)); byte_level = all(c in table for i, w in zip(ids, words) if i not in special for c in w)
-    def plain(w: str) -> bytes: return bytes([int(w[3:5], 16)]) if re.fullmatch(r"<0x[0-9A-F]{2}>", w) else w.replace("\u2581", " ").encode()   # as SentencePiece writes them
-    return [w.encode() if i in special else bytes(map(table.__getitem__, w)) if byte_level else plain(w) for i, w in zip(ids, words)]
+    words = tokenizer.convert_ids_to_tokens(list(ids))
+    byte_level = all(c in table for i, w in zip(ids, words) if i not in special for c in w)
+
+    def plain(w: str) -> bytes:
+        return (
+            bytes([int(w[3:5], 16)])
+            if re.fullmatch(r"<0x[0-9A-F]{2}>", w)
+            else w.replace("\u2581", " ").encode()
+        )  # as SentencePiece writes them
+
+    return [
+        w.encode() if i in special else bytes(map(table.__getitem__, w)) if byte_level else plain(w)
+        for i, w in zip(ids, words)
+    ]
+
 
 def _parts(piece: bytes, decoder: Any) -> list[tuple[str, str]]:
     "A token as (text, byte or mark; what to show), after the bytes that `decoder` still holds"
-    before = decoder.getstate()[0]; text = decoder.decode(piece); after = decoder.getstate()[0]
-    lead = piece[:len(piece) - len(piece.lstrip(bytes(range(128, 192))))] if before else b""
-    tail = after[len(before):] if lead == piece and not text else after
+    before = decoder.getstate()[0]
+    text = decoder.decode(piece)
+    after = decoder.getstate()[0]
+    lead = piece[: len(piece) - len(piece.lstrip(bytes(range(128, 192))))] if before else b""
+    tail = after[len(before) :] if lead == piece and not text else after
     out = [("byte", (b"" if tail and not text else lead).hex(" ").upper())]
     for s in _CONTROLS.split(text):
-        if s == "\n": out += [("mark", "↵"), ("text", "\n")]
-        else: out.append(("mark", f"U+{ord(s):04X}") if _CONTROLS.fullmatch(s) else ("text", s))
+        if s == "\n":
+            out += [("mark", "↵"), ("text", "\n")]
+        else:
+            out.append(("mark", f"U+{ord(s):04X}") if _CONTROLS.fullmatch(s) else ("text", s))
     return [(kind, s) for kind, s in (*out, ("byte", tail.hex(" ").upper())) if s]
 
 # %% ../nbs/28_masking.ipynb #8bf012a7
-def sample_rows(tokenizer: Any, conversations: Sequence[Conversation], max_length: int, seed: int, n: int = 8) -> list[dict[str, Any]]:
+def sample_rows(
+    tokenizer: Any, conversations: Sequence[Conversation], max_length: int, seed: int, n: int = 8
+) -> list[dict[str, Any]]:
     "At most `n` conversations at random, encoded, with their ids and what was cut from them"
-    order, out = list(conversations), []; stream(seed, "mask").shuffle(order)
+    order, out = list(conversations), []
+    stream(seed, "mask").shuffle(order)
     for c in order:
-        if len(out) == n: break
+        if len(out) == n:
+            break
         ids, labels, dropped = encode_turns(tokenizer, c.turns, max_length)
-        if ids: out.append(dict(id=c.id, input_ids=ids, labels=labels, n_turns_dropped=dropped))
+        if ids:
+            out.append(dict(id=c.id, input_ids=ids, labels=labels, n_turns_dropped=dropped))
     return out
 
 # %% ../nbs/28_masking.ipynb #c9a23e37
-def mask_facts(tokenizer: Any, rows: Sequence[Mapping]) -> dict[str, Any]:   # rows: input_ids, labels; may have id and n_turns_dropped
+def mask_facts(
+    tokenizer: Any, rows: Sequence[Mapping]
+) -> dict[str, Any]:  # rows: input_ids, labels; may have id and n_turns_dropped
     "What is trained in each of `rows` and in all, as plain data"
+
     def counts(rs):
-        n, on = sum(len(r["input_ids"]) for r in rs), [l for r in rs for l in r["labels"] if l != -100]
-        return dict(n_tokens=n, n_trained=len(on), n_stops_trained=on.count(tokenizer.eos_token_id), trained_share=round(len(on) / n, 4) if n else 0.)
-    each = [dict(id=str(r.get("id", k)), n_turns_dropped=int(r.get("n_turns_dropped", 0))) | counts([r]) for k, r in enumerate(rows)]
-    return dict(stop_token=tokenizer.eos_token, pad_token=tokenizer.pad_token, **counts(rows), conversations=each)
+        n, on = (
+            sum(len(r["input_ids"]) for r in rs),
+            [l for r in rs for l in r["labels"] if l != -100],
+        )
+        return dict(
+            n_tokens=n,
+            n_trained=len(on),
+            n_stops_trained=on.count(tokenizer.eos_token_id),
+            trained_share=round(len(on) / n, 4) if n else 0.0,
+        )
+
+    each = [
+        dict(id=str(r.get("id", k)), n_turns_dropped=int(r.get("n_turns_dropped", 0))) | counts([r])
+        for k, r in enumerate(rows)
+    ]
+    return dict(
+        stop_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        **counts(rows),
+        conversations=each,
+    )
+
 
 _OPEN_LAM = re.compile("\u0644[\u064b-\u065f\u0670]*$")
 
+
 def _lines(tokenizer: Any, row: Mapping) -> list[list[dict]]:
     "The tokens of a row for the page, a new line after each stop token and before each other token of the frame"
-    decoder, special, out, tail = codecs.getincrementaldecoder("utf-8")("replace"), set(tokenizer.all_special_ids), [[]], ""
-    for i, label, piece in zip(row["input_ids"], row["labels"], _token_bytes(tokenizer, row["input_ids"])):
+    decoder, special, out, tail = (
+        codecs.getincrementaldecoder("utf-8")("replace"),
+        set(tokenizer.all_special_ids),
+        [[]],
+        "",
+    )
+    for i, label, piece in zip(
+        row["input_ids"], row["labels"], _token_bytes(tokenizer, row["input_ids"])
+    ):
         end = i == tokenizer.eos_token_id
-        if i in special: decoder.reset(); parts = [("stop" if end else "frame", piece.decode())]
-        else: parts = _parts(piece, decoder)
-        if i in special and not end and out[-1]: out.append([])
-        apart = bool(_OPEN_LAM.search(tail) and out[-1] and parts[0][0] == "text" and not parts[0][1][0].isspace())
-        if apart: out[-1][-1]["apart"] = True
+        if i in special:
+            decoder.reset()
+            parts = [("stop" if end else "frame", piece.decode())]
+        else:
+            parts = _parts(piece, decoder)
+        if i in special and not end and out[-1]:
+            out.append([])
+        apart = bool(
+            _OPEN_LAM.search(tail)
+            and out[-1]
+            and parts[0][0] == "text"
+            and not parts[0][1][0].isspace()
+        )
+        if apart:
+            out[-1][-1]["apart"] = True
         out[-1].append(dict(on=label != -100, id=i, parts=parts, apart=apart))
-        for kind, text in parts: tail = (tail + text)[-8:] if kind == "text" else ""
-        if end: out.append([])
+        for kind, text in parts:
+            tail = (tail + text)[-8:] if kind == "text" else ""
+        if end:
+            out.append([])
     return [l for l in out if l]
 
-def render_mask(tokenizer: Any, rows: Sequence[Mapping], sums: Mapping[str, Any] | None = None) -> str:   # rows: as in `mask_facts`; sums: of the whole dataset
+
+def render_mask(
+    tokenizer: Any, rows: Sequence[Mapping], sums: Mapping[str, Any] | None = None
+) -> str:  # rows: as in `mask_facts`; sums: of the whole dataset
     "The trained and untrained tokens of `rows` as one HTML page"
     from jinja2 import Environment, StrictUndefined
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(data_path("mask.html.jinja").read_text(encoding="utf-8"))
+
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(data_path("mask.html.jinja").read_text(encoding="utf-8"))
     facts = mask_facts(tokenizer, rows)
-    return page.render(facts=facts, sums=sums or {}, shown=[(c, _lines(tokenizer, r)) for c, r in zip(facts["conversations"], rows)]) + "\n"
+    return (
+        page.render(
+            facts=facts,
+            sums=sums or {},
+            shown=[(c, _lines(tokenizer, r)) for c, r in zip(facts["conversations"], rows)],
+        )
+        + "\n"
+    )
 
 # %% ../nbs/28_masking.ipynb #ab1c864b
-def save_mask(out: str | Path, tokenizer: Any, rows: Sequence[Mapping], sums: Mapping[str, Any]) -> None:   # rows, sums: as in `render_mask`
+def save_mask(
+    out: str | Path, tokenizer: Any, rows: Sequence[Mapping], sums: Mapping[str, Any]
+) -> None:  # rows, sums: as in `render_mask`
     "Write mask.html and mask.json into the folder `out`"
-    save_text(Path(out)/"mask.html", render_mask(tokenizer, rows, sums))
-    save_text(Path(out)/"mask.json", json.dumps({"dataset": dict(sums), "shown": mask_facts(tokenizer, rows)}, ensure_ascii=False, indent=1) + "\n")
+    save_text(Path(out) / "mask.html", render_mask(tokenizer, rows, sums))
+    save_text(
+        Path(out) / "mask.json",
+        json.dumps(
+            {"dataset": dict(sums), "shown": mask_facts(tokenizer, rows)},
+            ensure_ascii=False,
+            indent=1,
+        )
+        + "\n",
+    )

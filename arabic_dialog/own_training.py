@@ -18,47 +18,137 @@ from .settings import Profile
 from .training import processes
 
 # %% ../nbs/81_own_training.ipynb #c4826b7d
-HELD = .02   # share of a dataset without a validation split that is kept for one
+HELD = 0.02  # share of a dataset without a validation split that is kept for one
+
 
 def load_own(path: str | Path, seed: int) -> dict[str, list[Conversation]]:
     "The train and validation split of a folder or a file; where there is no validation split, a part of train drawn by the seed"
     path = Path(path)
-    files = {s: f for s in SPLITS for kind in ("jsonl", "parquet") if (f := path/f"{s}.{kind}").is_file()} if path.is_dir() else {"train": path}
-    if "train" not in files: raise UserError(f"the folder {path} has neither train.jsonl nor train.parquet")
+    files = (
+        {
+            s: f
+            for s in SPLITS
+            for kind in ("jsonl", "parquet")
+            if (f := path / f"{s}.{kind}").is_file()
+        }
+        if path.is_dir()
+        else {"train": path}
+    )
+    if "train" not in files:
+        raise UserError(f"the folder {path} has neither train.jsonl nor train.parquet")
     splits = {s: read_conversations(f) for s, f in files.items() if s != "test"}
-    if "validation" in splits: return splits
-    order = list(splits["train"]); stream(seed, "validation").shuffle(order); n = max(1, round(HELD * len(order)))
-    if len(order) < 2: raise UserError(f"{path} has {len(order)} conversation; at least 2 are needed, one of them to validate with")
+    if "validation" in splits:
+        return splits
+    order = list(splits["train"])
+    stream(seed, "validation").shuffle(order)
+    n = max(1, round(HELD * len(order)))
+    if len(order) < 2:
+        raise UserError(
+            f"{path} has {len(order)} conversation; at least 2 are needed, one of them to validate with"
+        )
     return {"train": order[n:], "validation": order[:n]}
 
 # %% ../nbs/81_own_training.ipynb #2dd8c41b
-def finetune_own(profile: Profile, checkpoint: str, data: str | Path, out: str | Path, seed: int | None = None,
-                 plan_for: Hardware | None = None,   # only say what it takes on this machine
-                 say: Callable[[str], None] = print) -> dict[str, int]:
+def finetune_own(
+    profile: Profile,
+    checkpoint: str,
+    data: str | Path,
+    out: str | Path,
+    seed: int | None = None,
+    plan_for: Hardware | None = None,  # only say what it takes on this machine
+    say: Callable[[str], None] = print,
+) -> dict[str, int]:
     "Train a checkpoint on a dataset and write it to `out` with its card; counts of what was done"
     from arabic_dialog.finetuning import train_student
     from arabic_dialog.processes import Together
+
     p, out, seed = profile, Path(out), profile.seeds[0] if seed is None else seed
-    if checkpoint.startswith("new:"): raise UserError("a new model knows no words yet; name a checkpoint, or let a run pretrain one")
-    splits = load_own(data, seed); alone = p.model_copy(update=dict(students=("own",), checkpoints=(checkpoint,), revisions=(), seeds=(seed,), control_student=""))
-    if plan_for: say(f"{len(splits['train']):,} conversations to train on, {len(splits['validation']):,} to validate with"); [say(l) for l in training_lines(alone, plan_for)]; return {}
-    if (out/"training.json").is_file(): raise UserError(f"{out} holds a finished training already; name another folder (--out)")
-    files = {s: str(save_jsonl(out/"_data"/f"{s}.jsonl", c)) for s, c in splits.items()}
-    job = dict(kind="finetuned", checkpoint=checkpoint, out=str(out), seed=seed, max_length=p.max_length, lora_rank=p.lora_rank, lora_alpha=p.lora_alpha, deterministic=p.deterministic, **files)
-    job |= {k: getattr(p, f"finetune_{k}") for k in ("steps", "learning_rate", "batch_size", "micro_batch_size", "method", "schedule", "warmup_share", "weight_decay", "n_evaluations", "patience", "precision", "packing")}
+    if checkpoint.startswith("new:"):
+        raise UserError(
+            "a new model knows no words yet; name a checkpoint, or let a run pretrain one"
+        )
+    splits = load_own(data, seed)
+    alone = p.model_copy(
+        update=dict(
+            students=("own",),
+            checkpoints=(checkpoint,),
+            revisions=(),
+            seeds=(seed,),
+            control_student="",
+        )
+    )
+    if plan_for:
+        say(
+            f"{len(splits['train']):,} conversations to train on, {len(splits['validation']):,} to validate with"
+        )
+        [say(l) for l in training_lines(alone, plan_for)]
+        return {}
+    if (out / "training.json").is_file():
+        raise UserError(f"{out} holds a finished training already; name another folder (--out)")
+    files = {s: str(save_jsonl(out / "_data" / f"{s}.jsonl", c)) for s, c in splits.items()}
+    job = dict(
+        kind="finetuned",
+        checkpoint=checkpoint,
+        out=str(out),
+        seed=seed,
+        max_length=p.max_length,
+        lora_rank=p.lora_rank,
+        lora_alpha=p.lora_alpha,
+        deterministic=p.deterministic,
+        **files,
+    )
+    job |= {
+        k: getattr(p, f"finetune_{k}")
+        for k in (
+            "steps",
+            "learning_rate",
+            "batch_size",
+            "micro_batch_size",
+            "method",
+            "schedule",
+            "warmup_share",
+            "weight_decay",
+            "n_evaluations",
+            "patience",
+            "precision",
+            "packing",
+        )
+    }
     workers = Together({"train_student": train_student}) if processes()[1] > 1 else None
     counts = workers.call(train_student, job) if workers else train_student(job)
-    if workers: workers.close()
-    save_text(out/"README.md", _card(out, checkpoint, data)); say(f"{out}: " + ", ".join(f"{v:,} {k.removeprefix('n_').replace('_', ' ')}" for k, v in counts.items()))
+    if workers:
+        workers.close()
+    save_text(out / "README.md", _card(out, checkpoint, data))
+    say(
+        f"{out}: "
+        + ", ".join(f"{v:,} {k.removeprefix('n_').replace('_', ' ')}" for k, v in counts.items())
+    )
     return counts
 
 # %% ../nbs/81_own_training.ipynb #eff11161
 def _card(out: Path, checkpoint: str, data: str | Path) -> str:
     "What others should know of the checkpoint, as Markdown"
     from arabic_dialog.cards import head, quote, table
-    facts = json.loads((out/"training.json").read_text(encoding="utf-8"))
-    rows = [{"k": k.replace("_", " "), "v": v} for k, v in (facts | facts.pop("proof")).items() if not isinstance(v, (dict, list))]
+
+    facts = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    rows = [
+        {"k": k.replace("_", " "), "v": v}
+        for k, v in (facts | facts.pop("proof")).items()
+        if not isinstance(v, (dict, list))
+    ]
     base = {"base_model": checkpoint} if is_published(checkpoint) else {}
-    return "\n".join([head(library_name="transformers", pipeline_tag="text-generation", tags=["dialogue"], **base), f"# {quote(out.name)}\n",
-                      f"{quote(checkpoint if base else Path(checkpoint).name)}, fine-tuned on {quote(Path(data).name)} with arabic_dialog. The terms of both apply. It was not made safe.\n",
-                      "## How it was trained\n", table(rows, {"k": "", "v": "value"}), "Which tokens were trained: mask.html.\n"])
+    return "\n".join(
+        [
+            head(
+                library_name="transformers",
+                pipeline_tag="text-generation",
+                tags=["dialogue"],
+                **base,
+            ),
+            f"# {quote(out.name)}\n",
+            f"{quote(checkpoint if base else Path(checkpoint).name)}, fine-tuned on {quote(Path(data).name)} with arabic_dialog. The terms of both apply. It was not made safe.\n",
+            "## How it was trained\n",
+            table(rows, {"k": "", "v": "value"}),
+            "Which tokens were trained: mask.html.\n",
+        ]
+    )

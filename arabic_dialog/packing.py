@@ -11,60 +11,124 @@ from contextlib import contextmanager
 from typing import Any
 
 # %% ../nbs/07_packing.ipynb #7b65a9f1
-def packed_attention(module: Any, query: Any, key: Any, value: Any,   # [1, heads, tokens, size]
-                     attention_mask: Any = None, scaling: float | None = None, dropout: float = 0.0,
-                     cu_seq_lens_q: Any = None,                       # where rows begin and the last one ends: [rows + 1]
-                     **kwargs: Any) -> tuple[Any, None]:              # [1, tokens, heads, size]
+def packed_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,  # [1, heads, tokens, size]
+    attention_mask: Any = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Any = None,  # where rows begin and the last one ends: [rows + 1]
+    **kwargs: Any,
+) -> tuple[Any, None]:  # [1, tokens, heads, size]
     "Causal attention within each row of a flat batch"
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    if cu_seq_lens_q is None: return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
+
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
     ends = getattr(cu_seq_lens_q, "as_list", None) or cu_seq_lens_q.tolist()
-    cu_seq_lens_q.as_list = ends   # on a GPU each look waits for it, so the first layer keeps what it saw for the others
-    parts = [sdpa_attention_forward(module, query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], None, dropout=dropout, scaling=scaling, is_causal=True)[0]
-             for a, b in zip(ends, ends[1:])]
+    cu_seq_lens_q.as_list = (
+        ends  # on a GPU each look waits for it, so the first layer keeps what it saw for the others
+    )
+    parts = [
+        sdpa_attention_forward(
+            module,
+            query[:, :, a:b],
+            key[:, :, a:b],
+            value[:, :, a:b],
+            None,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=True,
+        )[0]
+        for a, b in zip(ends, ends[1:])
+    ]
     return torch.cat(parts, 1), None
 
 # %% ../nbs/07_packing.ipynb #7f4619c1
 def attends_by_row(model: Any) -> bool:
     "Whether `packed_attention` gives what the model's own attention gives"
     c = model.config.get_text_config()
-    return bool(getattr(model, "_supports_attention_backend", False)) and not getattr(c, "sliding_window", None) \
+    return (
+        bool(getattr(model, "_supports_attention_backend", False))
+        and not getattr(c, "sliding_window", None)
         and set(getattr(c, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    )
 
 # %% ../nbs/07_packing.ipynb #636f8c8b
-def _no_mask(*args: Any, **kwargs: Any) -> None: "The mask of `packed_attention`, which needs none"
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    "The mask of `packed_attention`, which needs none"
+
 
 @contextmanager
 def packed(model: Any) -> Iterator[Any]:
     "The model, reading flat batches row by row while the block runs, where it can"
     from transformers import AttentionInterface, AttentionMaskInterface
+
     before = model.config._attn_implementation
     if attends_by_row(model):
-        AttentionInterface.register("packed", packed_attention); AttentionMaskInterface.register("packed", _no_mask)
+        AttentionInterface.register("packed", packed_attention)
+        AttentionMaskInterface.register("packed", _no_mask)
         model.set_attn_implementation("packed")
-    try: yield model
+    try:
+        yield model
     finally:
-        if model.config._attn_implementation != before: model.set_attn_implementation(before)
+        if model.config._attn_implementation != before:
+            model.set_attn_implementation(before)
 
 # %% ../nbs/07_packing.ipynb #8512b8f3
 def flat_batch(rows: Sequence[Sequence[int]], device: Any = None) -> dict[str, Any]:
     "Tokens of `rows` one after the other, as a model's inputs"
     import torch
-    lengths = [len(r) for r in rows]; ends = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
-    return dict(input_ids=torch.tensor([[i for r in rows for i in r]], device=device), position_ids=torch.tensor([[i for n in lengths for i in range(n)]], device=device),
-                cu_seq_lens_q=ends, cu_seq_lens_k=ends, max_length_q=max(lengths), max_length_k=max(lengths))
+
+    lengths = [len(r) for r in rows]
+    ends = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
+    return dict(
+        input_ids=torch.tensor([[i for r in rows for i in r]], device=device),
+        position_ids=torch.tensor([[i for n in lengths for i in range(n)]], device=device),
+        cu_seq_lens_q=ends,
+        cu_seq_lens_k=ends,
+        max_length_q=max(lengths),
+        max_length_k=max(lengths),
+    )
 
 # %% ../nbs/07_packing.ipynb #c4fc0d3b
 def packing_error(model: Any, rows: Sequence[Sequence[int]]) -> float:  # of tokens
     "How far the logits of rows in one flat batch lie from those of each row alone, as a share of their spread"
     import torch
-    training, device = model.training, next(model.parameters()).device; model.eval()
+
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
     try:
         with torch.no_grad(), packed(model):
-            last = torch.tensor([i for r, end in zip(rows, torch.tensor([len(r) for r in rows]).cumsum(0).tolist()) for i in range(end - min(8, len(r)), end)], device=device)
-            together = model(**flat_batch(rows, device), use_cache=False, logits_to_keep=last).logits[0].float()
+            last = torch.tensor(
+                [
+                    i
+                    for r, end in zip(rows, torch.tensor([len(r) for r in rows]).cumsum(0).tolist())
+                    for i in range(end - min(8, len(r)), end)
+                ],
+                device=device,
+            )
+            together = (
+                model(**flat_batch(rows, device), use_cache=False, logits_to_keep=last)
+                .logits[0]
+                .float()
+            )
         with torch.no_grad():
-            alone = torch.cat([model(torch.tensor([r], device=device), use_cache=False, logits_to_keep=min(8, len(r))).logits[0] for r in rows]).float()
-    finally: model.train(training)
+            alone = torch.cat(
+                [
+                    model(
+                        torch.tensor([r], device=device),
+                        use_cache=False,
+                        logits_to_keep=min(8, len(r)),
+                    ).logits[0]
+                    for r in rows
+                ]
+            ).float()
+    finally:
+        model.train(training)
     return float((together - alone).abs().max() / alone.std().clamp(min=1e-6))

@@ -14,28 +14,87 @@ from typing import Any
 from .core import UserError
 
 # %% ../nbs/63_pages.ipynb #3aef5e96
-_TAGS = {"table", "thead", "tbody", "tr", "th", "td", "div", "span", "p", "br", "b", "i", "em", "strong", "code", "pre", "ul", "ol", "li", "h3", "h4", "blockquote"}
-_STYLES = ["background", "background-color", "border-radius", "border", "color", "direction", "text-align", "unicode-bidi", "max-width", "padding", "display",
-           "flex-direction", "align-self", "gap", "line-height", "white-space", "font-size", "font-weight", "opacity", "margin"]
+_TAGS = {
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "div",
+    "span",
+    "p",
+    "br",
+    "b",
+    "i",
+    "em",
+    "strong",
+    "code",
+    "pre",
+    "ul",
+    "ol",
+    "li",
+    "h3",
+    "h4",
+    "blockquote",
+}
+_STYLES = [
+    "background",
+    "background-color",
+    "border-radius",
+    "border",
+    "color",
+    "direction",
+    "text-align",
+    "unicode-bidi",
+    "max-width",
+    "padding",
+    "display",
+    "flex-direction",
+    "align-self",
+    "gap",
+    "line-height",
+    "white-space",
+    "font-size",
+    "font-weight",
+    "opacity",
+    "margin",
+]
+
 
 def clean_html(html: str) -> str:
     "HTML reduced to elements that only lay out text"
     from bleach import Cleaner
     from bleach.css_sanitizer import CSSSanitizer
+
     text = re.sub(r"<(style|script)\b.*?</\1\s*>", "", html, flags=re.S | re.I)
-    return Cleaner(_TAGS, {"*": ["dir", "lang", "style", "scope", "colspan", "rowspan"]}, strip=True,
-                   css_sanitizer=CSSSanitizer(allowed_css_properties=_STYLES)).clean(text)
+    return Cleaner(
+        _TAGS,
+        {"*": ["dir", "lang", "style", "scope", "colspan", "rowspan"]},
+        strip=True,
+        css_sanitizer=CSSSanitizer(allowed_css_properties=_STYLES),
+    ).clean(text)
 
 # %% ../nbs/63_pages.ipynb #b081ec09
 def show_output(output: Mapping[str, Any]) -> str:
     "One output of a cell as HTML"
-    def text(s): return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", s if isinstance(s, str) else "".join(s))
-    if output["output_type"] == "error": return f'<pre class="error">{escape(text(chr(10).join(output["traceback"])))}</pre>'
-    if output["output_type"] == "stream": return f'<pre dir="auto">{escape(text(output["text"]))}</pre>'
+
+    def text(s):
+        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", s if isinstance(s, str) else "".join(s))
+
+    if output["output_type"] == "error":
+        return f'<pre class="error">{escape(text(chr(10).join(output["traceback"])))}</pre>'
+    if output["output_type"] == "stream":
+        return f'<pre dir="auto">{escape(text(output["text"]))}</pre>'
     data = output.get("data", {})
-    if "image/svg+xml" in data: return _image("image/svg+xml", base64.b64encode(text(data["image/svg+xml"]).encode()).decode())
-    if "image/png" in data: return _image("image/png", text(data["image/png"]).replace("\n", ""))
-    if "text/html" in data: return f'<div class="wide">{clean_html(text(data["text/html"]))}</div>'
+    if "image/svg+xml" in data:
+        return _image(
+            "image/svg+xml", base64.b64encode(text(data["image/svg+xml"]).encode()).decode()
+        )
+    if "image/png" in data:
+        return _image("image/png", text(data["image/png"]).replace("\n", ""))
+    if "text/html" in data:
+        return f'<div class="wide">{clean_html(text(data["text/html"]))}</div>'
     return f'<pre dir="auto">{escape(text(data.get("text/plain", "")))}</pre>'
 
 # %% ../nbs/63_pages.ipynb #5194c0ea
@@ -52,29 +111,47 @@ pre.error{border-left:3px solid #a3282b;white-space:pre-wrap} .n{color:#5b6775;f
 table{border-collapse:collapse;font-size:.85rem} th,td{padding:.3rem .6rem;border-bottom:1px solid #dde2e8;text-align:start;unicode-bidi:plaintext;vertical-align:top}
 @media print{section{break-inside:avoid} pre{white-space:pre-wrap}}"""
 
+
 def code_html(source: str) -> str:
     "Python as highlighted HTML, its colours written into it"
     from pygments import highlight
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers.python import PythonLexer
-    return highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, style="default"))
+
+    return highlight(
+        source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, style="default")
+    )
 
 # %% ../nbs/63_pages.ipynb #f736a561
-def render_notebook(nb: Mapping[str, Any],  # an executed notebook, as JSON
-                    title: str) -> str:
+def render_notebook(
+    nb: Mapping[str, Any],  # an executed notebook, as JSON
+    title: str,
+) -> str:
     "A notebook as one HTML page"
     from markdown_it import MarkdownIt
-    if "cells" not in nb: raise UserError("this is no notebook: it has no cells")
-    md, parts, n = MarkdownIt("js-default"), [], 0   # js-default: HTML in Markdown stays text
+
+    if "cells" not in nb:
+        raise UserError("this is no notebook: it has no cells")
+    md, parts, n = MarkdownIt("js-default"), [], 0  # js-default: HTML in Markdown stays text
     for i, c in enumerate(nb["cells"]):
         source, name = "".join(c["source"]), escape(str(c.get("id") or f"cell-{i}"))
-        if not source.strip(): continue
-        if c["cell_type"] != "code": parts.append(f'<section id="{name}">{clean_html(md.render(source)) if not source.startswith("# ") else _title(md, source)}</section>'); continue
-        n += 1; outputs = "".join(f'<div class="out">{show_output(o)}</div>' for o in c.get("outputs", []))
-        parts.append(f'<section id="{name}"><a class="n" href="#{name}">cell {n}</a><div class="code">{code_html(source)}</div>{outputs}</section>')
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'; base-uri \'none\'; form-action \'none\'">'
-            f'<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{"".join(parts)}</body></html>\n')
+        if not source.strip():
+            continue
+        if c["cell_type"] != "code":
+            parts.append(
+                f'<section id="{name}">{clean_html(md.render(source)) if not source.startswith("# ") else _title(md, source)}</section>'
+            )
+            continue
+        n += 1
+        outputs = "".join(f'<div class="out">{show_output(o)}</div>' for o in c.get("outputs", []))
+        parts.append(
+            f'<section id="{name}"><a class="n" href="#{name}">cell {n}</a><div class="code">{code_html(source)}</div>{outputs}</section>'
+        )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
 
 # %% ../nbs/63_pages.ipynb #57174e5e
 def _title(md: Any, source: str) -> str:

@@ -18,26 +18,60 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .core import UserError, digest, digest_file, find_root, load_csv, load_jsonl, save_text
+from arabic_dialog.core import (
+    UserError,
+    digest,
+    digest_file,
+    find_root,
+    load_csv,
+    load_jsonl,
+    save_text,
+)
 from .pages import render_notebook
-from .results import VERDICTS, claims_ledger, open_run, save_result  # notebooks take these from here
+from arabic_dialog.results import (
+    VERDICTS,
+    claims_ledger,
+    open_run,
+    save_result,
+)  # notebooks take these from here
 from .store import RunFolder, code_digest
 
 # %% ../nbs/70_paper.ipynb #2c161506
 def notebook_path(name: str) -> Path:
     "The paper notebook `name`"
-    p = find_root()/"nbs"/"paper"/f"{name}.ipynb"
-    if not p.is_file(): raise UserError(f"there is no paper notebook {name!r}; there are {', '.join(notebook_names())}")
+    p = find_root() / "nbs" / "paper" / f"{name}.ipynb"
+    if not p.is_file():
+        raise UserError(
+            f"there is no paper notebook {name!r}; there are {', '.join(notebook_names())}"
+        )
     return p
 
 # %% ../nbs/70_paper.ipynb #f734dc84
 def notebook_names() -> list[str]:
     "All paper notebooks, in the order in which the report shows them"
-    names = sorted(p.stem for p in (find_root()/"nbs"/"paper").glob("[a-z]*.ipynb"))
+    names = sorted(p.stem for p in (find_root() / "nbs" / "paper").glob("[a-z]*.ipynb"))
     return sorted(names, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
 
-ORDER = ("tab_claims", "tab_models", "fig_raven", "tab_raven", "fig_raven_validity", "tab_text_metrics", "tab_finetuning", "tab_perplexity", "tab_dataset", "fig_coverage", "fig_lengths", "tab_quality", "fig_training",
-         "tab_agreement", "fig_human_scores", "fig_metric_vs_human", "tab_examples")
+
+ORDER = (
+    "tab_claims",
+    "tab_models",
+    "fig_raven",
+    "tab_raven",
+    "fig_raven_validity",
+    "tab_text_metrics",
+    "tab_finetuning",
+    "tab_perplexity",
+    "tab_dataset",
+    "fig_coverage",
+    "fig_lengths",
+    "tab_quality",
+    "fig_training",
+    "tab_agreement",
+    "fig_human_scores",
+    "fig_metric_vs_human",
+    "tab_examples",
+)
 LAST = ("tab_claims",)  # reads the results of the others
 NEEDS_RATINGS = ("tab_agreement", "fig_human_scores", "fig_metric_vs_human")
 
@@ -45,26 +79,45 @@ NEEDS_RATINGS = ("tab_agreement", "fig_human_scores", "fig_metric_vs_human")
 def read_notebook(name: str) -> list[dict]:
     "The cells of a paper notebook"
     path = notebook_path(name)
-    try: return [{**c, "source": "".join(c["source"])} for c in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    except (ValueError, KeyError, TypeError) as e: raise UserError(f"{path.name} is no notebook ({type(e).__name__}: {e}); restore it, or delete it") from None
+    try:
+        return [
+            {**c, "source": "".join(c["source"])}
+            for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        ]
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(
+            f"{path.name} is no notebook ({type(e).__name__}: {e}); restore it, or delete it"
+        ) from None
 
 # %% ../nbs/70_paper.ipynb #6120ccc5
 def parameters(name: str) -> dict[str, Any]:
     "The parameters of a paper notebook and their default values"
-    cell = next((c for c in read_notebook(name) if "parameters" in c.get("metadata", {}).get("tags", [])), None)
-    if cell is None: raise UserError(f"{name} has no cell tagged `parameters`")
+    cell = next(
+        (c for c in read_notebook(name) if "parameters" in c.get("metadata", {}).get("tags", [])),
+        None,
+    )
+    if cell is None:
+        raise UserError(f"{name} has no cell tagged `parameters`")
     try:
-        found = [(n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value) for n in ast.parse(cell["source"]).body if isinstance(n, (ast.Assign, ast.AnnAssign))]
+        found = [
+            (n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value)
+            for n in ast.parse(cell["source"]).body
+            if isinstance(n, (ast.Assign, ast.AnnAssign))
+        ]
         return {target.id: ast.literal_eval(value) for target, value in found}
-    except (SyntaxError, ValueError, AttributeError) as e: raise UserError(f"{name}: its parameters should be plain values, one a line: {e}") from None
+    except (SyntaxError, ValueError, AttributeError) as e:
+        raise UserError(f"{name}: its parameters should be plain values, one a line: {e}") from None
 
 # %% ../nbs/70_paper.ipynb #02ba76d9
 def read_value(text: str, like: Any) -> Any:
     "`text`, as typed, as a value of the type of `like`"
-    if isinstance(like, bool): return {"true": True, "false": False}[text.lower()]
-    if isinstance(like, (int, float, str)): return type(like)(text)
+    if isinstance(like, bool):
+        return {"true": True, "false": False}[text.lower()]
+    if isinstance(like, (int, float, str)):
+        return type(like)(text)
     value = ast.literal_eval(text)
-    if like is not None and not isinstance(value, type(like)): raise ValueError(text)
+    if like is not None and not isinstance(value, type(like)):
+        raise ValueError(text)
     return value
 
 # %% ../nbs/70_paper.ipynb #ba8acc3e
@@ -72,30 +125,51 @@ def check_parameters(name: str, given: dict[str, str]) -> dict[str, Any]:
     "`given` values (text, as typed) for a notebook, with the types of its defaults; one that it lacks, or an ill-typed one, is refused"
     known, out = parameters(name), {}
     for k, v in given.items():
-        if k not in known: raise UserError(f"{name} has no parameter {k!r}; it has {', '.join(known)}")
-        try: out[k] = read_value(str(v), known[k])
-        except (KeyError, ValueError, SyntaxError): raise UserError(f"{name}: parameter {k} = {v!r} should be of type {type(known[k]).__name__}") from None
+        if k not in known:
+            raise UserError(f"{name} has no parameter {k!r}; it has {', '.join(known)}")
+        try:
+            out[k] = read_value(str(v), known[k])
+        except (KeyError, ValueError, SyntaxError):
+            raise UserError(
+                f"{name}: parameter {k} = {v!r} should be of type {type(known[k]).__name__}"
+            ) from None
     return out
 
 # %% ../nbs/70_paper.ipynb #9b0fddb3
 def share_parameters(names: Iterable[str], given: dict[str, str]) -> dict[str, dict[str, Any]]:
     "Notebook → the `given` values for it; an unknown or ill-typed one is refused"
-    if "run" in given: raise UserError("`run` is chosen with --run, not as a parameter")
+    if "run" in given:
+        raise UserError("`run` is chosen with --run, not as a parameter")
     has: dict[str, set[str]] = {n: set() for n in names if notebook_path(n)}
     for n in has:
-        try: has[n] = set(parameters(n)) - {"run"}
-        except UserError: pass  # a broken notebook: it fails when its turn comes, and the others do not
+        try:
+            has[n] = set(parameters(n)) - {"run"}
+        except UserError:
+            pass  # a broken notebook: it fails when its turn comes, and the others do not
     for k in given:
         if not any(k in of for of in has.values()):
-            known = sorted(set().union(*has.values())); near = get_close_matches(k, known, 1)
-            raise UserError(f"{', '.join(has) if len(has) < 4 else 'none of the notebooks'} has no parameter {k!r}" + (f"; did you mean {near[0]}?" if near else
-                            f"; there are {', '.join(known) or 'none but the run'}"))
-    return {n: check_parameters(n, {k: v for k, v in given.items() if k in of}) if of & given.keys() else {} for n, of in has.items()}
+            known = sorted(set().union(*has.values()))
+            near = get_close_matches(k, known, 1)
+            raise UserError(
+                f"{', '.join(has) if len(has) < 4 else 'none of the notebooks'} has no parameter {k!r}"
+                + (
+                    f"; did you mean {near[0]}?"
+                    if near
+                    else f"; there are {', '.join(known) or 'none but the run'}"
+                )
+            )
+    return {
+        n: check_parameters(n, {k: v for k, v in given.items() if k in of})
+        if of & given.keys()
+        else {}
+        for n, of in has.items()
+    }
 
 # %% ../nbs/70_paper.ipynb #ac4222a6
 def notebook_key(name: str, given: dict[str, Any]) -> str:
     "Fingerprint of a notebook's cells and parameters"
     return digest([[[c["source"], c["cell_type"]] for c in read_notebook(name)], given])
+
 
 def notebook_code(name: str) -> str:
     "Fingerprint of the code of the package that a notebook imports"
@@ -106,88 +180,181 @@ def notebook_code(name: str) -> str:
 @dataclass(frozen=True)
 class Outcome:
     "What became of one notebook"
+
     name: str
-    status: str         # `made`, `cached`, `failed`, or `waiting` for something that only people can give
+    status: str  # `made`, `cached`, `failed`, or `waiting` for something that only people can give
     seconds: float = 0
-    error: str = ""     # last line of the traceback
+    error: str = ""  # last line of the traceback
     notebook: Path | None = None
 
 # %% ../nbs/70_paper.ipynb #96ad0572
-def _unchanged(path: Path, sha: str) -> bool: return path.is_file() and digest_file(path) == sha
+def _unchanged(path: Path, sha: str) -> bool:
+    return path.is_file() and digest_file(path) == sha
+
 
 def read_made(folder: RunFolder, name: str) -> dict[str, Any] | None:
     "How a stored result was made: key and code of its notebook, parameters, seconds, fingerprints of its inputs and of what it wrote; None where there is none"
-    out = folder/"paper"/name
-    try: return json.loads((out/"_made.json").read_text(encoding="utf-8")) | {"inputs": json.loads((out/"result.json").read_text(encoding="utf-8"))["inputs"]}
-    except (OSError, ValueError, KeyError): return None
+    out = folder / "paper" / name
+    try:
+        return json.loads((out / "_made.json").read_text(encoding="utf-8")) | {
+            "inputs": json.loads((out / "result.json").read_text(encoding="utf-8"))["inputs"]
+        }
+    except (OSError, ValueError, KeyError):
+        return None
+
 
 def input_path(folder: RunFolder, name: str) -> Path:
     "The file that a result calls `name`: of the run, or of the project"
-    return find_root()/name[8:] if name.startswith("project/") else folder/name
+    return find_root() / name[8:] if name.startswith("project/") else folder / name
+
 
 def is_fresh(folder: RunFolder, name: str, key: str, code: str) -> bool:
     "Whether the stored result was made by this notebook and code from files that have not changed, and is still what was written"
     made = read_made(folder, name)
-    return (made is not None and (made.get("key"), made.get("code")) == (key, code) and all(_unchanged(folder/"paper"/name/f, sha) for f, sha in made["outputs"].items())
-            and all(_unchanged(input_path(folder, f), sha) for f, sha in made["inputs"].items()))
+    return (
+        made is not None
+        and (made.get("key"), made.get("code")) == (key, code)
+        and all(_unchanged(folder / "paper" / name / f, sha) for f, sha in made["outputs"].items())
+        and all(_unchanged(input_path(folder, f), sha) for f, sha in made["inputs"].items())
+    )
 
 # %% ../nbs/70_paper.ipynb #eaf904be
 def execute(source: Path, target: Path, given: dict[str, Any], timeout: int) -> str:
     "Execute a notebook with papermill; returns what went wrong, in a line, or nothing"
     import papermill
-    try: papermill.execute_notebook(str(source), str(target), parameters=given, kernel_name="python3", progress_bar=False, execution_timeout=timeout,
-                                    log_output=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
-    except papermill.PapermillExecutionError as e: return f"cell {e.exec_count}: {e.ename}: {e.evalue}"
+
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters=given,
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=timeout,
+            log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
+    except papermill.PapermillExecutionError as e:
+        return f"cell {e.exec_count}: {e.ename}: {e.evalue}"
     except Exception as e:
-        if not target.is_file(): shutil.copyfile(source, target)
+        if not target.is_file():
+            shutil.copyfile(source, target)
         kind, said = type(e).__name__, (str(e).strip().splitlines() or ["no message"])[0]
-        if kind == "DeadKernelError": said = "its kernel was killed, perhaps for want of memory; run it again, with --workers 1 if it happens again"
-        if kind == "CellTimeoutError": said = f"a cell took more than {timeout} s"
+        if kind == "DeadKernelError":
+            said = "its kernel was killed, perhaps for want of memory; run it again, with --workers 1 if it happens again"
+        if kind == "CellTimeoutError":
+            said = f"a cell took more than {timeout} s"
         return _note_end(target, kind, said)
     return ""
 
 # %% ../nbs/70_paper.ipynb #0c1ef634
 def _note_end(target: Path, kind: str, said: str) -> str:
     "Write into a kept notebook, at the first cell that did not end, why it did not; returns the same in a line"
-    nb = json.loads(target.read_text(encoding="utf-8")); code = [c for c in nb["cells"] if c["cell_type"] == "code"]
-    at = next((n for n, c in enumerate(code) if "shell.execute_reply" not in c.get("metadata", {}).get("execution", {})), len(code) - 1)
-    if code: code[at]["outputs"] = [*code[at].get("outputs", []), {"output_type": "error", "ename": kind, "evalue": said, "traceback": [f"{kind}: {said}"]}]
+    nb = json.loads(target.read_text(encoding="utf-8"))
+    code = [c for c in nb["cells"] if c["cell_type"] == "code"]
+    at = next(
+        (
+            n
+            for n, c in enumerate(code)
+            if "shell.execute_reply" not in c.get("metadata", {}).get("execution", {})
+        ),
+        len(code) - 1,
+    )
+    if code:
+        code[at]["outputs"] = [
+            *code[at].get("outputs", []),
+            {
+                "output_type": "error",
+                "ename": kind,
+                "evalue": said,
+                "traceback": [f"{kind}: {said}"],
+            },
+        ]
     save_text(target, json.dumps(nb, ensure_ascii=False, indent=1))
     return f"cell {at + 1}: {said}"
 
 # %% ../nbs/70_paper.ipynb #9dec7e8f
-def run_notebook(folder: RunFolder, name: str, given: dict[str, Any] = {}, timeout: int = 600) -> Outcome:
+def run_notebook(
+    folder: RunFolder, name: str, given: dict[str, Any] = {}, timeout: int = 600
+) -> Outcome:
     "Run one paper notebook on a run, unless its result is still good; a failure keeps the notebook with its traceback"
     import time
-    out = folder/"paper"/name; target = out/f"{name}.ipynb"; start = time.perf_counter()
-    if name in NEEDS_RATINGS and not (folder/"rating"/"ratings.csv").is_file():
-        shutil.rmtree(out, ignore_errors=True)  # what simulated raters gave must not stand in for people
-        return Outcome(name, "waiting", error="it needs ratings: see `arabic-dialog rate`, or put the filled sheets of the run's study/sheets/ into its returned/; then run again")
+
+    out = folder / "paper" / name
+    target = out / f"{name}.ipynb"
+    start = time.perf_counter()
+    if name in NEEDS_RATINGS and not (folder / "rating" / "ratings.csv").is_file():
+        shutil.rmtree(
+            out, ignore_errors=True
+        )  # what simulated raters gave must not stand in for people
+        return Outcome(
+            name,
+            "waiting",
+            error="it needs ratings: see `arabic-dialog rate`, or put the filled sheets of the run's study/sheets/ into its returned/; then run again",
+        )
     try:
         key, code = notebook_key(name, given), notebook_code(name)
-        if is_fresh(folder, name, key, code): return Outcome(name, "cached", notebook=target)
-        shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True)
-        error = execute(notebook_path(name), target, {"run": os.path.relpath(folder.path, find_root()), **given}, timeout)
+        if is_fresh(folder, name, key, code):
+            return Outcome(name, "cached", notebook=target)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        error = execute(
+            notebook_path(name),
+            target,
+            {"run": os.path.relpath(folder.path, find_root()), **given},
+            timeout,
+        )
     except UserError as e:  # not even a notebook: kept as it is
-        shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True); shutil.copyfile(notebook_path(name), target)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        shutil.copyfile(notebook_path(name), target)
         return Outcome(name, "failed", time.perf_counter() - start, str(e), target)
-    save_text(out/f"{name}.html", render_notebook(json.loads(target.read_text(encoding="utf-8")), name))
-    if not error and not (out/"result.json").is_file(): error = "it called no save_result"
-    if error: return Outcome(name, "failed", time.perf_counter() - start, error, target)
+    save_text(
+        out / f"{name}.html", render_notebook(json.loads(target.read_text(encoding="utf-8")), name)
+    )
+    if not error and not (out / "result.json").is_file():
+        error = "it called no save_result"
+    if error:
+        return Outcome(name, "failed", time.perf_counter() - start, error, target)
     made = {f.name: digest_file(f) for f in sorted(out.iterdir()) if f.name != "_made.json"}
-    save_text(out/"_made.json", json.dumps({"key": key, "code": code, "parameters": given, "seconds": round(time.perf_counter() - start, 2), "outputs": made}, indent=1))
+    save_text(
+        out / "_made.json",
+        json.dumps(
+            {
+                "key": key,
+                "code": code,
+                "parameters": given,
+                "seconds": round(time.perf_counter() - start, 2),
+                "outputs": made,
+            },
+            indent=1,
+        ),
+    )
     return Outcome(name, "made", time.perf_counter() - start, notebook=target)
 
 # %% ../nbs/70_paper.ipynb #ee0f710e
-def run_paper(folder: RunFolder, names: Iterable[str] | None = None, given: dict[str, Any] = {}, workers: int = 2,
-              note: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
+def run_paper(
+    folder: RunFolder,
+    names: Iterable[str] | None = None,
+    given: dict[str, Any] = {},
+    workers: int = 2,
+    note: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
     "Run paper notebooks on a run; each gets those of the `given` parameters that it has"
-    names = list(dict.fromkeys(names or notebook_names())); checked, out = share_parameters(names, given), []
+    names = list(dict.fromkeys(names or notebook_names()))
+    checked, out = share_parameters(names, given), []
     for wave in ([n for n in names if n not in LAST], [n for n in names if n in LAST]):
         pool = ThreadPoolExecutor(workers)
         try:
-            for job in as_completed([pool.submit(run_notebook, folder, n, checked[n]) for n in wave]): out.append(job.result()); note(out[-1])
-        except BaseException: pool.shutdown(wait=False, cancel_futures=True); _end_kernels(); raise
+            for job in as_completed(
+                [pool.submit(run_notebook, folder, n, checked[n]) for n in wave]
+            ):
+                out.append(job.result())
+                note(out[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_kernels()
+            raise
         pool.shutdown()
     return sorted(out, key=lambda o: names.index(o.name))
 
@@ -195,55 +362,105 @@ def run_paper(folder: RunFolder, names: Iterable[str] | None = None, given: dict
 def _end_kernels() -> None:
     "End the kernels that this process started, so that an interruption is not kept waiting"
     import psutil
+
     for p in psutil.Process().children(recursive=True):
         try:
-            if any("ipykernel" in word for word in p.cmdline()): p.kill()
-        except psutil.Error: pass
+            if any("ipykernel" in word for word in p.cmdline()):
+                p.kill()
+        except psutil.Error:
+            pass
 
 # %% ../nbs/70_paper.ipynb #d39e7696
 def watched(folder: RunFolder) -> dict[Path, tuple[int, int]]:
     "All that the results of a run depend on, as file → (time, size)"
-    root = find_root(); made = [read_made(folder, n) or {"inputs": {}} for n in notebook_names()]
-    files = {input_path(folder, f) for m in made for f in m["inputs"] if not f.startswith("paper/")} | {folder/"run.json"}
-    files |= {*folder.path.glob("stages/*.json"), *(root/"nbs"/"paper").glob("*.ipynb"), *(root/"data").glob("*.*"), *(root/"arabic_dialog").glob("*.py")}
+    root = find_root()
+    made = [read_made(folder, n) or {"inputs": {}} for n in notebook_names()]
+    files = {
+        input_path(folder, f) for m in made for f in m["inputs"] if not f.startswith("paper/")
+    } | {folder / "run.json"}
+    files |= {
+        *folder.path.glob("stages/*.json"),
+        *(root / "nbs" / "paper").glob("*.ipynb"),
+        *(root / "data").glob("*.*"),
+        *(root / "arabic_dialog").glob("*.py"),
+    }
     return {f: (s.st_mtime_ns, s.st_size) for f in sorted(files) if f.is_file() for s in [f.stat()]}
 
 # %% ../nbs/70_paper.ipynb #4f5b5861
-def wait_for_change(look: Callable[[], dict],  # what there is now
-                    seen: dict,                # what there was
-                    every: float = .5,         # seconds
-                    ) -> list:
+def wait_for_change(
+    look: Callable[[], dict],  # what there is now
+    seen: dict,  # what there was
+    every: float = 0.5,  # seconds
+) -> list:
     "The keys of what differs from `seen`, as soon as something does and has come to rest"
     import time
-    while (now := look()) == seen: time.sleep(every)
-    while (later := look()) != now: time.sleep(every); now = later
+
+    while (now := look()) == seen:
+        time.sleep(every)
+    while (later := look()) != now:
+        time.sleep(every)
+        now = later
     return sorted(k for k in seen.keys() | now.keys() if seen.get(k) != now.get(k))
 
 # %% ../nbs/70_paper.ipynb #61482c66
 def notebook_title(name: str) -> str:
     "The title of a paper notebook, which is its claim"
-    try: first = next((c["source"] for c in read_notebook(name) if c["cell_type"] == "markdown"), "")
-    except UserError: first = ""
+    try:
+        first = next((c["source"] for c in read_notebook(name) if c["cell_type"] == "markdown"), "")
+    except UserError:
+        first = ""
     return next((l.lstrip("# ") for l in first.splitlines() if l.startswith("#")), name)
 
 # %% ../nbs/70_paper.ipynb #2e4956ce
 def gather_result(folder: RunFolder, outcome: Outcome) -> dict:
     "What the report shows of one notebook"
-    out = folder/"paper"/outcome.name; made = out/"result.json"
-    shown = {"name": outcome.name, "title": notebook_title(outcome.name), "status": outcome.status, "error": outcome.error, "caption": "", "source": "",
-             "simulated": False, "figure": False, "columns": [], "rows": [], "svg": None,
-             "page": f"paper/{outcome.name}/{outcome.name}.html" if (out/f"{outcome.name}.html").is_file() else "", "notebook": f"paper/{outcome.name}/{outcome.name}.ipynb"}
-    if outcome.status in ("failed", "waiting") or not made.is_file(): return shown
-    result = json.loads(made.read_text(encoding="utf-8")); rows = load_csv(out/f"{outcome.name}.csv")
-    svg = (out/f"{outcome.name}.svg").read_text(encoding="utf-8") if result["figure"] else None
-    return shown | {k: result[k] for k in ("caption", "source", "simulated", "figure")} | {"rows": rows, "columns": list(rows[0]) if rows else [], "svg": svg}
+    out = folder / "paper" / outcome.name
+    made = out / "result.json"
+    shown = {
+        "name": outcome.name,
+        "title": notebook_title(outcome.name),
+        "status": outcome.status,
+        "error": outcome.error,
+        "caption": "",
+        "source": "",
+        "simulated": False,
+        "figure": False,
+        "columns": [],
+        "rows": [],
+        "svg": None,
+        "page": f"paper/{outcome.name}/{outcome.name}.html"
+        if (out / f"{outcome.name}.html").is_file()
+        else "",
+        "notebook": f"paper/{outcome.name}/{outcome.name}.ipynb",
+    }
+    if outcome.status in ("failed", "waiting") or not made.is_file():
+        return shown
+    result = json.loads(made.read_text(encoding="utf-8"))
+    rows = load_csv(out / f"{outcome.name}.csv")
+    svg = (out / f"{outcome.name}.svg").read_text(encoding="utf-8") if result["figure"] else None
+    return (
+        shown
+        | {k: result[k] for k in ("caption", "source", "simulated", "figure")}
+        | {"rows": rows, "columns": list(rows[0]) if rows else [], "svg": svg}
+    )
 
 # %% ../nbs/70_paper.ipynb #8927f872
 def gather_stages(folder: RunFolder) -> list[dict]:
     "Every finished stage: name, counts, seconds it took when it was made, fingerprint of its files"
-    states = [(p, json.loads(p.read_text(encoding="utf-8"))) for p in sorted((folder/"stages").glob("*.json"), key=lambda p: p.stat().st_mtime)]
-    return [{"name": p.stem, "counts": s["counts"], "seconds": s["seconds"], "digest": digest({f: o[0] for f, o in s["outputs"].items()})}
-            for p, s in states if s.get("done")]
+    states = [
+        (p, json.loads(p.read_text(encoding="utf-8")))
+        for p in sorted((folder / "stages").glob("*.json"), key=lambda p: p.stat().st_mtime)
+    ]
+    return [
+        {
+            "name": p.stem,
+            "counts": s["counts"],
+            "seconds": s["seconds"],
+            "digest": digest({f: o[0] for f, o in s["outputs"].items()}),
+        }
+        for p, s in states
+        if s.get("done")
+    ]
 
 # %% ../nbs/70_paper.ipynb #6eea5cc7
 def report_inputs(folder: RunFolder, names: Iterable[str]) -> dict[str, str]:
@@ -251,72 +468,172 @@ def report_inputs(folder: RunFolder, names: Iterable[str]) -> dict[str, str]:
     files = {"run.json"}
     for name in names:
         made = read_made(folder, name)
-        files |= {*made["inputs"], *(f"paper/{name}/{f}" for f in made["outputs"])} if made else set()
-    files |= {f"project/data/{f}" for f in ("claims.csv", "assumptions.csv", "reforms.csv", "report.html.jinja")}
-    return {f: digest_file(input_path(folder, f)) for f in sorted(files) if input_path(folder, f).is_file()}
+        files |= (
+            {*made["inputs"], *(f"paper/{name}/{f}" for f in made["outputs"])} if made else set()
+        )
+    files |= {
+        f"project/data/{f}"
+        for f in ("claims.csv", "assumptions.csv", "reforms.csv", "report.html.jinja")
+    }
+    return {
+        f: digest_file(input_path(folder, f))
+        for f in sorted(files)
+        if input_path(folder, f).is_file()
+    }
 
 # %% ../nbs/70_paper.ipynb #80d6fc83
-def write_report(folder: RunFolder, outcomes: Iterable[Outcome], environment: dict[str, str]) -> Path:
+def write_report(
+    folder: RunFolder, outcomes: Iterable[Outcome], environment: dict[str, str]
+) -> Path:
     "Write the run's report.html, its REFORMS checklist, and report.json, which says what the report was made from"
     from arabic_dialog.cards import fill_reforms, reforms_card, reforms_facts
     from arabic_dialog.report import render_report
-    run = open_run(folder.path); results = [gather_result(folder, o) for o in outcomes]
+
+    run = open_run(folder.path)
+    results = [gather_result(folder, o) for o in outcomes]
     shown = {r["name"] for r in results}
     for name in notebook_names():  # results of earlier calls stay in the report
-        if name not in shown and (folder/"paper"/name/"result.json").is_file(): results.append(gather_result(folder, Outcome(name, "cached")))
-    names = notebook_names(); results.sort(key=lambda r: (names.index(r["name"]) if r["name"] in names else len(names), r["name"]))
-    assumptions = load_csv(find_root()/"data"/"assumptions.csv", ["id", "unknown", "assumed", "why", "setting"])
-    last = load_jsonl(folder/"runs.jsonl")[-1] if (folder/"runs.jsonl").is_file() else {"started": "", "code_version": ""}
+        if name not in shown and (folder / "paper" / name / "result.json").is_file():
+            results.append(gather_result(folder, Outcome(name, "cached")))
+    names = notebook_names()
+    results.sort(
+        key=lambda r: (names.index(r["name"]) if r["name"] in names else len(names), r["name"])
+    )
+    assumptions = load_csv(
+        find_root() / "data" / "assumptions.csv", ["id", "unknown", "assumed", "why", "setting"]
+    )
+    last = (
+        load_jsonl(folder / "runs.jsonl")[-1]
+        if (folder / "runs.jsonl").is_file()
+        else {"started": "", "code_version": ""}
+    )
     about = run.about | {k: last[k] for k in ("started", "code_version")}
-    claims = claims_ledger(run); reforms = fill_reforms(reforms_facts(folder.path, environment, [c["verdict"] for c in claims])) if (folder/"runs.jsonl").is_file() else []
+    claims = claims_ledger(run)
+    reforms = (
+        fill_reforms(reforms_facts(folder.path, environment, [c["verdict"] for c in claims]))
+        if (folder / "runs.jsonl").is_file()
+        else []
+    )
     files = report_inputs(folder, [r["name"] for r in results])
-    page = render_report({"about": about, "stages": gather_stages(folder), "results": results, "claims": claims, "reforms": reforms,
-                          "assumptions": assumptions, "environment": environment, "files": files})
-    save_text(folder/"reforms.md", reforms_card(reforms)); save_text(folder/"report.html", page)
-    made = {f: digest_file(folder/f) for f in ("report.html", "reforms.md")}
-    save_text(folder/"report.json", json.dumps({"made": made, "inputs": files, "failed": [r["name"] for r in results if r["status"] == "failed"]}, indent=1))
-    return folder/"report.html"
+    page = render_report(
+        {
+            "about": about,
+            "stages": gather_stages(folder),
+            "results": results,
+            "claims": claims,
+            "reforms": reforms,
+            "assumptions": assumptions,
+            "environment": environment,
+            "files": files,
+        }
+    )
+    save_text(folder / "reforms.md", reforms_card(reforms))
+    save_text(folder / "report.html", page)
+    made = {f: digest_file(folder / f) for f in ("report.html", "reforms.md")}
+    save_text(
+        folder / "report.json",
+        json.dumps(
+            {
+                "made": made,
+                "inputs": files,
+                "failed": [r["name"] for r in results if r["status"] == "failed"],
+            },
+            indent=1,
+        ),
+    )
+    return folder / "report.html"
 
 # %% ../nbs/70_paper.ipynb #882197f0
 def environment() -> dict[str, str]:
     "On what a run was made; names no machine"
     from importlib.metadata import version
-    names = ("torch", "transformers", "trl", "datasets", "numpy", "scipy", "pandas", "matplotlib", "papermill", "arabic-dialog")
-    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cores": str(os.cpu_count())} | {n: version(n) for n in names}
+
+    names = (
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "numpy",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "papermill",
+        "arabic-dialog",
+    )
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+    } | {n: version(n) for n in names}
 
 # %% ../nbs/70_paper.ipynb #518bcd34
-def make_paper(folder: RunFolder, names: list[str] | None = None, given: dict[str, str] = {}, workers: int = 2,
-               say: Callable[[str], None] = print) -> list[str]:
+def make_paper(
+    folder: RunFolder,
+    names: list[str] | None = None,
+    given: dict[str, str] = {},
+    workers: int = 2,
+    say: Callable[[str], None] = print,
+) -> list[str]:
     "Run paper notebooks on a finished run and write its report; returns the names of those that failed"
     from tqdm import tqdm
-    with tqdm(total=len(names or notebook_names()), desc="paper", unit=" notebooks", disable=None, leave=False) as bar:
-        def note(o): bar.set_postfix_str(o.name); bar.update()
+
+    with tqdm(
+        total=len(names or notebook_names()),
+        desc="paper",
+        unit=" notebooks",
+        disable=None,
+        leave=False,
+    ) as bar:
+
+        def note(o):
+            bar.set_postfix_str(o.name)
+            bar.update()
+
         outcomes = run_paper(folder, names, given, workers, note)
     made = [o for o in outcomes if o.status == "made"]
-    for o in made: say(f"✓ {f'paper/{o.name}':30} {f'{o.seconds:.1f} s':>9}")
-    say(f"✓ {'paper':30} {f'{sum(o.seconds for o in made):.1f} s' if made else 'cached':>9}   {len(outcomes):,} notebooks, {len(made)} run")
+    for o in made:
+        say(f"✓ {f'paper/{o.name}':30} {f'{o.seconds:.1f} s':>9}")
+    say(
+        f"✓ {'paper':30} {f'{sum(o.seconds for o in made):.1f} s' if made else 'cached':>9}   {len(outcomes):,} notebooks, {len(made)} run"
+    )
     for o in outcomes:
-        if o.status == "waiting": say(f"  {o.name}: {o.error}")
-        if o.status == "failed": say(f"✗ {o.name}: {o.error}\n  its notebook, with the traceback: {o.notebook}")
+        if o.status == "waiting":
+            say(f"  {o.name}: {o.error}")
+        if o.status == "failed":
+            say(f"✗ {o.name}: {o.error}\n  its notebook, with the traceback: {o.notebook}")
     report = write_report(folder, outcomes, environment())
     say(f"\n{report}")
     return [o.name for o in outcomes if o.status == "failed"]
 
 # %% ../nbs/70_paper.ipynb #bc7a8e6a
-def watch_paper(folder: RunFolder, names: list[str] | None = None, given: dict[str, str] = {}, workers: int = 2,
-                say: Callable[[str], None] = print) -> int:
+def watch_paper(
+    folder: RunFolder,
+    names: list[str] | None = None,
+    given: dict[str, str] = {},
+    workers: int = 2,
+    say: Callable[[str], None] = print,
+) -> int:
     "Run paper notebooks, and again what depends on whatever changes, until interrupted; returns the exit code of the last round"
     code = 0
     try:
         while True:
             seen = watched(folder)
             try:
-                with folder.locked(): code = int(bool(make_paper(folder, names, given, workers, say)))
-            except UserError as e: say(f"error: {e}"); code = 2  # somebody else is at the run, or a file is half written: the next change may mend it
-            seen |= {f: s for f, s in watched(folder).items() if f not in seen}  # what the round itself found to depend on
+                with folder.locked():
+                    code = int(bool(make_paper(folder, names, given, workers, say)))
+            except UserError as e:
+                say(f"error: {e}")
+                code = 2  # somebody else is at the run, or a file is half written: the next change may mend it
+            seen |= {
+                f: s for f, s in watched(folder).items() if f not in seen
+            }  # what the round itself found to depend on
             say("watching the notebooks and the run's inputs; Ctrl-C ends")
             changed = wait_for_change(lambda: watched(folder), seen)
             say("changed: " + ", ".join(os.path.relpath(f) for f in changed))
-            if any(f.suffix == ".py" for f in changed): os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # new code needs a new process
-    except KeyboardInterrupt: say("\nno longer watching")
+            if any(f.suffix == ".py" for f in changed):
+                os.execv(
+                    sys.executable, [sys.executable, *sys.orig_argv[1:]]
+                )  # new code needs a new process
+    except KeyboardInterrupt:
+        say("\nno longer watching")
     return code

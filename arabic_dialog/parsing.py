@@ -32,48 +32,140 @@ MAX_LENGTH = 100_000  # characters; a reply of 4,096 tokens has fewer than 20,00
 # %% ../nbs/13_parsing.ipynb #2dc99f7d
 class ParseError(ValueError):
     "Why a completion is not a conversation: the `rule` of `PARSE_RULES` that failed, a `detail`, and the `position` in the completion"
+
     def __init__(self, rule: str, what: str, excerpt: str = "", position: int = 0):
-        super().__init__(rule, what, excerpt, position)  # all of them, so that the error can be sent between processes
+        super().__init__(
+            rule, what, excerpt, position
+        )  # all of them, so that the error can be sent between processes
         self.rule, self.what, self.excerpt, self.position = rule, what, excerpt, position
         self.detail = f"{what}; character {position}" + (f": {excerpt!r}" if excerpt else "")
-    def __str__(self): return f"{self.rule}: {self.detail}"
+
+    def __str__(self):
+        return f"{self.rule}: {self.detail}"
 
 # %% ../nbs/13_parsing.ipynb #589514fd
 def _fail(rule: str, what: str, text: str, at: int) -> ParseError:
     "The error that `rule` failed at character `at` of `text`"
-    return ParseError(rule, what, " ".join(text[at:at + 80].split())[:40], at)
+    return ParseError(rule, what, " ".join(text[at : at + 80].split())[:40], at)
 
 # %% ../nbs/13_parsing.ipynb #4c4b55e6
 ROLE_NAMES = {  # speaker → (plain names, names that are also words)
-    "user": (("المستخدم", "المستخدمة", "مستخدم", "مستخدمة", "السائل", "السائلة", "المستعمل", "User", "Human", "سؤال المستخدم", "المستخدم يسأل"),
-             ("الإنسان", "إنسان", "السؤال", "سؤال", "س", "أنا", "Q", "Question", "Input", "Instruction", "Prompt", "Prompter")),
-    "assistant": (("المساعد", "مساعد", "المساعد الذكي", "المساعدة الذكية", "المساعد الآلي", "المساعد الافتراضي", "المساعد الرقمي", "المجيب", "المجيبة",
-                   "مساعد الذكاء الاصطناعي", "رد المساعد", "إجابة المساعد", "جواب المساعد", "المساعد يجيب", "Assistant", "AI Assistant", "Chatbot"),
-                  ("المساعدة", "مساعدة", "الروبوت", "روبوت", "روبوت الدردشة", "الذكاء الاصطناعي", "ذكاء اصطناعي", "النموذج", "جيس", "الجواب", "جواب",
-                   "الإجابة", "إجابة", "الرد", "رد", "ج", "AI", "A.I.", "Bot", "GPT", "ChatGPT", "Jais", "Model", "A", "Answer", "Response", "Output")),
+    "user": (
+        (
+            "المستخدم",
+            "المستخدمة",
+            "مستخدم",
+            "مستخدمة",
+            "السائل",
+            "السائلة",
+            "المستعمل",
+            "User",
+            "Human",
+            "سؤال المستخدم",
+            "المستخدم يسأل",
+        ),
+        (
+            "الإنسان",
+            "إنسان",
+            "السؤال",
+            "سؤال",
+            "س",
+            "أنا",
+            "Q",
+            "Question",
+            "Input",
+            "Instruction",
+            "Prompt",
+            "Prompter",
+        ),
+    ),
+    "assistant": (
+        (
+            "المساعد",
+            "مساعد",
+            "المساعد الذكي",
+            "المساعدة الذكية",
+            "المساعد الآلي",
+            "المساعد الافتراضي",
+            "المساعد الرقمي",
+            "المجيب",
+            "المجيبة",
+            "مساعد الذكاء الاصطناعي",
+            "رد المساعد",
+            "إجابة المساعد",
+            "جواب المساعد",
+            "المساعد يجيب",
+            "Assistant",
+            "AI Assistant",
+            "Chatbot",
+        ),
+        (
+            "المساعدة",
+            "مساعدة",
+            "الروبوت",
+            "روبوت",
+            "روبوت الدردشة",
+            "الذكاء الاصطناعي",
+            "ذكاء اصطناعي",
+            "النموذج",
+            "جيس",
+            "الجواب",
+            "جواب",
+            "الإجابة",
+            "إجابة",
+            "الرد",
+            "رد",
+            "ج",
+            "AI",
+            "A.I.",
+            "Bot",
+            "GPT",
+            "ChatGPT",
+            "Jais",
+            "Model",
+            "A",
+            "Answer",
+            "Response",
+            "Output",
+        ),
+    ),
 }
 
 # %% ../nbs/13_parsing.ipynb #25eb6d76
-_NAMES = {normalise(n): (s, k == 0) for s, both in ROLE_NAMES.items() for k, names in enumerate(both) for n in names}
-_COUNTING = frozenset(normalise(w) for w in "الدور دور الجولة جولة رقم Turn Round الأول الثاني الثالث الرابع الخامس السادس السابع الثامن التاسع العاشر".split())
-_PERSON = re.compile(r"([^()\[\]]*)[(\[]([^()\[\]]{1,30})[)\]]([^()\[\]]*)")  # the name of a person before or after, and a role in brackets, or the reverse
+_NAMES = {
+    normalise(n): (s, k == 0)
+    for s, both in ROLE_NAMES.items()
+    for k, names in enumerate(both)
+    for n in names
+}
+_COUNTING = frozenset(
+    normalise(w)
+    for w in "الدور دور الجولة جولة رقم Turn Round الأول الثاني الثالث الرابع الخامس السادس السابع الثامن التاسع العاشر".split()
+)
+_PERSON = re.compile(
+    r"([^()\[\]]*)[(\[]([^()\[\]]{1,30})[)\]]([^()\[\]]*)"
+)  # the name of a person before or after, and a role in brackets, or the reverse
 
 # %% ../nbs/13_parsing.ipynb #d3681754
 @lru_cache(maxsize=16384)
 def _who(head: str) -> tuple[str, bool] | None:
     "(speaker, whether the name is plain) of what stands before a colon; ('', False) where it only counts; None where it is something else"
     words = [w.rstrip("0123456789") for w in normalise(head).split()]
-    if found := _NAMES.get(" ".join(w for w in words if w and w not in _COUNTING)): return found
-    if words and all(not w or w in _COUNTING for w in words): return "", False
-    if not (m := _PERSON.fullmatch(head)): return None
+    if found := _NAMES.get(" ".join(w for w in words if w and w not in _COUNTING)):
+        return found
+    if words and all(not w or w in _COUNTING for w in words):
+        return "", False
+    if not (m := _PERSON.fullmatch(head)):
+        return None
     outside, inside = (_NAMES.get(normalise(s)) for s in (m[1] + m[3], m[2]))
     return outside or ((inside[0], False) if inside and inside[1] else None)
 
 # %% ../nbs/13_parsing.ipynb #ef54ab30
 class Mark(NamedTuple):
     "Where a turn opens"
+
     start: int
-    end: int      # where the turn's text begins
+    end: int  # where the turn's text begins
     speaker: str  # `user`, `assistant`, `system` for the frame's own words, "" where a frame says that a turn is over
     plain: bool
     inside: bool = False  # of a line, not at its beginning
@@ -82,61 +174,125 @@ class Mark(NamedTuple):
 _DASHED = re.compile(r"[\W\d_]*+([^\W\d_][^-–—|>=→←\n]{0,40}?)[ \t]*(?:-{1,2}>?|=>|[–—|>→←])(?=\s)")
 _BRACKETED = re.compile(r"[\W\d_]*+(?<=[\[(【])([^()\[\]【】\n]{2,40})[\])】]")
 
+
 def _line_mark(line: str, at: int) -> Mark | None:
     "The mark with which `line`, which stands at character `at`, begins"
     i = line.find(":", 0, 64)
     while i >= 0:
-        if (found := _who(line[:i])) and found[0]: return Mark(at, at + _skip_bold(line, i), *found)
+        if (found := _who(line[:i])) and found[0]:
+            return Mark(at, at + _skip_bold(line, i), *found)
         i = line.find(":", i + 1, 64) if found else -1
-    if len(line) <= 48 and (found := _who(line.strip())) and found[1]: return Mark(at, at + len(line), *found)
+    if len(line) <= 48 and (found := _who(line.strip())) and found[1]:
+        return Mark(at, at + len(line), *found)
     for form in (_DASHED, _BRACKETED):
-        if (m := form.match(line)) and (found := _who(m[1])) and found[1]: return Mark(at, at + m.end(), *found)
+        if (m := form.match(line)) and (found := _who(m[1])) and found[1]:
+            return Mark(at, at + m.end(), *found)
 
 # %% ../nbs/13_parsing.ipynb #18abf4ee
 def _skip_bold(line: str, i: int) -> int:
     "Where the text begins after the colon at `i`: behind a second joint, and the bold type that was opened before the name"
-    if line[i+1:i+2] in tuple(":-–—"): i += 1
-    for sign in ("**", "__", "*") if line[i+1:i+2] in " \t*_" and ("*" in line or "_" in line) else ():
+    if line[i + 1 : i + 2] in tuple(":-–—"):
+        i += 1
+    for sign in (
+        ("**", "__", "*") if line[i + 1 : i + 2] in " \t*_" and ("*" in line or "_" in line) else ()
+    ):
         if line.count(sign, 0, i) % 2:
-            j = i + 1 if sign == "*" else len(line) - len(line[i+1:].lstrip(" \t"))
-            if line.startswith(sign, j): return j + len(sign)
+            j = i + 1 if sign == "*" else len(line) - len(line[i + 1 :].lstrip(" \t"))
+            if line.startswith(sign, j):
+                return j + len(sign)
     return i + 1
 
 # %% ../nbs/13_parsing.ipynb #20a10684
-_FRAME = re.compile(r"(?:(?:<\|(?:im_start|start_header_id)\|>|<start_of_turn>)\s{0,4}(\w{1,24})(?:\s{0,4}<\|end_header_id\|>)?"
-                    r"|(<{1,2}/?\w{1,24}>{1,2}|<\|\w{1,24}\|>|\[\|\w{1,24}\|\]|\[/?INST\]))[ \t]*:?", re.I)
-_SIGNS = {"inst": "user", "user_token": "user", "/inst": "assistant", "chatbot_token": "assistant", "system": "system", "system_token": "system", "sys": "system"} \
-    | dict.fromkeys(("s", "/s", "/sys", "im_end", "eot_id", "end_of_turn", "end_of_text", "endoftext", "begin_of_text", "end", "eos", "bos",
-                     "start_of_turn_token", "end_of_turn_token"), "")
+_FRAME = re.compile(
+    r"(?:(?:<\|(?:im_start|start_header_id)\|>|<start_of_turn>)\s{0,4}(\w{1,24})(?:\s{0,4}<\|end_header_id\|>)?"
+    r"|(<{1,2}/?\w{1,24}>{1,2}|<\|\w{1,24}\|>|\[\|\w{1,24}\|\]|\[/?INST\]))[ \t]*:?",
+    re.I,
+)
+_SIGNS = {
+    "inst": "user",
+    "user_token": "user",
+    "/inst": "assistant",
+    "chatbot_token": "assistant",
+    "system": "system",
+    "system_token": "system",
+    "sys": "system",
+} | dict.fromkeys(
+    (
+        "s",
+        "/s",
+        "/sys",
+        "im_end",
+        "eot_id",
+        "end_of_turn",
+        "end_of_text",
+        "endoftext",
+        "begin_of_text",
+        "end",
+        "eos",
+        "bos",
+        "start_of_turn_token",
+        "end_of_turn_token",
+    ),
+    "",
+)
+
 
 def _frame_marks(text: str) -> list[Mark]:
     "The signs of chat frames in `text`"
     out = []
     for m in _FRAME.finditer(text):
-        name = (m[1] or m[2].strip("<>|[]")).lower(); speaker = _SIGNS.get(name)
-        if speaker is None and (found := _who(name.lstrip("/"))): speaker = "" if name[0] == "/" else found[0]
-        if speaker is not None: out.append(Mark(m.start(), m.end(), speaker, True))
+        name = (m[1] or m[2].strip("<>|[]")).lower()
+        speaker = _SIGNS.get(name)
+        if speaker is None and (found := _who(name.lstrip("/"))):
+            speaker = "" if name[0] == "/" else found[0]
+        if speaker is not None:
+            out.append(Mark(m.start(), m.end(), speaker, True))
     return out
 
 # %% ../nbs/13_parsing.ipynb #00c6c865
 _LAST_WORDS = frozenset(n.split()[-1] for n in _NAMES)
 _WORD, _PAUSES = re.compile(r"\S+"), frozenset(".!?؟…؛;»”\"')]|/–—-")
 
+
 @lru_cache(maxsize=16384)
 def _may_end(word: str) -> bool:
     "Whether a speaker's name may end with this word, which spares most colons the rest"
-    return not (bare := normalise(word).rstrip("0123456789 ")) or bare.split()[-1] in _LAST_WORDS or word[-1] in ")]"
+    return (
+        not (bare := normalise(word).rstrip("0123456789 "))
+        or bare.split()[-1] in _LAST_WORDS
+        or word[-1] in ")]"
+    )
 
 # %% ../nbs/13_parsing.ipynb #a7e58831
 def _inner_marks(text: str, known: set[int], anywhere: bool = False) -> list[Mark]:
     "Marks before the colons of `text` that do not end at a `known` place: after a pause, or a plain name `anywhere`"
     out, i = [], text.find(":")
     while i >= 0:
-        if i + 1 not in known and (last := text[max(0, i - 24):i].split()[-1:]) and _may_end(last[0]):
+        if (
+            i + 1 not in known
+            and (last := text[max(0, i - 24) : i].split()[-1:])
+            and _may_end(last[0])
+        ):
             line = max(text.rfind("\n", max(0, i - 48), i) + 1, i - 48, 0)
             for w in list(_WORD.finditer(text, line, i))[-3:]:
-                if (found := _who(text[w.start():i])) and found[0] and (found[1] if anywhere else text[max(0, w.start()-8):w.start()].rstrip(" \t*_")[-1:] in _PAUSES):
-                    out.append(Mark(w.start(), _skip_bold(text[w.start():i+65], i - w.start()) + w.start(), *found, True)); break
+                if (
+                    (found := _who(text[w.start() : i]))
+                    and found[0]
+                    and (
+                        found[1]
+                        if anywhere
+                        else text[max(0, w.start() - 8) : w.start()].rstrip(" \t*_")[-1:] in _PAUSES
+                    )
+                ):
+                    out.append(
+                        Mark(
+                            w.start(),
+                            _skip_bold(text[w.start() : i + 65], i - w.start()) + w.start(),
+                            *found,
+                            True,
+                        )
+                    )
+                    break
         i = text.find(":", i + 1)
     return out
 
@@ -145,47 +301,78 @@ def find_marks(text: str) -> list[Mark]:
     "The marks of `text` in their order, of which each opens a turn or ends one"
     flat, at, marks = text.replace("：", ":").replace("﹕", ":"), 0, []
     for line in flat.splitlines(True):
-        if m := _line_mark(line, at): marks.append(m)
+        if m := _line_mark(line, at):
+            marks.append(m)
         at += len(line)
-    if "<" in text or "[" in text: marks += _frame_marks(text)
-    if flat.count(":") > len(marks): marks += _inner_marks(flat, {m.end for m in marks})
+    if "<" in text or "[" in text:
+        marks += _frame_marks(text)
+    if flat.count(":") > len(marks):
+        marks += _inner_marks(flat, {m.end for m in marks})
     out = _in_order(marks)
     if out and not any(m.inside or m.speaker != out[0].speaker for m in out):
         rest = _in_order(out + _inner_marks(flat, {m.end for m in out}, True))
-        if all(a.speaker != b.speaker for a, b in zip(rest, rest[1:])): out = rest
+        if all(a.speaker != b.speaker for a, b in zip(rest, rest[1:])):
+            out = rest
     return out
 
 # %% ../nbs/13_parsing.ipynb #12d35d87
 def _in_order(marks: list[Mark]) -> list[Mark]:
     "`marks` by their place, without those that overlap another, give way to a plain name, or go on inside a line with the same speaker"
-    marks.sort(key=lambda m: (m.start, -m.end)); plain = {m.speaker for m in marks if m.plain}; out = []
+    marks.sort(key=lambda m: (m.start, -m.end))
+    plain = {m.speaker for m in marks if m.plain}
+    out = []
     for m, after in zip(marks, [*marks[1:], None]):
-        again = after and after.speaker == m.speaker and 0 <= after.start - m.end <= 2  # said twice, as in `### Input: [|Human|]`
-        if not m.plain and m.speaker in plain and not again or out and (m.start < out[-1].end or m.inside and m.speaker == out[-1].speaker): continue
-        if not m.inside or out: out.append(m)
+        again = (
+            after and after.speaker == m.speaker and 0 <= after.start - m.end <= 2
+        )  # said twice, as in `### Input: [|Human|]`
+        if (
+            not m.plain
+            and m.speaker in plain
+            and not again
+            or out
+            and (m.start < out[-1].end or m.inside and m.speaker == out[-1].speaker)
+        ):
+            continue
+        if not m.inside or out:
+            out.append(m)
     return out
 
 # %% ../nbs/13_parsing.ipynb #f7824785
-_NOTE = re.compile(r"^[ \t]*(?:[-=*_]{3,}[ \t]*$|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
-                   r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
-                   r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
-                   r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z", re.M | re.I)
+_NOTE = re.compile(
+    r"^[ \t]*(?:[-=*_]{3,}[ \t]*$|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
+    r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
+    r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
+    r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z",
+    re.M | re.I,
+)
 _RULE, _EDGES = re.compile(r"[-=*_~`#|>•\s]+"), "-=*_~`#|>•"  # a line of signs only
-_AGAIN = re.compile(r"\W*(?:(?:ال)?(?:محادثة|حوار)|Conversation|Dialogue|Example)[ \t]+(?:رقم[ \t]+)?\d{1,3}\W*|\W*(?:المحادثة|الحوار)[ \t]+ال(?:ثانية?|ثالثة?|أخرى|آخر)\W*", re.I)
+_AGAIN = re.compile(
+    r"\W*(?:(?:ال)?(?:محادثة|حوار)|Conversation|Dialogue|Example)[ \t]+(?:رقم[ \t]+)?\d{1,3}\W*|\W*(?:المحادثة|الحوار)[ \t]+ال(?:ثانية?|ثالثة?|أخرى|آخر)\W*",
+    re.I,
+)
+
 
 def _said(body: str, last: bool = True) -> tuple[str, bool]:
     "(the text of a turn: trimmed lines, without what belongs to nobody, whether another conversation follows)"
     text = body.strip()
-    if text[-1:] not in _EDGES and text[0] not in "*_" and len(text.splitlines()) == 1: return text, False  # most turns, at once
+    if text[-1:] not in _EDGES and text[0] not in "*_" and len(text.splitlines()) == 1:
+        return text, False  # most turns, at once
     lines, again = [s for l in text.splitlines() if (s := l.strip())], False
     while lines:
-        tail = lines[-1]; heading = not last and len(lines) > 1 and len(tail) <= 48
-        if tail[:3] == "```" and sum(l[:3] == "```" for l in lines) % 2 == 0: break  # the fence that closes one of the turn's own
-        if heading and _AGAIN.fullmatch(tail): again = True
-        elif not _RULE.fullmatch(tail) and not (heading and _who(tail) == ("", False) and any(map(str.isalpha, tail))): break
+        tail = lines[-1]
+        heading = not last and len(lines) > 1 and len(tail) <= 48
+        if tail[:3] == "```" and sum(l[:3] == "```" for l in lines) % 2 == 0:
+            break  # the fence that closes one of the turn's own
+        if heading and _AGAIN.fullmatch(tail):
+            again = True
+        elif not _RULE.fullmatch(tail) and not (
+            heading and _who(tail) == ("", False) and any(map(str.isalpha, tail))
+        ):
+            break
         lines.pop()
     text = "\n".join(lines)
-    if text.startswith(("**", "__")) and text.endswith(text[:2]) and len(text) > 4: text = text[2:-2].strip()
+    if text.startswith(("**", "__")) and text.endswith(text[:2]) and len(text) > 4:
+        text = text[2:-2].strip()
     return text, again
 
 # %% ../nbs/13_parsing.ipynb #cdb5ee64
@@ -193,16 +380,29 @@ def _from_marks(text: str, marks: list[Mark]) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each turn that `marks` open"
     out = []
     for i, m in enumerate(marks):
-        end = marks[i+1].start if i + 1 < len(marks) else len(text)
-        body, last = text[m.end:end], i + 1 == len(marks)
-        if last and (note := _NOTE.search(body := re.sub(r"\n[ \t\r]+(?=\n)", "\n", body), body.find("\n") + 1 or len(body))): body = body[:note.start()]
-        if "|" in body and text[m.start:m.end].lstrip()[:1] == "|": body = re.sub(r"(?m)\|[ \t\r]*$", "", body)
+        end = marks[i + 1].start if i + 1 < len(marks) else len(text)
+        body, last = text[m.end : end], i + 1 == len(marks)
+        if last and (
+            note := _NOTE.search(
+                body := re.sub(r"\n[ \t\r]+(?=\n)", "\n", body), body.find("\n") + 1 or len(body)
+            )
+        ):
+            body = body[: note.start()]
+        if "|" in body and text[m.start : m.end].lstrip()[:1] == "|":
+            body = re.sub(r"(?m)\|[ \t\r]*$", "", body)
         said, again = _said(body, last)
         if m.speaker in ("user", "assistant"):
-            if said or last or marks[i+1].speaker != m.speaker: out.append((m.speaker, said, m.start))
+            if said or last or marks[i + 1].speaker != m.speaker:
+                out.append((m.speaker, said, m.start))
         elif out and (said if not m.speaker and not last else m.speaker):
-            raise _fail("unknown_speaker", f"after turn {len(out)} comes text that is neither the user's nor the assistant's", text, m.start)
-        if again and len(out) > 1: break
+            raise _fail(
+                "unknown_speaker",
+                f"after turn {len(out)} comes text that is neither the user's nor the assistant's",
+                text,
+                m.start,
+            )
+        if again and len(out) > 1:
+            break
     return out
 
 # %% ../nbs/13_parsing.ipynb #f446f2dc
@@ -210,33 +410,55 @@ def _from_dashes(text: str) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each line of a dialogue with a dash before every line, or nothing"
     lines, at = [], 0
     for line in text.splitlines(True):
-        if line.strip() and not (not lines and line.rstrip().endswith(":")): lines.append((line.strip(), at))
+        if line.strip() and not (not lines and line.rstrip().endswith(":")):
+            lines.append((line.strip(), at))
         at += len(line)
     asks = ["؟" in l or "?" in l for l, _ in lines]
-    if len(lines) < 4 or len(lines) % 2 or not asks[0] or sum(asks[::2]) <= sum(asks[1::2]): return []
-    if any(l[0] not in "-–—" or not l.lstrip("-–—").strip() for l, _ in lines): return []
-    return [(("user", "assistant")[i % 2], l.lstrip("-–— \t"), at) for i, (l, at) in enumerate(lines)]
+    if len(lines) < 4 or len(lines) % 2 or not asks[0] or sum(asks[::2]) <= sum(asks[1::2]):
+        return []
+    if any(l[0] not in "-–—" or not l.lstrip("-–—").strip() for l, _ in lines):
+        return []
+    return [
+        (("user", "assistant")[i % 2], l.lstrip("-–— \t"), at) for i, (l, at) in enumerate(lines)
+    ]
 
 # %% ../nbs/13_parsing.ipynb #3054f2e1
 _NAME = r"(?:[^\"'“”\\\n]|\\u[0-9a-fA-F]{4}){1,80}+"
 _KEY = rf"""["'“”]{_NAME}["'“”]\s{{0,40}}+[:：]"""
 _QUOTES = (("double", '"', '"'), ("single", "'", "'"), ("curly", "[“”]", "“”"))
 
+
 def _string(close: str, after_comma: str) -> str:
     "The pattern of a string, which one of `close` may follow, or a comma and `after_comma`"
     ends = rf"""\s{{0,400}}+(?:\Z|{close}|```|[،,]?\s{{0,400}}+{_KEY}|,\s{{0,400}}+(?:\Z|{after_comma}|["'“”][^"'“”\n]{{0,80}}+\Z))"""
-    return "|".join(rf"""{q}(?P<{n}>(?:[^{c}\\]|\\.|{q}(?!{ends}))*+)(?:{q}|\\?\Z)""" for n, q, c in _QUOTES)
+    return "|".join(
+        rf"""{q}(?P<{n}>(?:[^{c}\\]|\\.|{q}(?!{ends}))*+)(?:{q}|\\?\Z)""" for n, q, c in _QUOTES
+    )
 
 # %% ../nbs/13_parsing.ipynb #c00fac36
 _VALUE = _string(r"[}\]]", r"[{\[}\]]|[^\W\d]\w{0,39}+\s{0,40}+:")
-_PAIR = re.compile(rf"""(?:["'“”](?P<quoted>{_NAME})["'“”]|(?<!\w)(?P<bare>[^\W\d]\w{{0,39}}+))\s{{0,40}}+[:：]\s{{0,400}}+(?:{_VALUE}|(?P<nested>[\[{{]))""", re.S)
-_ELEMENT = re.compile(_string(r"[}\]:]", r"""[{\[}\]"'“”]"""), re.S)  # of a list, where the next string may follow the comma
-_ESCAPE, _ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.S), {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_PAIR = re.compile(
+    rf"""(?:["'“”](?P<quoted>{_NAME})["'“”]|(?<!\w)(?P<bare>[^\W\d]\w{{0,39}}+))\s{{0,40}}+[:：]\s{{0,400}}+(?:{_VALUE}|(?P<nested>[\[{{]))""",
+    re.S,
+)
+_ELEMENT = re.compile(
+    _string(r"[}\]:]", r"""[{\[}\]"'“”]"""), re.S
+)  # of a list, where the next string may follow the comma
+_ESCAPE, _ESCAPED = (
+    re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.S),
+    {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"},
+)
 
 # %% ../nbs/13_parsing.ipynb #27aa41f7
 def _unescape(said: str) -> str:
     "The characters that a string of JSON stands for"
-    return _ESCAPE.sub(lambda e: chr(int(e[1][1:], 16)) if len(e[1]) > 1 else _ESCAPED.get(e[1], e[1]), said) if "\\" in said else said
+    return (
+        _ESCAPE.sub(
+            lambda e: chr(int(e[1][1:], 16)) if len(e[1]) > 1 else _ESCAPED.get(e[1], e[1]), said
+        )
+        if "\\" in said
+        else said
+    )
 
 # %% ../nbs/13_parsing.ipynb #6cf7ec99
 def _decode(m: re.Match) -> str:
@@ -244,70 +466,162 @@ def _decode(m: re.Match) -> str:
     return _unescape(next((m[n] for n, *_ in _QUOTES if m[n] is not None), ""))
 
 # %% ../nbs/13_parsing.ipynb #26d1728d
-_KEYS = {normalise(k): kind for kind, keys in (
-    ("role", ("role", "speaker", "from", "author", "sender", "المتحدث", "متحدث", "المتكلم", "المرسل", "الدور", "دور", "القائل")),
-    ("text", ("content", "text", "value", "message", "utterance", "النص", "نص", "الرسالة", "رسالة", "المحتوى", "محتوى", "الكلام", "كلام", "القول", "قول"))) for k in keys}
+_KEYS = {
+    normalise(k): kind
+    for kind, keys in (
+        (
+            "role",
+            (
+                "role",
+                "speaker",
+                "from",
+                "author",
+                "sender",
+                "المتحدث",
+                "متحدث",
+                "المتكلم",
+                "المرسل",
+                "الدور",
+                "دور",
+                "القائل",
+            ),
+        ),
+        (
+            "text",
+            (
+                "content",
+                "text",
+                "value",
+                "message",
+                "utterance",
+                "النص",
+                "نص",
+                "الرسالة",
+                "رسالة",
+                "المحتوى",
+                "محتوى",
+                "الكلام",
+                "كلام",
+                "القول",
+                "قول",
+            ),
+        ),
+    )
+    for k in keys
+}
 _LEAK = re.compile(rf"[{{,]\s{{0,400}}+{_KEY}")
+
 
 def _json_pairs(text: str) -> list[tuple[str, str, str, int]]:
     "(what it is, key, value, place) of each pair that matters: a `role`, a `text`, a `name` that has the text or `nested` values, and each `brace` between them"
     out, end = [], 0
     for m in _PAIR.finditer(text):
-        if m["nested"] or "{" in text[end:m.start()] or "}" in text[end:m.start()]: out.append(("brace", "", "", m.start()))
-        key, value, end = _unescape(m["quoted"] or m["bare"]), _decode(m), m.end(); kind = _KEYS.get(normalise(key))
-        if not kind and (found := _who(key)) and found[0]: kind = "nested" if m["nested"] else "name"
-        if kind == "nested" or kind and not m["nested"]: out.append((kind, key, value, m.start()))
-        if kind and m["double"] and '"' in m["double"].replace('\\"', "") and _LEAK.search(m["double"]): raise _fail("no_turns_in_json", "a string goes on over the next key", text, m.start())
+        if m["nested"] or "{" in text[end : m.start()] or "}" in text[end : m.start()]:
+            out.append(("brace", "", "", m.start()))
+        key, value, end = _unescape(m["quoted"] or m["bare"]), _decode(m), m.end()
+        kind = _KEYS.get(normalise(key))
+        if not kind and (found := _who(key)) and found[0]:
+            kind = "nested" if m["nested"] else "name"
+        if kind == "nested" or kind and not m["nested"]:
+            out.append((kind, key, value, m.start()))
+        if (
+            kind
+            and m["double"]
+            and '"' in m["double"].replace('\\"', "")
+            and _LEAK.search(m["double"])
+        ):
+            raise _fail("no_turns_in_json", "a string goes on over the next key", text, m.start())
     return out
 
 # %% ../nbs/13_parsing.ipynb #55e89eaf
 def _from_json(text: str) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each turn of what is more or less JSON"
     out, role, said = [], None, None
+
     def add(name, value, at):
-        if (found := _who(name)) and found[0]: out.append((found[0], _said(_sound(value))[0], at))
+        if (found := _who(name)) and found[0]:
+            out.append((found[0], _said(_sound(value))[0], at))
         elif value and (out or name.strip().lower() not in ("system", "النظام")):
-            raise _fail("unknown_speaker", f"{name.strip()[:30]!r} is neither the user nor the assistant", text, at)
+            raise _fail(
+                "unknown_speaker",
+                f"{name.strip()[:30]!r} is neither the user nor the assistant",
+                text,
+                at,
+            )
+
     for kind, key, value, at in _json_pairs(text):
-        if kind in ("role", "nested", "name") and role: add(role, "", at); role = None
+        if kind in ("role", "nested", "name") and role:
+            add(role, "", at)
+            role = None
         if kind == "brace" and said is not None:
-            if out: raise _fail("unknown_speaker", f"the text after turn {len(out)} has no speaker", text, at)
+            if out:
+                raise _fail(
+                    "unknown_speaker", f"the text after turn {len(out)} has no speaker", text, at
+                )
             said = None
-        if kind == "name": add(key, value, at)
-        elif kind in ("role", "nested"): role = value if kind == "role" else key
-        elif kind == "text": said = value
-        if role and said is not None: add(role, said, at); role = said = None
-    if role: add(role, "", len(text))
+        if kind == "name":
+            add(key, value, at)
+        elif kind in ("role", "nested"):
+            role = value if kind == "role" else key
+        elif kind == "text":
+            said = value
+        if role and said is not None:
+            add(role, said, at)
+            role = said = None
+    if role:
+        add(role, "", len(text))
     return out
 
 # %% ../nbs/13_parsing.ipynb #5598436c
 def _sound(text: str) -> str:
     "`text` without direction marks, zero characters and halves of characters"
-    try: text.encode()
-    except UnicodeEncodeError: text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return strip_bidi(text).replace("\0", "")
 
 # %% ../nbs/13_parsing.ipynb #31da3af7
-_OPENS = re.compile(r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M)
+_OPENS = re.compile(
+    r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M
+)
+
 
 def _find_turns(text: str) -> list[tuple[str, str, int]]:
     "(speaker, text, place) of each turn, in whichever form"
-    marks, opens = find_marks(text), _OPENS.search(text) if any(sign in text for sign in '{["“') else None
+    marks, opens = (
+        find_marks(text),
+        _OPENS.search(text) if any(sign in text for sign in '{["“') else None,
+    )
     if opens and (len(marks) < 2 or marks[1].start >= opens.start()):
         found = _from_json(text)
-        if len(found) > 1 or found and len(marks) < 2: return found
+        if len(found) > 1 or found and len(marks) < 2:
+            return found
         strings = _sound("\n".join(_decode(m) for m in _ELEMENT.finditer(text, opens.start())))
-        if len(inner := _from_marks(strings, find_marks(strings))) > 1: return [(s, t, opens.start()) for s, t, _ in inner]
-        if not marks and _PAIR.search(text): raise _fail("no_turns_in_json", "JSON without speakers and texts", text, opens.start())
-    if found := _from_marks(text, marks) if marks else _from_dashes(text): return found
+        if len(inner := _from_marks(strings, find_marks(strings))) > 1:
+            return [(s, t, opens.start()) for s, t, _ in inner]
+        if not marks and _PAIR.search(text):
+            raise _fail("no_turns_in_json", "JSON without speakers and texts", text, opens.start())
+    if found := _from_marks(text, marks) if marks else _from_dashes(text):
+        return found
     raise _no_marks(text)
 
 # %% ../nbs/13_parsing.ipynb #6801b5b4
 def _no_marks(text: str) -> ParseError:
     "Why a text without marks is no conversation: no names at all, or names of other people"
-    heads = Counter(h for l in islice(text.splitlines(), 50) if (i := l.find(":", 0, 40)) > 0 and 0 < len((h := normalise(l[:i])).split()) < 4)
+    heads = Counter(
+        h
+        for l in islice(text.splitlines(), 50)
+        if (i := l.find(":", 0, 40)) > 0 and 0 < len((h := normalise(l[:i])).split()) < 4
+    )
     at, names = len(text) - len(text.lstrip()), [f"«{h}»" for h, n in heads.most_common(2) if n > 1]
-    if len(names) > 1: return _fail("unknown_speaker", f"the lines begin with {' and '.join(names)}, of which none is the user or the assistant", text, at)
+    if len(names) > 1:
+        return _fail(
+            "unknown_speaker",
+            f"the lines begin with {' and '.join(names)}, of which none is the user or the assistant",
+            text,
+            at,
+        )
     return _fail("no_marks", "no line begins with a speaker", text, at)
 
 # %% ../nbs/13_parsing.ipynb #27189ab6
@@ -315,20 +629,39 @@ _THOUGHT = re.compile(r"\A(?:\s*+<think>)?(?:.*?</think>|(?<=<think>).*\Z)", re.
 
 # %% ../nbs/13_parsing.ipynb #7d37d1dc
 def parse_conversation(
-    text: str,              # a raw completion, of any kind and length
-    ) -> tuple[Turn, ...]:  # two or more, as written but for blanks at their ends and direction marks
+    text: str,  # a raw completion, of any kind and length
+) -> tuple[Turn, ...]:  # two or more, as written but for blanks at their ends and direction marks
     "The turns of a completion; ParseError (and nothing else) where it is not a conversation"
-    if len(text) > MAX_LENGTH: raise ParseError("too_long", f"the completion has {len(text):,} characters, of which {MAX_LENGTH:,} at most are read", position=MAX_LENGTH)
+    if len(text) > MAX_LENGTH:
+        raise ParseError(
+            "too_long",
+            f"the completion has {len(text):,} characters, of which {MAX_LENGTH:,} at most are read",
+            position=MAX_LENGTH,
+        )
     clean = _sound(text)
-    if "think>" in clean: clean = _THOUGHT.sub(lambda m: " "*len(m[0]), clean)
+    if "think>" in clean:
+        clean = _THOUGHT.sub(lambda m: " " * len(m[0]), clean)
     try:
-        if not clean.strip(): raise ParseError("empty", "the completion has no text")
+        if not clean.strip():
+            raise ParseError("empty", "the completion has no text")
         found = _find_turns(clean)
         for i, (speaker, said, at) in enumerate(found, 1):
-            if not said: raise _fail("empty_turn", f"turn {i} of {len(found)}, by the {speaker}, has no text", clean, at)
-        if len(found) < 2: raise _fail("one_turn", f"only the {found[0][0]} speaks", clean, found[0][2])
+            if not said:
+                raise _fail(
+                    "empty_turn",
+                    f"turn {i} of {len(found)}, by the {speaker}, has no text",
+                    clean,
+                    at,
+                )
+        if len(found) < 2:
+            raise _fail("one_turn", f"only the {found[0][0]} speaks", clean, found[0][2])
     except ParseError as e:
-        if len(clean) == len(text): raise
-        kept = (i for i, c in enumerate(text) if _sound(c))  # the place in the completion as it was given
-        raise ParseError(e.rule, e.what, e.excerpt, next(islice(kept, e.position, None), len(text))) from None
+        if len(clean) == len(text):
+            raise
+        kept = (
+            i for i, c in enumerate(text) if _sound(c)
+        )  # the place in the completion as it was given
+        raise ParseError(
+            e.rule, e.what, e.excerpt, next(islice(kept, e.position, None), len(text))
+        ) from None
     return tuple(Turn(speaker, said) for speaker, said, _ in found)

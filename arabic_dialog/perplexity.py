@@ -15,7 +15,10 @@ from .core import Conversation, Turn, UserError, replies
 from .decoding import out_of_memory
 
 # %% ../nbs/40_perplexity.ipynb #37aa2cb2
-Item = tuple[str, int, tuple[Turn, ...], Turn]  # conversation id, index of the turn, the turns before it, the reply
+Item = tuple[
+    str, int, tuple[Turn, ...], Turn
+]  # conversation id, index of the turn, the turns before it, the reply
+
 
 def reply_items(conversations: Iterable[Conversation]) -> list[Item]:
     "Every assistant turn of `conversations` as an item to score"
@@ -25,82 +28,134 @@ def reply_items(conversations: Iterable[Conversation]) -> list[Item]:
 def _render(tokenizer, turns: Sequence[Turn], prompt: bool = False) -> str:
     "`turns` as the chat template writes them; with `prompt`, up to where the assistant begins to write"
     if not getattr(tokenizer, "chat_template", None):
-        raise UserError("the tokenizer has no chat template; set tokenizer.chat_template before scoring replies")
-    return tokenizer.apply_chat_template([{"role": t.speaker, "content": t.text} for t in turns], tokenize=False, add_generation_prompt=prompt)
+        raise UserError(
+            "the tokenizer has no chat template; set tokenizer.chat_template before scoring replies"
+        )
+    return tokenizer.apply_chat_template(
+        [{"role": t.speaker, "content": t.text} for t in turns],
+        tokenize=False,
+        add_generation_prompt=prompt,
+    )
 
 # %% ../nbs/40_perplexity.ipynb #83e2acd9
 def _reply_span(tokenizer, full: str, prompt: str, reply: Turn, count_eos: bool) -> tuple[int, int]:
     "Where in `full` the reply begins and ends (with its end token), in characters"
     start = full.find(reply.text.strip(), len(prompt)) if full.startswith(prompt) else -1
-    if start < 0: raise UserError("the chat template does not write a conversation as its prompt followed by the reply; it cannot be scored")
+    if start < 0:
+        raise UserError(
+            "the chat template does not write a conversation as its prompt followed by the reply; it cannot be scored"
+        )
     end = start + len(reply.text.strip()) if reply.text.strip() else len(prompt)
     start = len(prompt)
-    if not count_eos: return start, end
+    if not count_eos:
+        return start, end
     eos = tokenizer.eos_token
     if not eos or not full[end:].lstrip().startswith(eos):
-        raise UserError(f"the chat template writes {full[end:end+20]!r} after a reply, and not the end token {eos!r}; pass count_eos=False")
+        raise UserError(
+            f"the chat template writes {full[end : end + 20]!r} after a reply, and not the end token {eos!r}; pass count_eos=False"
+        )
     return start, full.index(eos, end) + len(eos)
 
 # %% ../nbs/40_perplexity.ipynb #a3b22350
 @dataclass(frozen=True)
 class Window:
     "Token ids to read at once, and which of them count for which item"
+
     ids: list[int]
     spans: list[tuple[int, int, int]]  # item's row, first scored token, last scored token + 1
 
 # %% ../nbs/40_perplexity.ipynb #28fb9b24
 def _tokens(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     "Token ids of `text` and where each comes from"
-    if not tokenizer.is_fast: raise UserError(f"{type(tokenizer).__name__} gives no offsets; use a fast tokenizer (tokenizer.json)")
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{type(tokenizer).__name__} gives no offsets; use a fast tokenizer (tokenizer.json)"
+        )
     e = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return e["input_ids"], e["offset_mapping"]
 
 # %% ../nbs/40_perplexity.ipynb #2a797a9a
-def _encode(tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool) -> tuple[list[int], int, int]:
+def _encode(
+    tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool
+) -> tuple[list[int], int, int]:
     "(token ids of history and reply, first scored token, last + 1)"
-    full = _render(tokenizer, [*history, reply]); text = reply.text.strip()
-    prompt = _render(tokenizer, history, prompt=True) if history else full[:full.find(text) if text else full.rfind(tokenizer.eos_token or "")]
+    full = _render(tokenizer, [*history, reply])
+    text = reply.text.strip()
+    prompt = (
+        _render(tokenizer, history, prompt=True)
+        if history
+        else full[: full.find(text) if text else full.rfind(tokenizer.eos_token or "")]
+    )
     start, end = _reply_span(tokenizer, full, prompt, reply, count_eos)
     ids, offsets = _tokens(tokenizer, full)
     scored = [k for k, (a, b) in enumerate(offsets) if start <= a < end]
     first = scored[0] if scored else len(ids)
     last = scored[-1] + 1 if scored else first
-    if first or not scored: return ids[:last], first, last
-    before = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id   # nothing comes before the reply: it is read after the token that begins a text
+    if first or not scored:
+        return ids[:last], first, last
+    before = (
+        tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    )  # nothing comes before the reply: it is read after the token that begins a text
     return [before, *ids[:last]], 1, last + 1
 
 # %% ../nbs/40_perplexity.ipynb #b60d0fea
-def _shorten(tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool, max_length: int) -> tuple[list[int], int, int]:
+def _shorten(
+    tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool, max_length: int
+) -> tuple[list[int], int, int]:
     "`_encode` with the oldest turns dropped until it fits, if that can be"
-    history = list(history); out = _encode(tokenizer, history, reply, count_eos)
+    history = list(history)
+    out = _encode(tokenizer, history, reply, count_eos)
     while len(out[0]) > max_length + 1 and len(history) > 1:
         history.pop(0)
-        while len(history) > 1 and history[0].speaker != "user": history.pop(0)
+        while len(history) > 1 and history[0].speaker != "user":
+            history.pop(0)
         out = _encode(tokenizer, history, reply, count_eos)
     return out
 
 # %% ../nbs/40_perplexity.ipynb #1e52a69f
-def _slide(ids: list[int], row: int, first: int, last: int, max_length: int, stride: int) -> list[Window]:
+def _slide(
+    ids: list[int], row: int, first: int, last: int, max_length: int, stride: int
+) -> list[Window]:
     "Windows in which every scored token occurs once; the last token of each is asked for, but not read, so a window has one more than the model reads"
-    if len(ids) <= max_length + 1: return [Window(ids, [(row, first, last)])]
+    if len(ids) <= max_length + 1:
+        return [Window(ids, [(row, first, last)])]
     out, at = [], first
     while at < last:
-        end = min(last, max(at + stride, max_length + 1)); begin = max(0, end - max_length - 1)
-        out.append(Window(ids[begin:end], [(row, at - begin, end - begin)])); at = end
+        end = min(last, max(at + stride, max_length + 1))
+        begin = max(0, end - max_length - 1)
+        out.append(Window(ids[begin:end], [(row, at - begin, end - begin)]))
+        at = end
     return out
 
 # %% ../nbs/40_perplexity.ipynb #f31556e5
-def _windows(tokenizer, items: Sequence[Item], count_eos: bool, max_length: int, share: bool, stride: int, fit: str) -> list[Window]:
+def _windows(
+    tokenizer,
+    items: Sequence[Item],
+    count_eos: bool,
+    max_length: int,
+    share: bool,
+    stride: int,
+    fit: str,
+) -> list[Window]:
     "What to read so that every reply of `items` is scored; replies of one conversation share a reading where that changes nothing"
     out, rows = [], sorted(range(len(items)), key=lambda r: (items[r][0], items[r][1]))
     for _, group in groupby(rows, key=lambda r: items[r][0]):
         group = list(group)
         encoded = {r: _encode(tokenizer, items[r][2], items[r][3], count_eos) for r in group}
         longest = encoded[group[-1]][0]
-        if share and len(longest) <= max_length + 1 and all(longest[:len(encoded[r][0])] == encoded[r][0] for r in group):
-            out.append(Window(longest, [(r, *encoded[r][1:]) for r in group])); continue
+        if (
+            share
+            and len(longest) <= max_length + 1
+            and all(longest[: len(encoded[r][0])] == encoded[r][0] for r in group)
+        ):
+            out.append(Window(longest, [(r, *encoded[r][1:]) for r in group]))
+            continue
         for r in group:
-            ids = encoded[r] if len(encoded[r][0]) <= max_length + 1 or fit == "tokens" else _shorten(tokenizer, items[r][2], items[r][3], count_eos, max_length)
+            ids = (
+                encoded[r]
+                if len(encoded[r][0]) <= max_length + 1 or fit == "tokens"
+                else _shorten(tokenizer, items[r][2], items[r][3], count_eos, max_length)
+            )
             out += _slide(ids[0], r, ids[1], ids[2], max_length, stride)
     return [w for w in out if any(b > a for _, a, b in w.spans)]
 
@@ -108,94 +163,177 @@ def _windows(tokenizer, items: Sequence[Item], count_eos: bool, max_length: int,
 def _logits_at(model, ids, mask, rows: Sequence[int], columns: Sequence[int]):
     "[len(rows), vocabulary]: what the model says at these places of a batch, whatever it does after its last matrix"
     import torch
-    at = torch.tensor(rows, device=ids.device), torch.tensor(columns, device=ids.device); head, picked = model.get_output_embeddings(), []
-    def pick(module, args): picked.append(1); return (args[0][at].unsqueeze(0), *args[1:])
+
+    at = torch.tensor(rows, device=ids.device), torch.tensor(columns, device=ids.device)
+    head, picked = model.get_output_embeddings(), []
+
+    def pick(module, args):
+        picked.append(1)
+        return (args[0][at].unsqueeze(0), *args[1:])
+
     hook = head.register_forward_pre_hook(pick) if head is not None else None
     try:
-        with torch.inference_mode(): logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     finally:
-        if hook: hook.remove()
+        if hook:
+            hook.remove()
     return logits[0] if picked else logits[at]
 
 # %% ../nbs/40_perplexity.ipynb #064e5f52
 def _forward(model, windows: Sequence[Window], pad: int) -> list[tuple[int, float, int]]:
     "(row, nll in nats, tokens) of each span of `windows`, read as one batch; float32 a token, float64 their sum"
     import torch
+
     length = max(len(w.ids) for w in windows) - 1
-    ids = torch.tensor([w.ids[:-1] + [pad]*(length + 1 - len(w.ids)) for w in windows], device=model.device)
-    mask = torch.tensor([[1]*(len(w.ids) - 1) + [0]*(length + 1 - len(w.ids)) for w in windows], device=model.device)
-    asked = [(i, k - 1, w.ids[k]) for i, w in enumerate(windows) for _, a, b in w.spans for k in range(a, b)]
-    logits = _logits_at(model, ids, mask, [i for i, _, _ in asked], [k for _, k, _ in asked]); targets = torch.tensor([t for *_, t in asked], device=logits.device)
-    lost = torch.cat([torch.nn.functional.cross_entropy(logits[s:s+512].to(torch.promote_types(logits.dtype, torch.float32)), targets[s:s+512], reduction="none")
-                      for s in range(0, len(asked), 512)]).double().cpu()
+    ids = torch.tensor(
+        [w.ids[:-1] + [pad] * (length + 1 - len(w.ids)) for w in windows], device=model.device
+    )
+    mask = torch.tensor(
+        [[1] * (len(w.ids) - 1) + [0] * (length + 1 - len(w.ids)) for w in windows],
+        device=model.device,
+    )
+    asked = [
+        (i, k - 1, w.ids[k])
+        for i, w in enumerate(windows)
+        for _, a, b in w.spans
+        for k in range(a, b)
+    ]
+    logits = _logits_at(model, ids, mask, [i for i, _, _ in asked], [k for _, k, _ in asked])
+    targets = torch.tensor([t for *_, t in asked], device=logits.device)
+    lost = (
+        torch.cat(
+            [
+                torch.nn.functional.cross_entropy(
+                    logits[s : s + 512].to(torch.promote_types(logits.dtype, torch.float32)),
+                    targets[s : s + 512],
+                    reduction="none",
+                )
+                for s in range(0, len(asked), 512)
+            ]
+        )
+        .double()
+        .cpu()
+    )
     out, at = [], 0
     for w in windows:
-        for row, a, b in w.spans: out.append((row, lost[at:at+b-a].sum().item(), b - a)); at += b - a
+        for row, a, b in w.spans:
+            out.append((row, lost[at : at + b - a].sum().item(), b - a))
+            at += b - a
     return out
 
 # %% ../nbs/40_perplexity.ipynb #53050174
 def _read(model, windows: Sequence[Window], pad: int) -> Iterator[tuple[int, float, int]]:
     "`_forward`, in halves where memory runs out"
-    try: yield from _forward(model, windows, pad); return
+    try:
+        yield from _forward(model, windows, pad)
+        return
     except (RuntimeError, MemoryError) as e:
-        if not out_of_memory(e): raise
-        if len(windows) == 1: raise UserError(f"there is not enough memory to read {len(windows[0].ids):,} tokens at once; lower max_length, or load the model in bfloat16") from None
-    half = len(windows)//2
-    for part in (windows[:half], windows[half:]): yield from _read(model, part, pad)
+        if not out_of_memory(e):
+            raise
+        if len(windows) == 1:
+            raise UserError(
+                f"there is not enough memory to read {len(windows[0].ids):,} tokens at once; lower max_length, or load the model in bfloat16"
+            ) from None
+    half = len(windows) // 2
+    for part in (windows[:half], windows[half:]):
+        yield from _read(model, part, pad)
 
 # %% ../nbs/40_perplexity.ipynb #88943e74
-def score_replies(model, tokenizer,
-                  items: Sequence[Item],          # see `reply_items`
-                  batch_size: int = 8,            # windows read at once
-                  max_length: int | None = None,  # tokens that are read at once; the model's context by default
-                  count_eos: bool = True,         # count the token that ends the reply
-                  share: bool = True,             # read a conversation once for all of its replies where possible
-                  progress: Callable[[Iterable], Iterable] = lambda batches: batches,  # e.g. tqdm
-                  stride: int = 0,                # tokens by which a window moves on where a reply is longer than it; 0: half of it
-                  fit: str = "turns",             # what a history loses that is too long: `turns` or `tokens`
-                  ) -> list[dict]:
+def score_replies(
+    model,
+    tokenizer,
+    items: Sequence[Item],  # see `reply_items`
+    batch_size: int = 8,  # windows read at once
+    max_length: int | None = None,  # tokens that are read at once; the model's context by default
+    count_eos: bool = True,  # count the token that ends the reply
+    share: bool = True,  # read a conversation once for all of its replies where possible
+    progress: Callable[[Iterable], Iterable] = lambda batches: batches,  # e.g. tqdm
+    stride: int = 0,  # tokens by which a window moves on where a reply is longer than it; 0: half of it
+    fit: str = "turns",  # what a history loses that is too long: `turns` or `tokens`
+) -> list[dict]:
     "One row per item, in their order: conversation_id, turn, nll (nats, summed), n_tokens, n_bytes, n_chars (of the text)"
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048; length = max_length or context
-    if not 2 <= length <= context: raise UserError(f"max_length is {max_length}, and should be between 2 and the model's context of {context}")
-    if not 0 <= stride <= length: raise UserError(f"stride is {stride}, and should be between 1 and the {length} tokens that are read at once, or 0 for half of them")
-    if fit not in ("turns", "tokens"): raise UserError(f"fit is {fit!r}, and should be turns or tokens")
-    if batch_size < 1: raise UserError(f"batch_size is {batch_size}, and should be at least 1")
-    rows = [{"conversation_id": c, "turn": i, "nll": 0.0, "n_tokens": 0, "n_bytes": len(r.text.encode()), "n_chars": len(r.text)}
-            for c, i, _, r in items]
-    todo = sorted(_windows(tokenizer, items, count_eos, length, share, stride or -(-length//2), fit), key=lambda w: (-len(w.ids), w.ids))
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048
+    length = max_length or context
+    if not 2 <= length <= context:
+        raise UserError(
+            f"max_length is {max_length}, and should be between 2 and the model's context of {context}"
+        )
+    if not 0 <= stride <= length:
+        raise UserError(
+            f"stride is {stride}, and should be between 1 and the {length} tokens that are read at once, or 0 for half of them"
+        )
+    if fit not in ("turns", "tokens"):
+        raise UserError(f"fit is {fit!r}, and should be turns or tokens")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, and should be at least 1")
+    rows = [
+        {
+            "conversation_id": c,
+            "turn": i,
+            "nll": 0.0,
+            "n_tokens": 0,
+            "n_bytes": len(r.text.encode()),
+            "n_chars": len(r.text),
+        }
+        for c, i, _, r in items
+    ]
+    todo = sorted(
+        _windows(tokenizer, items, count_eos, length, share, stride or -(-length // 2), fit),
+        key=lambda w: (-len(w.ids), w.ids),
+    )
     pad = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
-    training = model.training; model.eval()
-    for batch in progress([todo[i:i+batch_size] for i in range(0, len(todo), batch_size)]):
-        for row, nll, n in _read(model, batch, pad): rows[row]["nll"] += nll; rows[row]["n_tokens"] += n
+    training = model.training
+    model.eval()
+    for batch in progress([todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]):
+        for row, nll, n in _read(model, batch, pad):
+            rows[row]["nll"] += nll
+            rows[row]["n_tokens"] += n
     model.train(training)
     if bad := next((r for r in rows if not math.isfinite(r["nll"])), None):
-        raise UserError(f"the model gives {bad['nll']} for turn {bad['turn']} of {bad['conversation_id']}: its weights or its precision are broken; load it in bfloat16 or float32")
+        raise UserError(
+            f"the model gives {bad['nll']} for turn {bad['turn']} of {bad['conversation_id']}: its weights or its precision are broken; load it in bfloat16 or float32"
+        )
     return rows
 
 # %% ../nbs/40_perplexity.ipynb #4b14cb81
 def perplexity(rows: Iterable[dict]) -> float:
     "exp of nats per token over all rows; NaN where there is no token"
-    rows = list(rows); n = sum(r["n_tokens"] for r in rows)
-    return math.exp(min(sum(r["nll"] for r in rows)/n, 700)) if n else math.nan
+    rows = list(rows)
+    n = sum(r["n_tokens"] for r in rows)
+    return math.exp(min(sum(r["nll"] for r in rows) / n, 700)) if n else math.nan
 
 # %% ../nbs/40_perplexity.ipynb #4be7663d
 def bits_per_byte(rows: Iterable[dict]) -> float:
     "Bits that the model needs for a byte of UTF-8 of the replies"
-    rows = list(rows); n = sum(r["n_bytes"] for r in rows)
-    return sum(r["nll"] for r in rows)/math.log(2)/n if n else math.nan
+    rows = list(rows)
+    n = sum(r["n_bytes"] for r in rows)
+    return sum(r["nll"] for r in rows) / math.log(2) / n if n else math.nan
 
 # %% ../nbs/40_perplexity.ipynb #d9b6b8ab
 def bits_per_char(rows: Iterable[dict]) -> float:
     "Bits that the model needs for a character of the replies"
-    rows = list(rows); n = sum(r["n_chars"] for r in rows)
-    return sum(r["nll"] for r in rows)/math.log(2)/n if n else math.nan
+    rows = list(rows)
+    n = sum(r["n_chars"] for r in rows)
+    return sum(r["nll"] for r in rows) / math.log(2) / n if n else math.nan
 
 # %% ../nbs/40_perplexity.ipynb #704a6ecf
 def by_conversation(rows: Iterable[dict]) -> list[dict]:
     "Rows of turns summed to one row per conversation, in the order in which they first come"
     out: dict[str, dict] = {}
     for r in rows:
-        c = out.setdefault(r["conversation_id"], {"conversation_id": r["conversation_id"], "n_turns": 0, "nll": 0.0, "n_tokens": 0, "n_bytes": 0, "n_chars": 0})
+        c = out.setdefault(
+            r["conversation_id"],
+            {
+                "conversation_id": r["conversation_id"],
+                "n_turns": 0,
+                "nll": 0.0,
+                "n_tokens": 0,
+                "n_bytes": 0,
+                "n_chars": 0,
+            },
+        )
         c["n_turns"] += 1
-        for k in ("nll", "n_tokens", "n_bytes", "n_chars"): c[k] += r[k]
+        for k in ("nll", "n_tokens", "n_bytes", "n_chars"):
+            c[k] += r[k]
     return list(out.values())

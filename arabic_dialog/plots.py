@@ -17,16 +17,42 @@ from .core import UserError
 
 # %% ../nbs/60_plots.ipynb #5a1348ef
 WIDTH = 6.5  # inches
-LATIN, ARABIC = "arabic-dialog-latin", "arabic-dialog-arabic"  # families of our own: those of the system differ from machine to machine
+LATIN, ARABIC = (
+    "arabic-dialog-latin",
+    "arabic-dialog-arabic",
+)  # families of our own: those of the system differ from machine to machine
 
-THEME = {"font.family": [LATIN, ARABIC], "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "xtick.labelsize": 8,
-         "ytick.labelsize": 8, "legend.fontsize": 8, "figure.dpi": 90, "savefig.dpi": 200, "svg.fonttype": "path",
-         "svg.hashsalt": "arabic-dialog",
-         "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#777777", "axes.axisbelow": True,
-         "axes.titlelocation": "left",
-         "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": .6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
-         "xtick.color": "#777777", "ytick.color": "#777777", "xtick.labelcolor": "#222222", "ytick.labelcolor": "#222222",
-         "legend.frameon": False, "lines.linewidth": 1.3, "savefig.facecolor": "white", "figure.facecolor": "white"}
+THEME = {
+    "font.family": [LATIN, ARABIC],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.dpi": 90,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "arabic-dialog",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#777777",
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.color": "#777777",
+    "ytick.color": "#777777",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "savefig.facecolor": "white",
+    "figure.facecolor": "white",
+}
 
 # %% ../nbs/60_plots.ipynb #5ceeeecf
 @cache
@@ -36,35 +62,49 @@ def _register_fonts() -> None:
     from importlib.resources import files
     from matplotlib.font_manager import fontManager, ttfFontProperty
     from matplotlib.ft2font import FT2Font
+
     latin = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    arabic = min(map(str, (files("fontpkg_noto_sans_arabic")/"files").iterdir()))
-    for family, path in ((LATIN, latin), (ARABIC, arabic)): fontManager.ttflist.append(replace(ttfFontProperty(FT2Font(path)),
-                                                                                               name=family))
+    arabic = min(map(str, (files("fontpkg_noto_sans_arabic") / "files").iterdir()))
+    for family, path in ((LATIN, latin), (ARABIC, arabic)):
+        fontManager.ttflist.append(replace(ttfFontProperty(FT2Font(path)), name=family))
 
 # %% ../nbs/60_plots.ipynb #02addfe5
 def use_theme() -> None:
     "Set matplotlib to the theme of this package; every function below does"
     import matplotlib
-    _register_fonts(); matplotlib.rcParams.update(THEME)
+
+    _register_fonts()
+    matplotlib.rcParams.update(THEME)
 
 # %% ../nbs/60_plots.ipynb #3a58ae25
 @dataclass(frozen=True)
 class Look:
     "How something is drawn"
+
     label: str
     colour: str
     mark: str = "o"
     line: str = "-"
 
-KINDS = {"reference": Look("true reply", "#000000", "D", ":"), "after": Look("fine-tuned", "#0072b2", "o"),
-         "control": Look("control: shuffled replies", "#d55e00", "s", "--"), "before": Look("before fine-tuning", "#56b4e9", "v", "-."),
-         "baseline": Look("baseline", "#8c6d00", "P", (0, (1, 1)))}
-GROUPS = (Look("", "#0072b2", "o"), Look("", "#d55e00", "s", "--"), Look("", "#000000", "D", ":"))  # where there is no kind
+
+KINDS = {
+    "reference": Look("true reply", "#000000", "D", ":"),
+    "after": Look("fine-tuned", "#0072b2", "o"),
+    "control": Look("control: shuffled replies", "#d55e00", "s", "--"),
+    "before": Look("before fine-tuning", "#56b4e9", "v", "-."),
+    "baseline": Look("baseline", "#8c6d00", "P", (0, (1, 1))),
+}
+GROUPS = (
+    Look("", "#0072b2", "o"),
+    Look("", "#d55e00", "s", "--"),
+    Look("", "#000000", "D", ":"),
+)  # where there is no kind
 
 # %% ../nbs/60_plots.ipynb #1bad441c
 def _look(kind: str) -> Look:
     "How a kind of model is drawn"
-    if kind not in KINDS: raise UserError(f"{kind!r} is not a kind of model; known are {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise UserError(f"{kind!r} is not a kind of model; known are {', '.join(KINDS)}")
     return KINDS[kind]
 
 # %% ../nbs/60_plots.ipynb #1d12b907
@@ -72,133 +112,230 @@ def _figure(n: int, height: float, wrap: int = 3, **kwargs):
     "(figure, list of `n` axes in rows of at most `wrap`, each `height` inches high)"
     use_theme()
     from matplotlib.figure import Figure
-    columns = min(n, wrap); rows = -(-n//columns)
-    fig = Figure(figsize=(WIDTH, rows*height), layout="constrained"); fig.get_layout_engine().set(w_pad=.07)  # the last tick of a panel and the first of the next
+
+    columns = min(n, wrap)
+    rows = -(-n // columns)
+    fig = Figure(figsize=(WIDTH, rows * height), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.07)  # the last tick of a panel and the first of the next
     grid = fig.subplots(rows, columns, squeeze=False, **kwargs).ravel()
-    for ax in grid[n:]: ax.remove()
+    for ax in grid[n:]:
+        ax.remove()
     return fig, list(grid[:n])
 
 # %% ../nbs/60_plots.ipynb #8b2ca8e7
 def _need(table, *columns: str) -> None:
     "An error that names a column which a figure needs and the table lacks"
     if missing := [c for c in columns if c not in table]:
-        raise UserError(f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, table.columns))}")
-    if not len(table): raise UserError("the table has no rows; there is nothing to draw")
+        raise UserError(
+            f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, table.columns))}"
+        )
+    if not len(table):
+        raise UserError("the table has no rows; there is nothing to draw")
 
 # %% ../nbs/60_plots.ipynb #e3f751f2
 def _name_rows(ax, names: Sequence[str], width: int = 31) -> None:
     "Name the rows of a panel, long names on two lines, Arabic names in the Arabic font"
     ax.set_yticks(range(len(names)), [fill(n, width, break_on_hyphens=False) for n in names])
     for label in ax.get_yticklabels():
-        if any("\u0600" <= c <= "\u06ff" for c in label.get_text()): label.set(fontfamily=[ARABIC, LATIN], va="center")
+        if any("\u0600" <= c <= "\u06ff" for c in label.get_text()):
+            label.set(fontfamily=[ARABIC, LATIN], va="center")
         label.set_linespacing(1)
 
 # %% ../nbs/60_plots.ipynb #f878640a
 def _whiskers(ax, table, name: str, looks: Sequence[Look], log: bool = False) -> None:
     "Columns `name`, `name`_low and `name`_high on an axis, the first row at the top"
     import numpy as np
-    value, low, high = (table[f"{name}{end}"].to_numpy(float) for end in ("", "_low", "_high")); known = np.isfinite(value)
-    if log: ax.set_xscale("log")
+
+    value, low, high = (table[f"{name}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    known = np.isfinite(value)
+    if log:
+        ax.set_xscale("log")
     elif known.any() and (0 <= value[known]).all() and (value[known] <= 1).all():
-        ax.set_xlim(-.04, 1.04); ax.set_xticks([0, .25, .5, .75, 1], ["0", ".25", ".5", ".75", "1"])
+        ax.set_xlim(-0.04, 1.04)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     for y, look in enumerate(looks):
-        if not known[y]: ax.text(.02, y, "–", transform=ax.get_yaxis_transform(), va="center", color="#888888"); continue
+        if not known[y]:
+            ax.text(0.02, y, "–", transform=ax.get_yaxis_transform(), va="center", color="#888888")
+            continue
         ax.plot([low[y], high[y]], [y, y], color=look.colour, lw=1.5, solid_capstyle="butt")
         ax.plot(value[y], y, look.mark, color=look.colour, ms=4.6, mew=0, clip_on=False, zorder=3)
-    if not log and known.any() and 0 <= np.nanmin(low) and value[known].max() > 1: ax.set_xlim(left=0)
-    if log and known.any(): ax.set_xlim(left=10**np.floor(np.log10(value[known].min()))); _plain_log(ax.xaxis)
-    ax.set_ylim(len(looks) - .4, -.6); ax.grid(axis="y", visible=False)
-    ax.spines["left"].set_visible(False); ax.tick_params(axis="y", length=0)
+    if not log and known.any() and 0 <= np.nanmin(low) and value[known].max() > 1:
+        ax.set_xlim(left=0)
+    if log and known.any():
+        ax.set_xlim(left=10 ** np.floor(np.log10(value[known].min())))
+        _plain_log(ax.xaxis)
+    ax.set_ylim(len(looks) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
 
 # %% ../nbs/60_plots.ipynb #f0fc15f1
 def _plain_log(axis) -> None:
     "Plain numbers (0.5, 1, 2, 5, 10 or, over a wide range, 1, 10, 100) on a logarithmic axis"
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     low, high = axis.get_data_interval()
-    axis.set_major_locator(LogLocator(10, (1, 2, 5) if high < 60*low else (1,))); axis.set_minor_locator(NullLocator())
+    axis.set_major_locator(LogLocator(10, (1, 2, 5) if high < 60 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
 
 # %% ../nbs/60_plots.ipynb #9682a0f2
 def _kind_legend(fig, kinds: Iterable[str]) -> None:
     "A legend of the kinds of models, below the panels"
     from matplotlib.lines import Line2D
-    kinds = set(kinds); looks = [look for k, look in KINDS.items() if k in kinds]
-    handles = [Line2D([], [], color=l.colour, marker=l.mark, ls="", ms=6, mec="white", mew=.7, label=l.label) for l in looks]
-    if len(handles) > 1: fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=.2, columnspacing=1.2)
+
+    kinds = set(kinds)
+    looks = [look for k, look in KINDS.items() if k in kinds]
+    handles = [
+        Line2D(
+            [], [], color=l.colour, marker=l.mark, ls="", ms=6, mec="white", mew=0.7, label=l.label
+        )
+        for l in looks
+    ]
+    if len(handles) > 1:
+        fig.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=len(handles),
+            handletextpad=0.2,
+            columnspacing=1.2,
+        )
 
 # %% ../nbs/60_plots.ipynb #36d870c4
-def spread_metrics(table,                                 # long: columns metric, value, low, high, order, and those of `by`
-                   metrics: Sequence[str],
-                   by: Sequence[str] = ("label", "kind")):
+def spread_metrics(
+    table,  # long: columns metric, value, low, high, order, and those of `by`
+    metrics: Sequence[str],
+    by: Sequence[str] = ("label", "kind"),
+):
     "The table that a person reads: a row a model, and for each metric `m` the columns `m`, `m_low`, `m_high`"
     _need(table, "metric", "value", "low", "high", "order", *by)
     wide = table.sort_values("order", kind="stable")[list(by)].drop_duplicates().set_index(list(by))
     for m in metrics:
         of = table[table.metric == m].set_index(list(by))
-        for column, end in (("value", ""), ("low", "_low"), ("high", "_high")): wide[m + end] = of[column].astype(float)
+        for column, end in (("value", ""), ("low", "_low"), ("high", "_high")):
+            wide[m + end] = of[column].astype(float)
     return wide.reset_index()
 
 # %% ../nbs/60_plots.ipynb #3be29a03
-TITLES = {"raven": "RAVEN (raven-2)", "relevance": "Relevance", "coherence": "Coherence", "informativeness": "Informativeness",
-          "originality": "Originality", "well_formedness": "Well-formedness", "on_both": "On topic and country", "on_topic": "On topic",
-          "on_country": "On country", "perplexity": "Perplexity (log scale)", "bits_per_byte": "Bits per byte",
-          "bits_per_char": "Bits per character", "own_raven": "RAVEN, own history",
-          "ended": "Ended by itself",
-          "length": "Words in a reply"}
+TITLES = {
+    "raven": "RAVEN (raven-2)",
+    "relevance": "Relevance",
+    "coherence": "Coherence",
+    "informativeness": "Informativeness",
+    "originality": "Originality",
+    "well_formedness": "Well-formedness",
+    "on_both": "On topic and country",
+    "on_topic": "On topic",
+    "on_country": "On country",
+    "perplexity": "Perplexity (log scale)",
+    "bits_per_byte": "Bits per byte",
+    "bits_per_char": "Bits per character",
+    "own_raven": "RAVEN, own history",
+    "ended": "Ended by itself",
+    "length": "Words in a reply",
+}
+
 
 def titles(*metrics: str) -> dict[str, str]:
     "The titles of some metrics"
     return {m: TITLES.get(m, m.replace("_", " ")) for m in metrics}
 
 # %% ../nbs/60_plots.ipynb #1ae0855d
-def plot_models(table,                     # a row a model: columns label, kind, and `m`, `m_low`, `m_high` of each metric
-                names: Mapping[str, str],  # metric → title of its panel, in the order of the panels
-                log: Iterable[str] = (),   # metrics on a logarithmic scale
-                limits: tuple[int, int] | None = None,  # of every panel's axis: a rating scale, such as (1, 5)
-                wrap: int = 3):            # panels in a row
+def plot_models(
+    table,  # a row a model: columns label, kind, and `m`, `m_low`, `m_high` of each metric
+    names: Mapping[str, str],  # metric → title of its panel, in the order of the panels
+    log: Iterable[str] = (),  # metrics on a logarithmic scale
+    limits: tuple[int, int] | None = None,  # of every panel's axis: a rating scale, such as (1, 5)
+    wrap: int = 3,
+):  # panels in a row
     "Models × metrics as estimates with intervals, one panel a metric"
     _need(table, "label", "kind", *(m + end for m in names for end in ("", "_low", "_high")))
     looks = [_look(k) for k in table.kind]
-    fig, axes = _figure(len(names), .55 + (.27 if table.label.str.len().max() > 31 else .2)*len(table), wrap, sharey=True)
-    for ax, (metric, title) in zip(axes, names.items()): _whiskers(ax, table, metric, looks, metric in set(log)); ax.set_title(title)
-    for ax in axes if limits else (): ax.set_xlim(limits[0] - .15, limits[1] + .15); ax.set_xticks(range(limits[0], limits[1] + 1))
-    for ax in axes: _name_rows(ax, table.label)
+    fig, axes = _figure(
+        len(names),
+        0.55 + (0.27 if table.label.str.len().max() > 31 else 0.2) * len(table),
+        wrap,
+        sharey=True,
+    )
+    for ax, (metric, title) in zip(axes, names.items()):
+        _whiskers(ax, table, metric, looks, metric in set(log))
+        ax.set_title(title)
+    for ax in axes if limits else ():
+        ax.set_xlim(limits[0] - 0.15, limits[1] + 0.15)
+        ax.set_xticks(range(limits[0], limits[1] + 1))
+    for ax in axes:
+        _name_rows(ax, table.label)
     _kind_legend(fig, table.kind)
     return fig
 
 # %% ../nbs/60_plots.ipynb #f41c7131
-def plot_agreement(table,                       # a row a criterion: columns label, and `c`, `c_low`, `c_high` of each coefficient
-                   names: Mapping[str, str]):   # coefficient → title of its panel
+def plot_agreement(
+    table,  # a row a criterion: columns label, and `c`, `c_low`, `c_high` of each coefficient
+    names: Mapping[str, str],
+):  # coefficient → title of its panel
     "Coefficients of agreement with intervals, a row a criterion"
     _need(table, "label", *(c + end for c in names for end in ("", "_low", "_high")))
-    fig, axes = _figure(len(names), .55 + .22*len(table), 2 if len(names) > 3 else 3, sharey=True)
+    fig, axes = _figure(
+        len(names), 0.55 + 0.22 * len(table), 2 if len(names) > 3 else 3, sharey=True
+    )
     low = min(0, table[[f"{c}_low" for c in names]].min().min())
     for ax, (name, title) in zip(axes, names.items()):
-        _whiskers(ax, table, name, [GROUPS[0]]*len(table)); ax.set_title(title)
-        ax.set_xlim(low - .04, 1.04); ax.axvline(0, color="#999999", lw=.7, zorder=1)
-    for ax in axes: _name_rows(ax, table.label, 60)
+        _whiskers(ax, table, name, [GROUPS[0]] * len(table))
+        ax.set_title(title)
+        ax.set_xlim(low - 0.04, 1.04)
+        ax.axvline(0, color="#999999", lw=0.7, zorder=1)
+    for ax in axes:
+        _name_rows(ax, table.label, 60)
     return fig
 
 # %% ../nbs/60_plots.ipynb #55a799f4
-def plot_coverage(table,                          # columns row, column, accepted, planned
-                  label: str = "accepted share of the planned conversations"):
+def plot_coverage(
+    table,  # columns row, column, accepted, planned
+    label: str = "accepted share of the planned conversations",
+):
     "Rows × columns as a heat map of accepted / planned, the accepted number in each cell"
     import numpy as np
     from matplotlib.ticker import PercentFormatter
+
     _need(table, "row", "column", "accepted", "planned")
     rows, columns = (list(dict.fromkeys(table[c])) for c in ("row", "column"))
-    accepted, planned = (table.pivot(index="row", columns="column", values=v).reindex(index=rows,
-                                                                                      columns=columns).fillna(0).to_numpy() for v in ("accepted", "planned"))
+    accepted, planned = (
+        table.pivot(index="row", columns="column", values=v)
+        .reindex(index=rows, columns=columns)
+        .fillna(0)
+        .to_numpy()
+        for v in ("accepted", "planned")
+    )
     share = np.divide(accepted, planned, out=np.full(accepted.shape, np.nan), where=planned > 0)
-    fig, (ax,) = _figure(1, 1.5 + .2*len(rows))
-    low = np.floor(20*np.nanmin(share))/20
-    image = ax.imshow(share, cmap="cividis", vmin=min(low, .95), vmax=1, aspect="auto")
+    fig, (ax,) = _figure(1, 1.5 + 0.2 * len(rows))
+    low = np.floor(20 * np.nanmin(share)) / 20
+    image = ax.imshow(share, cmap="cividis", vmin=min(low, 0.95), vmax=1, aspect="auto")
     for (y, x), s in np.ndenumerate(share):
-        if planned[y, x]: ax.text(x, y, f"{accepted[y, x]:,.0f}", ha="center", va="center", fontsize=8,
-                                  color="white" if image.norm(s) < .55 else "black")
-    _name_rows(ax, rows); ax.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
-    ax.grid(visible=False); ax.tick_params(length=0); ax.spines[:].set_visible(False)
-    fig.colorbar(image, ax=ax, location="bottom", shrink=.5, aspect=40, pad=.02, label=label, format=PercentFormatter(1, 0))
+        if planned[y, x]:
+            ax.text(
+                x,
+                y,
+                f"{accepted[y, x]:,.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if image.norm(s) < 0.55 else "black",
+            )
+    _name_rows(ax, rows)
+    ax.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    fig.colorbar(
+        image,
+        ax=ax,
+        location="bottom",
+        shrink=0.5,
+        aspect=40,
+        pad=0.02,
+        label=label,
+        format=PercentFormatter(1, 0),
+    )
     return fig
 
 # %% ../nbs/60_plots.ipynb #63501b04
@@ -209,84 +346,188 @@ def plot_lengths(table):  # columns panel, group, length, n; an empty group need
     for ax, (panel, rows) in zip(axes, table.groupby("panel", sort=False)):
         for look, (group, of) in zip(GROUPS, rows.groupby("group", sort=False)):
             few = len(of) < 12
-            if few: ax.bar(of.length, of.n, width=.8*of.length.diff().min() if len(of) > 1 else .8, color=look.colour, label=group)
+            if few:
+                ax.bar(
+                    of.length,
+                    of.n,
+                    width=0.8 * of.length.diff().min() if len(of) > 1 else 0.8,
+                    color=look.colour,
+                    label=group,
+                )
             else:
                 ax.step(of.length, of.n, where="mid", color=look.colour, ls=look.line, label=group)
-                ax.fill_between(of.length, of.n, step="mid", color=look.colour, alpha=.15, lw=0)
-            if few: ax.set_xticks(of.length)
-        rows = rows.sort_values("length"); shown = rows.length[rows.n.cumsum() <= .999*rows.n.sum()].max(); longest = rows.length.max()
-        if longest > 1.5*shown: ax.set_xlim(0, 1.1*shown); ax.annotate(f"longest: {longest} →", (.99, .4), xycoords="axes fraction",
-                                                                       ha="right", color="#555555")
-        ax.set_xlabel(panel); ax.set_ylim(bottom=0); ax.grid(axis="x", visible=False); ax.yaxis.set_major_formatter("{x:,.0f}")
-        if any(rows.group): ax.legend()
+                ax.fill_between(of.length, of.n, step="mid", color=look.colour, alpha=0.15, lw=0)
+            if few:
+                ax.set_xticks(of.length)
+        rows = rows.sort_values("length")
+        shown = rows.length[rows.n.cumsum() <= 0.999 * rows.n.sum()].max()
+        longest = rows.length.max()
+        if longest > 1.5 * shown:
+            ax.set_xlim(0, 1.1 * shown)
+            ax.annotate(
+                f"longest: {longest} →",
+                (0.99, 0.4),
+                xycoords="axes fraction",
+                ha="right",
+                color="#555555",
+            )
+        ax.set_xlabel(panel)
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="x", visible=False)
+        ax.yaxis.set_major_formatter("{x:,.0f}")
+        if any(rows.group):
+            ax.legend()
     axes[0].set_ylabel("number")
     return fig
 
 # %% ../nbs/60_plots.ipynb #e8a6552e
-def plot_curves(table, wrap: int = 2):  # columns panel, kind, seed, split (train or validation), step, loss
+def plot_curves(
+    table, wrap: int = 2
+):  # columns panel, kind, seed, split (train or validation), step, loss
     "Loss by step, for each kind of training and seed"
     from matplotlib.lines import Line2D
+
     _need(table, "panel", "kind", "seed", "split", "step", "loss")
     fig, axes = _figure(table.panel.nunique(), 2.1, wrap)
     for ax, (panel, rows) in zip(axes, table.groupby("panel", sort=False)):
-        for (kind, seed, split), of in rows.sort_values("step").groupby(["kind", "seed", "split"], sort=False):
+        for (kind, seed, split), of in rows.sort_values("step").groupby(
+            ["kind", "seed", "split"], sort=False
+        ):
             look, valid = _look(kind), split == "validation"
-            ax.plot(of.step, of.loss, color=look.colour, ls="-" if valid else look.line, lw=1.3 if valid else .7,
-                    alpha=1 if valid else .5,
-                    marker=look.mark if valid else None, ms=4, mec="white", mew=.6, zorder=3 if valid else 2)
-        ax.set_title(panel); ax.set_xlabel("step"); ax.set_yscale("log"); _plain_log(ax.yaxis)
+            ax.plot(
+                of.step,
+                of.loss,
+                color=look.colour,
+                ls="-" if valid else look.line,
+                lw=1.3 if valid else 0.7,
+                alpha=1 if valid else 0.5,
+                marker=look.mark if valid else None,
+                ms=4,
+                mec="white",
+                mew=0.6,
+                zorder=3 if valid else 2,
+            )
+        ax.set_title(panel)
+        ax.set_xlabel("step")
+        ax.set_yscale("log")
+        _plain_log(ax.yaxis)
     axes[0].set_ylabel("loss (nats per token)")
-    split = [Line2D([], [], color="#555555", lw=.8, label="training batches"),
-             Line2D([], [], color="#555555", marker="o", ms=5, label="validation split")]
+    split = [
+        Line2D([], [], color="#555555", lw=0.8, label="training batches"),
+        Line2D([], [], color="#555555", marker="o", ms=5, label="validation split"),
+    ]
     looks = [_look(k) for k in KINDS if k in set(table.kind)]
-    fig.legend(handles=[Line2D([], [], color=l.colour, marker=l.mark, ms=5, label=l.label) for l in looks] + split,
-               loc="outside lower center", ncols=5,
-               columnspacing=1, handlelength=1.3, handletextpad=.5)
+    fig.legend(
+        handles=[Line2D([], [], color=l.colour, marker=l.mark, ms=5, label=l.label) for l in looks]
+        + split,
+        loc="outside lower center",
+        ncols=5,
+        columnspacing=1,
+        handlelength=1.3,
+        handletextpad=0.5,
+    )
     return fig
 
 # %% ../nbs/60_plots.ipynb #e5d0e458
-def plot_scatter(table,          # columns x, y, kind
-                 x: str, y: str, # titles of the axes
-                 title: str = ""):
+def plot_scatter(
+    table,  # columns x, y, kind
+    x: str,
+    y: str,  # titles of the axes
+    title: str = "",
+):
     "Points of two measures by kind of model; where y has few values, as ratings have, the kinds are set a little apart"
     _need(table, "x", "y", "kind")
     fig, (ax,) = _figure(1, 3.4)
     kinds, levels = [k for k in KINDS if k in set(table.kind)], sorted(set(table.y))
-    apart = .14*min((b - a for a, b in zip(levels, levels[1:])), default=0) if len(levels) <= 20 else 0
+    apart = (
+        0.14 * min((b - a for a, b in zip(levels, levels[1:])), default=0)
+        if len(levels) <= 20
+        else 0
+    )
     for n, kind in enumerate(kinds):
         of, look = table[table.kind == kind], _look(kind)
-        ax.scatter(of.x, of.y + apart*(n - (len(kinds) - 1)/2), s=18, marker=look.mark, c=look.colour, alpha=.65, ec="white", lw=.5)
-    ax.set_xlabel(x); ax.set_ylabel(y); ax.set_title(title); _kind_legend(fig, table.kind)
+        ax.scatter(
+            of.x,
+            of.y + apart * (n - (len(kinds) - 1) / 2),
+            s=18,
+            marker=look.mark,
+            c=look.colour,
+            alpha=0.65,
+            ec="white",
+            lw=0.5,
+        )
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.set_title(title)
+    _kind_legend(fig, table.kind)
     return fig
 
 # %% ../nbs/60_plots.ipynb #dac92d17
 def plot_shares(table, label: str):  # columns row, share, n
     "Shares of a whole as bars, in the order given"
     _need(table, "row", "share", "n")
-    fig, (ax,) = _figure(1, .6 + (.28 if table.row.str.len().max() > 48 else .21)*len(table))
-    bars = ax.barh(range(len(table)), table.share, color="#0072b2", height=.7)
-    ax.bar_label(bars, [f"{f'{s:.1%}' if s >= .001 else '< 0.1%'}  ({n:,.0f})" for s, n in zip(table.share, table.n)], padding=3,
-                 fontsize=8, color="#222222")
-    _name_rows(ax, table.row, 48); ax.set_ylim(len(table) - .4, -.6); ax.set_xlim(0, 1.3*max(table.share.max(), .001))
-    ax.xaxis.set_major_formatter(lambda x, _: f"{100*x:g}%"); ax.set_xlabel(label); ax.grid(axis="y",
-                                                                                            visible=False); ax.tick_params(axis="y", length=0)
+    fig, (ax,) = _figure(1, 0.6 + (0.28 if table.row.str.len().max() > 48 else 0.21) * len(table))
+    bars = ax.barh(range(len(table)), table.share, color="#0072b2", height=0.7)
+    ax.bar_label(
+        bars,
+        [
+            f"{f'{s:.1%}' if s >= 0.001 else '< 0.1%'}  ({n:,.0f})"
+            for s, n in zip(table.share, table.n)
+        ],
+        padding=3,
+        fontsize=8,
+        color="#222222",
+    )
+    _name_rows(ax, table.row, 48)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlim(0, 1.3 * max(table.share.max(), 0.001))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g}%")
+    ax.set_xlabel(label)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
     return fig
 
 # %% ../nbs/60_plots.ipynb #765b08be
-def plot_validity(ladder,                     # a row a way of spoiling: columns rung, and the area of each measure
-                  measures: Mapping[str, str],  # column of `ladder` → its title
-                  people):                    # columns label, rho, rho_low, rho_high
+def plot_validity(
+    ladder,  # a row a way of spoiling: columns rung, and the area of each measure
+    measures: Mapping[str, str],  # column of `ladder` → its title
+    people,
+):  # columns label, rho, rho_low, rho_high
     "How well measures tell spoiled replies from true ones, and how they agree with people"
     import numpy as np
-    _need(ladder, "rung", *measures); _need(people, "label", "rho", "rho_low", "rho_high"); use_theme()
+
+    _need(ladder, "rung", *measures)
+    _need(people, "label", "rho", "rho_low", "rho_high")
+    use_theme()
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(WIDTH, 1.35 + .2*max(len(ladder), len(people))), layout="constrained")
-    left, right = fig.subplots(1, 2, width_ratios=(3, 2)); area = ladder[list(measures)].to_numpy(float)
+
+    fig = Figure(figsize=(WIDTH, 1.35 + 0.2 * max(len(ladder), len(people))), layout="constrained")
+    left, right = fig.subplots(1, 2, width_ratios=(3, 2))
+    area = ladder[list(measures)].to_numpy(float)
     image = left.imshow(area, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     for (y, x), a in np.ndenumerate(area):
-        if np.isfinite(a): left.text(x, y, f"{a:.2f}", ha="center", va="center", fontsize=7.5, color="white" if a > .76 or a < .1 else "black")
-    _name_rows(left, ladder.rung); left.set_xticks(range(len(measures)), measures.values(), rotation=35, ha="right", rotation_mode="anchor")
-    left.grid(visible=False); left.tick_params(length=0); left.spines[:].set_visible(False); left.set_title("told from true replies (area under the curve)")
-    _whiskers(right, people, "rho", [GROUPS[0]]*len(people)); _name_rows(right, people.label, 20); right.axvline(0, color="#999999", lw=.7, zorder=1)
-    right.set_xlim(min(-.05, people.rho_low.min() - .02), max(.45, people.rho_high.max() + .02)); right.set_xticks([0, .2, .4], ["0", ".2", ".4"]); right.set_title("agreement with people (ρ)")
+        if np.isfinite(a):
+            left.text(
+                x,
+                y,
+                f"{a:.2f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if a > 0.76 or a < 0.1 else "black",
+            )
+    _name_rows(left, ladder.rung)
+    left.set_xticks(
+        range(len(measures)), measures.values(), rotation=35, ha="right", rotation_mode="anchor"
+    )
+    left.grid(visible=False)
+    left.tick_params(length=0)
+    left.spines[:].set_visible(False)
+    left.set_title("told from true replies (area under the curve)")
+    _whiskers(right, people, "rho", [GROUPS[0]] * len(people))
+    _name_rows(right, people.label, 20)
+    right.axvline(0, color="#999999", lw=0.7, zorder=1)
+    right.set_xlim(min(-0.05, people.rho_low.min() - 0.02), max(0.45, people.rho_high.max() + 0.02))
+    right.set_xticks([0, 0.2, 0.4], ["0", ".2", ".4"])
+    right.set_title("agreement with people (ρ)")
     return fig

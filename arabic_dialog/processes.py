@@ -16,48 +16,72 @@ from .training import processes
 # %% ../nbs/37_processes.ipynb #a1e74e7c
 def join() -> None:
     "Join the processes that a launcher started; nothing where there is one only"
-    if processes()[1] == 1: return
+    if processes()[1] == 1:
+        return
     os.environ |= {"TOKENIZERS_PARALLELISM": "false"}
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "16"); os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")   # else torch keeps kernels for a thousand shapes
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
+    os.environ.setdefault(
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16"
+    )  # else torch keeps kernels for a thousand shapes
     import torch, torch.distributed as dist
-    if dist.is_initialized(): return
+
+    if dist.is_initialized():
+        return
     if missing := [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]:
-        raise UserError(f"WORLD_SIZE is {processes()[1]}, but {', '.join(missing)} is not set; start the command with torchrun or accelerate launch, or unset WORLD_SIZE")
+        raise UserError(
+            f"WORLD_SIZE is {processes()[1]}, but {', '.join(missing)} is not set; start the command with torchrun or accelerate launch, or unset WORLD_SIZE"
+        )
     gpu = torch.cuda.is_available()
-    if gpu: torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=timedelta(days=14))   # the others wait while the first makes the dataset
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=timedelta(days=14)
+    )  # the others wait while the first makes the dataset
+
 
 def leave() -> None:
     "Leave the others in order"
     import torch.distributed as dist
-    if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 # %% ../nbs/37_processes.ipynb #3f907cb1
 def _from_first(text: str = "") -> str:
     "The text of the first process, in every process"
     import torch, torch.distributed as dist
-    data = torch.frombuffer(bytearray(text.encode() + b" "), dtype=torch.uint8); size = torch.tensor([len(data)])
+
+    data = torch.frombuffer(bytearray(text.encode() + b" "), dtype=torch.uint8)
+    size = torch.tensor([len(data)])
     dist.broadcast(size, 0)
-    if processes()[0]: data = torch.empty(int(size), dtype=torch.uint8)
+    if processes()[0]:
+        data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, 0)
     return bytes(data.tolist()).decode()[:-1]
 
 # %% ../nbs/37_processes.ipynb #831f02da
 class Together:
     "All processes as one worker; used by the first"
-    def __init__(self, shared: Mapping[str, Callable[[dict], dict]]): self.shared, self.lock, self.open = dict(shared), threading.Lock(), True   # jobs that all do
+
+    def __init__(self, shared: Mapping[str, Callable[[dict], dict]]):
+        self.shared, self.lock, self.open = dict(shared), threading.Lock(), True  # jobs that all do
+
     def call(self, do: Callable[[dict], dict], job: dict) -> dict:
         "`do(job)`, with the others where it is one of the shared jobs; one job at a time"
         with self.lock:
-            if do.__name__ in self.shared: _from_first(json.dumps([do.__name__, job]))
+            if do.__name__ in self.shared:
+                _from_first(json.dumps([do.__name__, job]))
             return do(job)
+
     def close(self, now: bool = False):
         "Let the others go; `now`: the launcher ends them"
-        if self.open and not now: _from_first("null")
+        if self.open and not now:
+            _from_first("null")
         self.open = False
 
 # %% ../nbs/37_processes.ipynb #43535777
 def follow(shared: Mapping[str, Callable[[dict], dict]]) -> None:
     "Do what the first process says, until it has no more; used by the others"
-    while said := json.loads(_from_first()): shared[said[0]](said[1])
+    while said := json.loads(_from_first()):
+        shared[said[0]](said[1])
     leave()

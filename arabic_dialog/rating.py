@@ -13,15 +13,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from .core import (Conversation, Rating, Turn, UserError, data_path, digest, from_json, load_csv, load_jsonl, save_jsonl,
-                                save_text, stream, to_json)
+from arabic_dialog.core import (
+    Conversation,
+    Rating,
+    Turn,
+    UserError,
+    data_path,
+    digest,
+    from_json,
+    load_csv,
+    load_jsonl,
+    save_jsonl,
+    save_text,
+    stream,
+    to_json,
+)
 
 # %% ../nbs/42_rating.ipynb #0656fa45
 POINTS = (1, 2, 3, 4, 5)
 
+
 @dataclass(frozen=True)
 class Criterion:
     "One question about a reply, answered on a scale from 1 (worst) to 5 (best)"
+
     id: str
     english: str
     arabic: str
@@ -33,20 +48,30 @@ class Criterion:
 # %% ../nbs/42_rating.ipynb #65d80682
 def load_criteria(path: str | Path | None = None) -> tuple[Criterion, ...]:
     "The criteria of a CSV file, by default those of `data/criteria.csv`"
-    path = Path(path or data_path("criteria.csv")); plain = ("id", "english", "arabic", "description_en", "description_ar")
+    path = Path(path or data_path("criteria.csv"))
+    plain = ("id", "english", "arabic", "description_en", "description_ar")
     rows = load_csv(path, [*plain, *(f"anchor_{p}_{l}" for p in POINTS for l in ("en", "ar"))])
     if empty := [(r["id"], k) for r in rows for k, v in r.items() if not (v or "").strip()]:
         raise UserError(f"{path}: criterion {empty[0][0]!r} has no {empty[0][1]}")
     for column in ("id", "arabic"):
         if len({r[column] for r in rows}) < max(1, len(rows)):
-            raise UserError(f"{path}: column {column!r} should name at least one criterion, each once")
-    return tuple(Criterion(*(r[k] for k in plain), *(tuple(r[f"anchor_{p}_{l}"] for p in POINTS) for l in ("en", "ar"))) for r in rows)
+            raise UserError(
+                f"{path}: column {column!r} should name at least one criterion, each once"
+            )
+    return tuple(
+        Criterion(
+            *(r[k] for k in plain),
+            *(tuple(r[f"anchor_{p}_{l}"] for p in POINTS) for l in ("en", "ar")),
+        )
+        for r in rows
+    )
 
 # %% ../nbs/42_rating.ipynb #67e11328
 @dataclass(frozen=True)
 class Item:
     "What a rater sees: a reply and the turns before it"
-    item_id: str                # says nothing about the origin; begins with a letter, so that no spreadsheet takes it for a number
+
+    item_id: str  # says nothing about the origin; begins with a letter, so that no spreadsheet takes it for a number
     context: tuple[Turn, ...]
     reply: str
 
@@ -54,46 +79,83 @@ class Item:
 @dataclass(frozen=True)
 class Origin:
     "What a rater must not see: where an item came from"
+
     item_id: str
     conversation_id: str
-    turn: int    # index of the reply in the conversation
+    turn: int  # index of the reply in the conversation
     model: str
-    seed: int    # of the model's training, where there were several
+    seed: int  # of the model's training, where there were several
 
 # %% ../nbs/42_rating.ipynb #325c5eec
-def draw_turns(turns: Sequence[tuple[str, int]], topics: dict[str, str], countries: dict[str, str], n: int, seed: int) -> list[tuple[str, int]]:
+def draw_turns(
+    turns: Sequence[tuple[str, int]],
+    topics: dict[str, str],
+    countries: dict[str, str],
+    n: int,
+    seed: int,
+) -> list[tuple[str, int]]:
     "`n` of the (conversation, turn) pairs: each topic as often as the others where possible, then each country, then each conversation"
-    turns = sorted(turns); stream(seed, "turns").shuffle(turns)
-    seen: dict[tuple, int] = defaultdict(int); drawn = []
-    def strata(t): return ("topic", topics[t[0]]), ("country", countries[t[0]]), ("conversation", t[0])
+    turns = sorted(turns)
+    stream(seed, "turns").shuffle(turns)
+    seen: dict[tuple, int] = defaultdict(int)
+    drawn = []
+
+    def strata(t):
+        return ("topic", topics[t[0]]), ("country", countries[t[0]]), ("conversation", t[0])
+
     while turns and len(drawn) < n:
-        drawn.append(t := min(turns, key=lambda t: [seen[s] for s in strata(t)])); turns.remove(t)  # the first of equals
-        for s in strata(t): seen[s] += 1
+        drawn.append(t := min(turns, key=lambda t: [seen[s] for s in strata(t)]))
+        turns.remove(t)  # the first of equals
+        for s in strata(t):
+            seen[s] += 1
     return drawn
 
 # %% ../nbs/42_rating.ipynb #cb323a2d
-def draw_items(replies: Iterable[dict],                  # rows of replies.jsonl: conversation_id, turn, model, seed, text; may have context
-               conversations: Iterable[Conversation],    # that they answer
-               n: int,                                   # items in all
-               seed: int = 0) -> tuple[list[Item], list[Origin]]:
+def draw_items(
+    replies: Iterable[
+        dict
+    ],  # rows of replies.jsonl: conversation_id, turn, model, seed, text; may have context
+    conversations: Iterable[Conversation],  # that they answer
+    n: int,  # items in all
+    seed: int = 0,
+) -> tuple[list[Item], list[Origin]]:
     "Draw items evenly by model, topic and country; models are compared on the same turns, and differ by at most one item"
     known, answers = {c.id: c for c in conversations}, defaultdict(lambda: defaultdict(list))
     for r in replies:
         if r["conversation_id"] not in known:
-            raise UserError(f"reply to {r['conversation_id']!r}, which is not among the {len(known)} conversations")
+            raise UserError(
+                f"reply to {r['conversation_id']!r}, which is not among the {len(known)} conversations"
+            )
         answers[r["conversation_id"], r["turn"]][r["model"]].append(r)
-    models = sorted({m for a in answers.values() for m in a}); n_turns = math.ceil(n/max(1, len(models)))
+    models = sorted({m for a in answers.values() for m in a})
+    n_turns = math.ceil(n / max(1, len(models)))
     common = [t for t, a in answers.items() if len(a) == len(models)]
-    if not 0 < n <= len(common)*len(models):
-        raise UserError(f"{n} items were asked for; {len(models)} models share {len(common)} turns, "
-                        f"so 1 to {len(common)*len(models)} can be drawn")
+    if not 0 < n <= len(common) * len(models):
+        raise UserError(
+            f"{n} items were asked for; {len(models)} models share {len(common)} turns, "
+            f"so 1 to {len(common) * len(models)} can be drawn"
+        )
     found = []
-    for cid, turn in draw_turns(common, {i: c.scenario.topic for i, c in known.items()}, {i: c.scenario.country for i, c in known.items()}, n_turns, seed):
+    for cid, turn in draw_turns(
+        common,
+        {i: c.scenario.topic for i, c in known.items()},
+        {i: c.scenario.country for i, c in known.items()},
+        n_turns,
+        seed,
+    ):
         rng = stream(seed, "models", cid, turn)
         for model in rng.sample(models, min(len(models), n - len(found))):
             r = rng.choice(sorted(answers[cid, turn][model], key=lambda r: r.get("seed") or 0))
-            o = Origin("i" + digest([seed, cid, turn, model, r.get("seed")])[:10], cid, turn, model, r.get("seed") or 0)
-            found.append((Item(o.item_id, tuple(r.get("context", known[cid].turns[:turn])), r["text"]), o))
+            o = Origin(
+                "i" + digest([seed, cid, turn, model, r.get("seed")])[:10],
+                cid,
+                turn,
+                model,
+                r.get("seed") or 0,
+            )
+            found.append(
+                (Item(o.item_id, tuple(r.get("context", known[cid].turns[:turn])), r["text"]), o)
+            )
     found.sort(key=lambda f: f[0].item_id)
     return [i for i, _ in found], [o for _, o in found]
 
@@ -108,150 +170,248 @@ def order_for(rater: str, items: Sequence[Item], seed: int = 0) -> list[Item]:
 @dataclass(frozen=True)
 class Study:
     "What is asked, of whom, about how many items, and whether the ratings are simulated"
+
     criteria: tuple[Criterion, ...]
     raters: tuple[str, ...]
     n_items: int
     seed: int = 0
-    simulated: bool = False         # True: no person has rated anything
+    simulated: bool = False  # True: no person has rated anything
     simulation: dict | None = None  # the model of the raters and its parameters
-    unit: str = "reply"             # what is rated: `reply`, or the whole `conversation`
-    format: int = 1                 # of the folder
+    unit: str = "reply"  # what is rated: `reply`, or the whole `conversation`
+    format: int = 1  # of the folder
 
 # %% ../nbs/42_rating.ipynb #1d5347ac
 def load_study(folder: str | Path) -> Study:
     "The study of a folder"
-    path = Path(folder)/"study.json"
-    if not path.is_file(): raise UserError(f"there is no study in {folder}: {path.name} is missing")
-    try: study = from_json(Study, path.read_text(encoding="utf-8"))
-    except UserError as e: raise UserError(f"{path}: {e}") from None
-    if study.format != 1: raise UserError(f"{path} is of format {study.format}; this version reads format 1")
+    path = Path(folder) / "study.json"
+    if not path.is_file():
+        raise UserError(f"there is no study in {folder}: {path.name} is missing")
+    try:
+        study = from_json(Study, path.read_text(encoding="utf-8"))
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+    if study.format != 1:
+        raise UserError(f"{path} is of format {study.format}; this version reads format 1")
     return study
 
 # %% ../nbs/42_rating.ipynb #2725a599
 def _cell(text: str) -> str:
     "`text` as a spreadsheet cell that is never a formula"
-    return "'" + text if text.lstrip()[:1] in tuple("=+-@＝＋－＠") or text[:1] in ("\t", "\r") else text
+    return (
+        "'" + text
+        if text.lstrip()[:1] in tuple("=+-@＝＋－＠") or text[:1] in ("\t", "\r")
+        else text
+    )
 
 # %% ../nbs/42_rating.ipynb #8bc04059
 HEADINGS = ("رقم العنصر", "المحادثة", "الرد")  # then a column for each criterion, then the remarks
 REMARKS = "ملاحظات"
 _NAMES = {"user": "المستخدم", "assistant": "المساعد"}
 
+
 def render_sheet(study: Study, items: Sequence[Item], rater: str) -> str:
     "A rater's sheet as CSV text"
-    out = io.StringIO(); write = csv.writer(out, lineterminator="\r\n").writerow
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\r\n").writerow
     write([*HEADINGS, *(c.arabic for c in study.criteria), REMARKS])
     for i in order_for(rater, items, study.seed):
         said = "\n".join(f"{_NAMES[t.speaker]}: {t.text}" for t in i.context)
-        write([i.item_id, said, _cell(i.reply) if i.reply.strip() else "(رد فارغ)", *[""]*(len(study.criteria) + 1)])
+        write(
+            [
+                i.item_id,
+                said,
+                _cell(i.reply) if i.reply.strip() else "(رد فارغ)",
+                *[""] * (len(study.criteria) + 1),
+            ]
+        )
     return "\ufeff" + out.getvalue()
 
 # %% ../nbs/42_rating.ipynb #2f62bcb3
 def render_guide(criteria: Sequence[Criterion]) -> str:
     "What raters should know, in Arabic"
-    lines = ["دليل التقييم", "", "اقرأ المحادثة ثم الرد، واكتب في خانة كل معيار رقمًا من 1 إلى 5.",
-             "اترك الخانة فارغة إن لم تستطع الحكم، واكتب ما تشاء في خانة الملاحظات.", "قيّم كل رد وحده، ولا تستشر غيرك من المقيّمين.", ""]
-    for c in criteria: lines += [f"{c.arabic}: {c.description_ar}", *(f"  {p} – {a}" for p, a in zip(POINTS, c.anchors_ar)), ""]
+    lines = [
+        "دليل التقييم",
+        "",
+        "اقرأ المحادثة ثم الرد، واكتب في خانة كل معيار رقمًا من 1 إلى 5.",
+        "اترك الخانة فارغة إن لم تستطع الحكم، واكتب ما تشاء في خانة الملاحظات.",
+        "قيّم كل رد وحده، ولا تستشر غيرك من المقيّمين.",
+        "",
+    ]
+    for c in criteria:
+        lines += [
+            f"{c.arabic}: {c.description_ar}",
+            *(f"  {p} – {a}" for p, a in zip(POINTS, c.anchors_ar)),
+            "",
+        ]
     return "\n".join(lines)
 
 # %% ../nbs/42_rating.ipynb #283cee53
 def _table(columns: Sequence[str], rows: Iterable[dict]) -> str:
     "Rows as CSV text"
-    out = io.StringIO(); w = csv.DictWriter(out, columns, lineterminator="\n"); w.writeheader(); w.writerows(rows)
+    out = io.StringIO()
+    w = csv.DictWriter(out, columns, lineterminator="\n")
+    w.writeheader()
+    w.writerows(rows)
     return out.getvalue()
 
 # %% ../nbs/42_rating.ipynb #9d26b8b0
-def write_study(folder: str | Path, items: Sequence[Item], key: Sequence[Origin], criteria: Sequence[Criterion],
-                raters: Sequence[str], seed: int = 0) -> Study:
+def write_study(
+    folder: str | Path,
+    items: Sequence[Item],
+    key: Sequence[Origin],
+    criteria: Sequence[Criterion],
+    raters: Sequence[str],
+    seed: int = 0,
+) -> Study:
     "Write a study: study.json, items.jsonl, key.csv, and what raters get under sheets/; sheets with answers are never overwritten"
-    folder = Path(folder); study = Study(tuple(criteria), tuple(raters), len(items), seed)
+    folder = Path(folder)
+    study = Study(tuple(criteria), tuple(raters), len(items), seed)
     if bad := [r for r in raters if not re.fullmatch(r"[\w-]{1,40}", r)]:
-        raise UserError(f"rater {bad[0]!r} should be named in letters, digits, - and _, since a file is named after each rater")
-    if not raters or len(set(raters)) < len(raters): raise UserError(f"raters {', '.join(raters) or '(none)'}: name at least one, each once")
-    sheets = {folder/"sheets"/f"sheet_{r}.csv": render_sheet(study, items, r) for r in raters}
+        raise UserError(
+            f"rater {bad[0]!r} should be named in letters, digits, - and _, since a file is named after each rater"
+        )
+    if not raters or len(set(raters)) < len(raters):
+        raise UserError(f"raters {', '.join(raters) or '(none)'}: name at least one, each once")
+    sheets = {folder / "sheets" / f"sheet_{r}.csv": render_sheet(study, items, r) for r in raters}
     for path, text in sheets.items():
         if path.is_file() and path.read_bytes() != text.encode():
             raise UserError(f"{path} holds answers, or is of another study; move it away first")
-    save_text(folder/"study.json", to_json(study) + "\n"); save_jsonl(folder/"items.jsonl", items)
-    save_text(folder/"key.csv", _table(["item_id", "conversation_id", "turn", "model", "seed"], map(asdict, key)))
-    for path, text in {folder/"sheets"/"guide.txt": render_guide(criteria), **sheets}.items(): save_text(path, text)
+    save_text(folder / "study.json", to_json(study) + "\n")
+    save_jsonl(folder / "items.jsonl", items)
+    save_text(
+        folder / "key.csv",
+        _table(["item_id", "conversation_id", "turn", "model", "seed"], map(asdict, key)),
+    )
+    for path, text in {folder / "sheets" / "guide.txt": render_guide(criteria), **sheets}.items():
+        save_text(path, text)
     return study
 
 # %% ../nbs/42_rating.ipynb #c8c47bbe
 def load_key(folder: str | Path) -> list[Origin]:
     "The origins of a study's items"
-    return [Origin(r["item_id"], r["conversation_id"], int(r["turn"]), r["model"], int(r["seed"]))
-            for r in load_csv(Path(folder)/"key.csv", ["item_id", "conversation_id", "turn", "model", "seed"])]
+    return [
+        Origin(r["item_id"], r["conversation_id"], int(r["turn"]), r["model"], int(r["seed"]))
+        for r in load_csv(
+            Path(folder) / "key.csv", ["item_id", "conversation_id", "turn", "model", "seed"]
+        )
+    ]
 
 # %% ../nbs/42_rating.ipynb #926d4982
 def _point(text: str | None) -> int | None:
     "A point of the scale from a cell; None where it is empty"
     text = (text or "").strip().replace("٫", ".")
-    if not text: return None
-    try: value = float(text)
-    except ValueError: value = math.nan
-    if value not in POINTS: raise UserError(f"{text!r} is not a point of the scale {', '.join(map(str, POINTS))}")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if value not in POINTS:
+        raise UserError(f"{text!r} is not a point of the scale {', '.join(map(str, POINTS))}")
     return int(value)
 
 # %% ../nbs/42_rating.ipynb #77d92834
 def read_sheet(path: Path, rater: str, study: Study, known: set[str]) -> list[Rating]:
     "One rater's answers"
-    try: text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError: raise UserError(f"{path} is not UTF-8; save it as “CSV UTF-8”") from None
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8; save it as “CSV UTF-8”") from None
     csv.field_size_limit(2**30)  # a turn may be long
-    head = text.split("\n", 1)[0]; reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
-    if missing := [h for h in (HEADINGS[0], *(c.arabic for c in study.criteria)) if h not in (reader.fieldnames or [])]:
+    head = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
+    if missing := [
+        h
+        for h in (HEADINGS[0], *(c.arabic for c in study.criteria))
+        if h not in (reader.fieldnames or [])
+    ]:
         raise UserError(f"{path} has no column {', '.join(map(repr, missing))}")
     ratings, seen = [], set()
     for row in reader:
-        if not any(isinstance(v, str) and v.strip() for v in row.values()): continue
-        item = (row[HEADINGS[0]] or "").strip(); where = f"{path}, line {reader.line_num}"
-        if item not in known: raise UserError(f"{where}: there is no item {item!r} in the study")
-        if item in seen: raise UserError(f"{where}: item {item!r} occurs twice")
+        if not any(isinstance(v, str) and v.strip() for v in row.values()):
+            continue
+        item = (row[HEADINGS[0]] or "").strip()
+        where = f"{path}, line {reader.line_num}"
+        if item not in known:
+            raise UserError(f"{where}: there is no item {item!r} in the study")
+        if item in seen:
+            raise UserError(f"{where}: item {item!r} occurs twice")
         seen.add(item)
         for c in study.criteria:
-            try: ratings.append(Rating(item, rater, c.id, _point(row[c.arabic])))
-            except UserError as e: raise UserError(f"{where}, {c.arabic}: {e}") from None
+            try:
+                ratings.append(Rating(item, rater, c.id, _point(row[c.arabic])))
+            except UserError as e:
+                raise UserError(f"{where}, {c.arabic}: {e}") from None
     return ratings
 
 # %% ../nbs/42_rating.ipynb #cd450eb9
 def read_sheets(folder: str | Path) -> list[Rating]:
     "The answers in all sheets of a study's folder"
-    folder = Path(folder); study = load_study(folder); known = {i.item_id for i in load_jsonl(folder/"items.jsonl", Item)}
-    found = {p: p.stem.removeprefix("sheet_") for p in sorted((folder/"sheets").glob("sheet_*.csv"))}
-    if not found: raise UserError(f"there is no sheet_….csv in {folder/'sheets'}")
+    folder = Path(folder)
+    study = load_study(folder)
+    known = {i.item_id for i in load_jsonl(folder / "items.jsonl", Item)}
+    found = {
+        p: p.stem.removeprefix("sheet_") for p in sorted((folder / "sheets").glob("sheet_*.csv"))
+    }
+    if not found:
+        raise UserError(f"there is no sheet_….csv in {folder / 'sheets'}")
     if unknown := [r for r in found.values() if r not in study.raters]:
-        raise UserError(f"sheet_{unknown[0]}.csv is of no rater of the study, who are {', '.join(study.raters)}")
+        raise UserError(
+            f"sheet_{unknown[0]}.csv is of no rater of the study, who are {', '.join(study.raters)}"
+        )
     return [r for path, rater in found.items() for r in read_sheet(path, rater, study, known)]
 
 # %% ../nbs/42_rating.ipynb #b55c0371
-def save_ratings(folder: str | Path, ratings: Iterable[Rating], simulation: dict | None = None) -> Study:
+def save_ratings(
+    folder: str | Path, ratings: Iterable[Rating], simulation: dict | None = None
+) -> Study:
     "Write ratings.csv; `simulation`, the parameters of simulated raters, marks the study as simulated"
-    folder = Path(folder); ratings = list(ratings)
+    folder = Path(folder)
+    ratings = list(ratings)
     study = replace(load_study(folder), simulated=simulation is not None, simulation=simulation)
-    save_text(folder/"study.json", to_json(study) + "\n")
-    save_text(folder/"ratings.csv", _table(["item_id", "rater", "criterion", "value"], map(asdict, ratings)))
+    save_text(folder / "study.json", to_json(study) + "\n")
+    save_text(
+        folder / "ratings.csv",
+        _table(["item_id", "rater", "criterion", "value"], map(asdict, ratings)),
+    )
     return study
 
 # %% ../nbs/42_rating.ipynb #f83ee74c
 def load_ratings(folder: str | Path) -> list[Rating]:
     "The ratings of a study's folder"
-    path = Path(folder)/"ratings.csv"
+    path = Path(folder) / "ratings.csv"
+
     def rating(line, r):
-        try: return Rating(r["item_id"], r["rater"], r["criterion"], _point(r["value"]))
-        except UserError as e: raise UserError(f"{path}, row {line}: {e}") from None
-    return [rating(*row) for row in enumerate(load_csv(path, ["item_id", "rater", "criterion", "value"]), 1)]
+        try:
+            return Rating(r["item_id"], r["rater"], r["criterion"], _point(r["value"]))
+        except UserError as e:
+            raise UserError(f"{path}, row {line}: {e}") from None
+
+    return [
+        rating(*row)
+        for row in enumerate(load_csv(path, ["item_id", "rater", "criterion", "value"]), 1)
+    ]
 
 # %% ../nbs/42_rating.ipynb #519003b5
-def latent_quality(key: Iterable[Origin], scores: Iterable[dict],  # rows of scores.csv: conversation_id, turn, model, seed, metric, value
-                   metrics: Sequence[str] = ("on_topic", "on_country", "ended", "well_formedness")) -> dict[str, float]:
+def latent_quality(
+    key: Iterable[Origin],
+    scores: Iterable[dict],  # rows of scores.csv: conversation_id, turn, model, seed, metric, value
+    metrics: Sequence[str] = ("on_topic", "on_country", "ended", "well_formedness"),
+) -> dict[str, float]:
     "Mean of an item's scores, each in [0, 1], as its latent quality; an item without any is an error"
-    def at(conversation_id, turn, model, seed): return conversation_id, int(turn), model, int(seed or 0)
+
+    def at(conversation_id, turn, model, seed):
+        return conversation_id, int(turn), model, int(seed or 0)
+
     found = defaultdict(list)
     for s in scores:
         if s["metric"] in metrics and not math.isnan(float(s["value"])):
-            found[at(s["conversation_id"], s["turn"], s["model"], s["seed"])].append(float(s["value"]))
+            found[at(s["conversation_id"], s["turn"], s["model"], s["seed"])].append(
+                float(s["value"])
+            )
     out = {o.item_id: found[at(o.conversation_id, o.turn, o.model, o.seed)] for o in key}
     if bare := [i for i, v in out.items() if not v]:
-        raise UserError(f"item {bare[0]!r} and {len(bare) - 1} others have no score among {', '.join(metrics)}")
-    return {i: sum(v)/len(v) for i, v in out.items()}
+        raise UserError(
+            f"item {bare[0]!r} and {len(bare) - 1} others have no score among {', '.join(metrics)}"
+        )
+    return {i: sum(v) / len(v) for i, v in out.items()}

@@ -21,70 +21,144 @@ from .core import UserError, save_text
 # %% ../nbs/57_rating_exchange.ipynb #928453f3
 LARGEST = 64 << 20  # bytes of a file that is read
 
+
 @dataclass(frozen=True)
 class Taken:
     "What became of the answers of a file"
-    new: int      # not known before
+
+    new: int  # not known before
     changed: int  # later than what was known
-    older: int    # earlier than what was known, or the same; left out
+    older: int  # earlier than what was known, or the same; left out
+
 
 def read_file(path: str | Path) -> Any:
     "The JSON of a file that somebody sent"
     path = Path(path)
-    if not path.is_file(): raise UserError(f"there is no file {path}")
-    if path.stat().st_size > LARGEST: raise UserError(f"{path} has {path.stat().st_size >> 20} MB, and ratings have less than {LARGEST >> 20}")
-    try: return json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=lambda c: None)
-    except (ValueError, RecursionError) as e: raise UserError(f"{path} is not JSON: {e}") from None
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    if path.stat().st_size > LARGEST:
+        raise UserError(
+            f"{path} has {path.stat().st_size >> 20} MB, and ratings have less than {LARGEST >> 20}"
+        )
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=lambda c: None)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path} is not JSON: {e}") from None
 
 # %% ../nbs/57_rating_exchange.ipynb #dd301011
 def take(study: StudyFile, answers: Sequence[Answer], where: str) -> Taken:
     "Add answers that are later than what the study has; all of them, or on the first that cannot be meant none"
-    known = {a[:3]: (a[3], a[6]) for a in study.answers()}; counts = {"new": 0, "changed": 0, "older": 0}; later: dict[tuple, Answer] = {}; times = []
+    known = {a[:3]: (a[3], a[6]) for a in study.answers()}
+    counts = {"new": 0, "changed": 0, "older": 0}
+    later: dict[tuple, Answer] = {}
+    times = []
     for n, a in enumerate(answers, 1):
-        try: check_answer(a, study.criteria)
-        except UserError as e: raise UserError(f"{where}, answer {n}: {e}") from None
-        if not 1 <= a.position <= study.sizes.get(a.rater, 0): raise UserError(f"{where}, answer {n}: rater {a.rater!r} has no item {a.position}")
-        if not a.field: times.append(a); continue
-        at = (a.rater, a.position, a.field); old = later[at].at if at in later else known.get(at, (None, -math.inf))[1]
-        if old >= a.at or at in known and known[at][0] == a.value: counts["older"] += 1; continue
-        if at not in later: counts["changed" if at in known else "new"] += 1
+        try:
+            check_answer(a, study.criteria)
+        except UserError as e:
+            raise UserError(f"{where}, answer {n}: {e}") from None
+        if not 1 <= a.position <= study.sizes.get(a.rater, 0):
+            raise UserError(f"{where}, answer {n}: rater {a.rater!r} has no item {a.position}")
+        if not a.field:
+            times.append(a)
+            continue
+        at = (a.rater, a.position, a.field)
+        old = later[at].at if at in later else known.get(at, (None, -math.inf))[1]
+        if old >= a.at or at in known and known[at][0] == a.value:
+            counts["older"] += 1
+            continue
+        if at not in later:
+            counts["changed" if at in known else "new"] += 1
         later[at] = a
     for said in study.put([*later.values(), *times]):
-        if isinstance(said, UserError): raise said
+        if isinstance(said, UserError):
+            raise said
     return Taken(**counts)
 
 # %% ../nbs/57_rating_exchange.ipynb #c6a970c0
 KIND = "arabic-dialog ratings"
 
+
 def import_returned(study: StudyFile, path: str | Path) -> tuple[str, Taken]:
     "Take over the file that a rater's page gave back; returns the rater, and what became of it"
     data = read_file(path)
-    if not isinstance(data, dict) or data.get("kind") != KIND: raise UserError(f"{path} is not a file that the rating page gave back")
-    if data.get("format") != 1: raise UserError(f"{path} is of format {data.get('format')!r}; this version reads format 1")
-    if data.get("study") != study.about["study_id"]: raise UserError(f"{path} is of study {data.get('study')!r}, and this is {study.about['study_id']!r}")
-    if (rater := data.get("rater")) not in study.raters: raise UserError(f"{path} is of rater {rater!r}, and the study's are {', '.join(study.raters)}")
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise UserError(f"{path} is not a file that the rating page gave back")
+    if data.get("format") != 1:
+        raise UserError(f"{path} is of format {data.get('format')!r}; this version reads format 1")
+    if data.get("study") != study.about["study_id"]:
+        raise UserError(
+            f"{path} is of study {data.get('study')!r}, and this is {study.about['study_id']!r}"
+        )
+    if (rater := data.get("rater")) not in study.raters:
+        raise UserError(
+            f"{path} is of rater {rater!r}, and the study's are {', '.join(study.raters)}"
+        )
     given, now = [], datetime.now(timezone.utc).timestamp()
     try:
         for a in data["answers"]:
-            if isinstance(a["at"], bool) or not isinstance(a["at"], (int, float)) or not a["at"] > 0: raise TypeError
-            given.append(Answer(rater, a["position"], a["field"], a["value"], at=min(float(a["at"]), now), source="file"))
-        given += [Answer(rater, v["position"], "", None, visit=v["visit"], seconds=v["seconds"], source="file") for v in data.get("visits", [])]
-    except (KeyError, TypeError): raise UserError(f"{path} is damaged: answer {len(given) + 1} is not one") from None
+            if (
+                isinstance(a["at"], bool)
+                or not isinstance(a["at"], (int, float))
+                or not a["at"] > 0
+            ):
+                raise TypeError
+            given.append(
+                Answer(
+                    rater,
+                    a["position"],
+                    a["field"],
+                    a["value"],
+                    at=min(float(a["at"]), now),
+                    source="file",
+                )
+            )
+        given += [
+            Answer(
+                rater,
+                v["position"],
+                "",
+                None,
+                visit=v["visit"],
+                seconds=v["seconds"],
+                source="file",
+            )
+            for v in data.get("visits", [])
+        ]
+    except (KeyError, TypeError):
+        raise UserError(f"{path} is damaged: answer {len(given) + 1} is not one") from None
     return rater, take(study, given, str(path))
 
 # %% ../nbs/57_rating_exchange.ipynb #e118cffb
 def label_studio_config(study: StudyFile) -> str:
     "The form of the study for Label Studio"
-    a = quoteattr; lines = ['<View>', '  <Paragraphs name="dialogue" value="$dialogue" layout="dialogue" nameKey="author" textKey="text"/>']
+    a = quoteattr
+    lines = [
+        "<View>",
+        '  <Paragraphs name="dialogue" value="$dialogue" layout="dialogue" nameKey="author" textKey="text"/>',
+    ]
     for c in study.about["criteria"]:
         anchors = " · ".join(f"{p} {t}" for p, t in enumerate(c["anchors_ar"], 1))
-        lines += [f"  <Header value={a(c['arabic'] + ': ' + c['description_ar'])} size=\"5\"/>", f"  <Header value={a(anchors)} size=\"6\"/>",
-                  f"  <Rating name={a(c['id'])} toName=\"dialogue\" maxRating=\"5\"/>"]
-    return "\n".join([*lines, f'  <Choices name="{FLAG}" toName="dialogue" choice="multiple"><Choice value="{FLAG}"/></Choices>',
-                      f'  <TextArea name="{REMARK}" toName="dialogue" rows="2" maxSubmissions="1"/>', '</View>']) + "\n"
+        lines += [
+            f'  <Header value={a(c["arabic"] + ": " + c["description_ar"])} size="5"/>',
+            f'  <Header value={a(anchors)} size="6"/>',
+            f'  <Rating name={a(c["id"])} toName="dialogue" maxRating="5"/>',
+        ]
+    return (
+        "\n".join(
+            [
+                *lines,
+                f'  <Choices name="{FLAG}" toName="dialogue" choice="multiple"><Choice value="{FLAG}"/></Choices>',
+                f'  <TextArea name="{REMARK}" toName="dialogue" rows="2" maxSubmissions="1"/>',
+                "</View>",
+            ]
+        )
+        + "\n"
+    )
 
 # %% ../nbs/57_rating_exchange.ipynb #4f156e8d
 AUTHORS = {"user": "المستخدم", "assistant": "المساعد"}
+
 
 def _result(field: str, value: Any) -> dict:
     "An answer as Label Studio writes it"
@@ -92,60 +166,153 @@ def _result(field: str, value: Any) -> dict:
     kind, content = kinds.get(field, ("rating", {"rating": value}))
     return {"from_name": field, "to_name": "dialogue", "type": kind, "value": content}
 
+
 def label_studio_tasks(study: StudyFile) -> list[dict]:
     "The study's items as tasks, with the answers there are as annotations"
-    said: dict[tuple, list] = {}; place = {(s.item_id, r): s.position for r in study.raters for s in study.slots(r) if s.kind != "repeat"}
+    said: dict[tuple, list] = {}
+    place = {
+        (s.item_id, r): s.position
+        for r in study.raters
+        for s in study.slots(r)
+        if s.kind != "repeat"
+    }
     for r, p, f, v, _, _, at in study.answers():
-        if v: said.setdefault((r, p), []).append((f, v, at))
+        if v:
+            said.setdefault((r, p), []).append((f, v, at))
     out = []
     for i in study.items():
         turns = [{"author": AUTHORS[t["speaker"]], "text": t["text"]} for t in i["turns"]]
-        given = [(r, said[r, p]) for r in study.raters if (p := place.get((i["item_id"], r))) and (r, p) in said]
-        out.append({"data": {"item_id": i["item_id"], "study": study.about["study_id"], "dialogue": turns},
-                    "annotations": [{"completed_by": {"email": f"{r}@study.invalid"}, "was_cancelled": False, "result": [_result(f, v) for f, v, _ in a],
-                                     "updated_at": datetime.fromtimestamp(max(at for *_, at in a), timezone.utc).isoformat()} for r, a in given]})
+        given = [
+            (r, said[r, p])
+            for r in study.raters
+            if (p := place.get((i["item_id"], r))) and (r, p) in said
+        ]
+        out.append(
+            {
+                "data": {
+                    "item_id": i["item_id"],
+                    "study": study.about["study_id"],
+                    "dialogue": turns,
+                },
+                "annotations": [
+                    {
+                        "completed_by": {"email": f"{r}@study.invalid"},
+                        "was_cancelled": False,
+                        "result": [_result(f, v) for f, v, _ in a],
+                        "updated_at": datetime.fromtimestamp(
+                            max(at for *_, at in a), timezone.utc
+                        ).isoformat(),
+                    }
+                    for r, a in given
+                ],
+            }
+        )
     return out
+
 
 def export_label_studio(study: StudyFile, to: str | Path) -> list[Path]:
     "Write tasks.json and config.xml into a folder"
-    return [save_text(Path(to)/"config.xml", label_studio_config(study)),
-            save_text(Path(to)/"tasks.json", json.dumps(label_studio_tasks(study), ensure_ascii=False, indent=1) + "\n")]
+    return [
+        save_text(Path(to) / "config.xml", label_studio_config(study)),
+        save_text(
+            Path(to) / "tasks.json",
+            json.dumps(label_studio_tasks(study), ensure_ascii=False, indent=1) + "\n",
+        ),
+    ]
 
 # %% ../nbs/57_rating_exchange.ipynb #1431a933
 def _who(annotation: Mapping, names: Mapping[str, str], raters: Sequence[str]) -> str:
     "The rater of an annotation"
-    by = annotation.get("completed_by"); keys = [str(by.get(k)) for k in ("email", "id") if by.get(k) is not None] if isinstance(by, dict) else [str(by)]
+    by = annotation.get("completed_by")
+    keys = (
+        [str(by.get(k)) for k in ("email", "id") if by.get(k) is not None]
+        if isinstance(by, dict)
+        else [str(by)]
+    )
     for k in keys:
         for name in (names.get(k), k.removesuffix("@study.invalid")):
-            if name in raters: return name
-    raise UserError(f"annotator {' / '.join(keys)} is no rater of the study; say who it is: --rater {keys[0]}=NAME, NAME one of {', '.join(raters)}")
+            if name in raters:
+                return name
+    raise UserError(
+        f"annotator {' / '.join(keys)} is no rater of the study; say who it is: --rater {keys[0]}=NAME, NAME one of {', '.join(raters)}"
+    )
+
 
 def _given(result: Mapping) -> Any:
     "The value of one result"
     value = result["value"]
-    if result["type"] == "rating": return value["rating"]
-    if result["type"] == "textarea": return "\n".join(map(str, value["text"] if isinstance(value["text"], list) else [value["text"]]))
-    if result["from_name"] == FLAG: return int(FLAG in value["choices"])
+    if result["type"] == "rating":
+        return value["rating"]
+    if result["type"] == "textarea":
+        return "\n".join(
+            map(str, value["text"] if isinstance(value["text"], list) else [value["text"]])
+        )
+    if result["from_name"] == FLAG:
+        return int(FLAG in value["choices"])
     return int(value["choices"][0])
 
-def import_label_studio(study: StudyFile, path: str | Path, names: Mapping[str, str] = {}) -> Taken:  # names: annotator there → rater here
+
+def import_label_studio(
+    study: StudyFile, path: str | Path, names: Mapping[str, str] = {}
+) -> Taken:  # names: annotator there → rater here
     "Take over annotations of an export (JSON) of Label Studio"
-    tasks = read_file(path); places = {(r, s.item_id): s.position for r in study.raters for s in study.slots(r) if s.kind != "repeat"}; given = []
-    if not isinstance(tasks, list) or not all(isinstance(t, dict) for t in tasks): raise UserError(f"{path} is not an export of Label Studio: a list of tasks is expected (format JSON, not JSON-MIN)")
+    tasks = read_file(path)
+    places = {
+        (r, s.item_id): s.position
+        for r in study.raters
+        for s in study.slots(r)
+        if s.kind != "repeat"
+    }
+    given = []
+    if not isinstance(tasks, list) or not all(isinstance(t, dict) for t in tasks):
+        raise UserError(
+            f"{path} is not an export of Label Studio: a list of tasks is expected (format JSON, not JSON-MIN)"
+        )
     for n, t in enumerate(tasks, 1):
         where = f"{path}, task {n}"
         try:
             item = t["data"]["item_id"]
             for a in t.get("annotations", []):
-                if a.get("was_cancelled"): continue
+                if a.get("was_cancelled"):
+                    continue
                 rater = _who(a, names, study.raters)
-                if (rater, item) not in places: raise UserError(f"{where}: item {item!r} is not among those of {rater}")
-                when = a.get("updated_at") or a.get("created_at"); at = datetime.fromisoformat(when).timestamp() if when else path_time(path)
-                given += [Answer(rater, places[rater, item], r["from_name"], _given(r), at=at, source="label-studio") for r in a["result"]]
-                if lead := a.get("lead_time"): given.append(Answer(rater, places[rater, item], "", None, visit=f"label-studio-{a.get('id', n)}"[:64], seconds=float(lead), source="label-studio"))
+                if (rater, item) not in places:
+                    raise UserError(f"{where}: item {item!r} is not among those of {rater}")
+                when = a.get("updated_at") or a.get("created_at")
+                at = datetime.fromisoformat(when).timestamp() if when else path_time(path)
+                given += [
+                    Answer(
+                        rater,
+                        places[rater, item],
+                        r["from_name"],
+                        _given(r),
+                        at=at,
+                        source="label-studio",
+                    )
+                    for r in a["result"]
+                ]
+                if lead := a.get("lead_time"):
+                    given.append(
+                        Answer(
+                            rater,
+                            places[rater, item],
+                            "",
+                            None,
+                            visit=f"label-studio-{a.get('id', n)}"[:64],
+                            seconds=float(lead),
+                            source="label-studio",
+                        )
+                    )
         except (KeyError, TypeError, ValueError, IndexError) as e:
-            raise (e if isinstance(e, UserError) else UserError(f"{where} is not as Label Studio writes it, for this study: {type(e).__name__} {e}")) from None
+            raise (
+                e
+                if isinstance(e, UserError)
+                else UserError(
+                    f"{where} is not as Label Studio writes it, for this study: {type(e).__name__} {e}"
+                )
+            ) from None
     return take(study, given, str(path))
+
 
 def path_time(path: str | Path) -> float:
     "When a file was written"

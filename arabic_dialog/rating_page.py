@@ -14,26 +14,41 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .answers import Answer, StudyFile, StudyTrouble, Writer, progress, ratings_of, remarks, render_csv, render_json
+from arabic_dialog.answers import (
+    Answer,
+    StudyFile,
+    StudyTrouble,
+    Writer,
+    progress,
+    ratings_of,
+    remarks,
+    render_csv,
+    render_json,
+)
 from .core import Rating, UserError, data_path, save_text
 
 # %% ../nbs/54_rating_page.ipynb #6d6dfb5a
 def embed(data: Any) -> str:
     "`data` as JSON that may stand inside a script element, whatever texts it holds"
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    for c in "<>&\u2028\u2029": text = text.replace(c, f"\\u{ord(c):04x}")
+    for c in "<>&\u2028\u2029":
+        text = text.replace(c, f"\\u{ord(c):04x}")
     return text
 
 # %% ../nbs/54_rating_page.ipynb #39b9a467
 ASSETS = {"rate.css": "text/css", "rate.js": "text/javascript", "noto-sans-arabic.ttf": "font/ttf"}
 
+
 @cache
 def asset(name: str) -> bytes:
     "A file of the page; the letters are Noto Sans Arabic (OFL), as installed with its package"
-    if name not in ASSETS: raise KeyError(name)
-    if not name.endswith(".ttf"): return data_path("rating", name).read_bytes()
+    if name not in ASSETS:
+        raise KeyError(name)
+    if not name.endswith(".ttf"):
+        return data_path("rating", name).read_bytes()
     from importlib.resources import files
-    return min((files("fontpkg_noto_sans_arabic")/"files").iterdir(), key=str).read_bytes()
+
+    return min((files("fontpkg_noto_sans_arabic") / "files").iterdir(), key=str).read_bytes()
 
 # %% ../nbs/54_rating_page.ipynb #153a73e9
 @cache
@@ -41,14 +56,27 @@ def words() -> dict[str, dict[str, Any]]:
     "What the page says, by language and key"
     return json.loads(data_path("rating", "strings.json").read_text(encoding="utf-8"))
 
+
 def page_words() -> dict[str, dict[str, Any]]:
     "What a rater's page says; not what the owner's does"
-    return {lang: {k: v for k, v in said.items() if not k.startswith("owner_")} for lang, said in words().items()}
+    return {
+        lang: {k: v for k, v in said.items() if not k.startswith("owner_")}
+        for lang, said in words().items()
+    }
+
 
 @cache
 def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    return Environment(loader=FileSystemLoader(data_path("rating")), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+    return Environment(
+        loader=FileSystemLoader(data_path("rating")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
 
 def fill(template: str, /, **values: Any) -> str:
     "A page of `data/rating`, filled"
@@ -57,11 +85,29 @@ def fill(template: str, /, **values: Any) -> str:
 # %% ../nbs/54_rating_page.ipynb #adb56332
 def study_view(study: StudyFile, rater: str) -> dict:
     "The study as one rater's page sees it"
-    def said(c, lang): return {"name": c["english" if lang == "en" else "arabic"], "ask": c[f"description_{lang}"], "anchors": c[f"anchors_{lang}"]}
-    about = study.about; answers = study.answers(rater)
-    return {"study_id": about["study_id"], "name": about["name"], "rater": rater, "unit": about["unit"], "n": study.sizes.get(rater, 0),
-            "criteria": [{"id": c["id"], "en": said(c, "en"), "ar": said(c, "ar")} for c in about["criteria"]],
-            "answers": changes_view(answers), "revision": max((a[4] for a in answers), default=0)}
+
+    def said(c, lang):
+        return {
+            "name": c["english" if lang == "en" else "arabic"],
+            "ask": c[f"description_{lang}"],
+            "anchors": c[f"anchors_{lang}"],
+        }
+
+    about = study.about
+    answers = study.answers(rater)
+    return {
+        "study_id": about["study_id"],
+        "name": about["name"],
+        "rater": rater,
+        "unit": about["unit"],
+        "n": study.sizes.get(rater, 0),
+        "criteria": [
+            {"id": c["id"], "en": said(c, "en"), "ar": said(c, "ar")} for c in about["criteria"]
+        ],
+        "answers": changes_view(answers),
+        "revision": max((a[4] for a in answers), default=0),
+    }
+
 
 def changes_view(answers: Sequence[tuple]) -> list[list]:
     "Answers as the page reads them: position, question, value, revision, window"
@@ -72,167 +118,343 @@ def policy_hash(text: str) -> str:
     "An inline script or style as a content-security policy names it"
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+
 def offline_page(study: StudyFile, rater: str) -> str:
     "One rater's part of the study as one HTML file that needs nothing else"
-    if rater not in study.raters: raise UserError(f"there is no rater {rater!r} in the study, only {', '.join(study.raters)}")
-    script = asset("rate.js").decode(); letters = base64.b64encode(asset("noto-sans-arabic.ttf")).decode()
-    style = asset("rate.css").decode().replace('url("noto-sans-arabic.ttf")', f'url("data:font/ttf;base64,{letters}")')
-    if "</script" in script or "</style" in style: raise UserError("data/rating has a script or style that ends its own element; it cannot be put into one file")
-    about = study_view(study, rater) | {"answers": [], "revision": 0}; language = study.about["language"]
-    boot = {"mode": "file", "language": language, "strings": page_words(), "study": about, "items": [study.turns(rater, s.position) for s in study.slots(rater)]}
-    policy = (f"default-src 'none'; script-src {policy_hash(script)}; style-src {policy_hash(style)}; font-src data:; img-src data:; base-uri 'none'; form-action 'none'")
-    return fill("rate", language=language, t=words()[language], name=study.about["name"], policy=policy, inline={"style": style, "script": script}, static="", boot=embed(boot))
+    if rater not in study.raters:
+        raise UserError(f"there is no rater {rater!r} in the study, only {', '.join(study.raters)}")
+    script = asset("rate.js").decode()
+    letters = base64.b64encode(asset("noto-sans-arabic.ttf")).decode()
+    style = (
+        asset("rate.css")
+        .decode()
+        .replace('url("noto-sans-arabic.ttf")', f'url("data:font/ttf;base64,{letters}")')
+    )
+    if "</script" in script or "</style" in style:
+        raise UserError(
+            "data/rating has a script or style that ends its own element; it cannot be put into one file"
+        )
+    about = study_view(study, rater) | {"answers": [], "revision": 0}
+    language = study.about["language"]
+    boot = {
+        "mode": "file",
+        "language": language,
+        "strings": page_words(),
+        "study": about,
+        "items": [study.turns(rater, s.position) for s in study.slots(rater)],
+    }
+    policy = f"default-src 'none'; script-src {policy_hash(script)}; style-src {policy_hash(style)}; font-src data:; img-src data:; base-uri 'none'; form-action 'none'"
+    return fill(
+        "rate",
+        language=language,
+        t=words()[language],
+        name=study.about["name"],
+        policy=policy,
+        inline={"style": style, "script": script},
+        static="",
+        boot=embed(boot),
+    )
 
 # %% ../nbs/54_rating_page.ipynb #64cc4209
 def export_html(study: StudyFile, to: str | Path, raters: Sequence[str] = ()) -> list[Path]:
     "Write `rate-NAME.html` for each rater (all where none is named)"
-    return [save_text(Path(to)/f"rate-{r}.html", offline_page(study, r)) for r in raters or study.raters]
+    return [
+        save_text(Path(to) / f"rate-{r}.html", offline_page(study, r))
+        for r in raters or study.raters
+    ]
 
 # %% ../nbs/54_rating_page.ipynb #8b331d8f
-POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-          "frame-ancestors 'none'")
-HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cross-origin-opener-policy": "same-origin",
-           "cross-origin-resource-policy": "same-origin", "permissions-policy": "camera=(), geolocation=(), microphone=()", "x-frame-options": "DENY"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "x-frame-options": "DENY",
+}
 LARGEST = 65536  # bytes of a request's body
 
 # %% ../nbs/54_rating_page.ipynb #37b848b5
 class Guard:
     "Stands before the pages: bodies of a certain size only, what writes comes from the page itself, headers on whatever goes out"
-    def __init__(self, app: Callable, largest: int = LARGEST): self.app, self.largest = app, largest
+
+    def __init__(self, app: Callable, largest: int = LARGEST):
+        self.app, self.largest = app, largest
 
     @staticmethod
     def refusal(scope: Mapping, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         "Why a request is not let through"
-        if scope["method"] not in ("GET", "HEAD", "POST"): return 405, "method"
-        if scope["method"] != "POST": return None
-        site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")   # the first is the browser's own word, and holds behind a proxy that changes the host
-        if site is not None and site != b"same-origin": return 403, "origin"
-        if site is None and origin is not None and re.sub(rb"^https?://", b"", origin) != headers.get(b"host"): return 403, "origin"
-        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json": return 415, "type"
+        if scope["method"] not in ("GET", "HEAD", "POST"):
+            return 405, "method"
+        if scope["method"] != "POST":
+            return None
+        site, origin = (
+            headers.get(b"sec-fetch-site"),
+            headers.get(b"origin"),
+        )  # the first is the browser's own word, and holds behind a proxy that changes the host
+        if site is not None and site != b"same-origin":
+            return 403, "origin"
+        if (
+            site is None
+            and origin is not None
+            and re.sub(rb"^https?://", b"", origin) != headers.get(b"host")
+        ):
+            return 403, "origin"
+        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
+            return 415, "type"
         return None
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http": return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
         headers, size, begun = dict(scope["headers"]), 0, False
+
         async def guarded(message):
             nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True; sent = list(message.get("headers", [])); names = {k for k, _ in sent}
-                message = {**message, "headers": sent + [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in names]
-                           + ([] if b"cache-control" in names else [(b"cache-control", b"no-store")])}
+                begun = True
+                sent = list(message.get("headers", []))
+                names = {k for k, _ in sent}
+                message = {
+                    **message,
+                    "headers": sent
+                    + [
+                        (k.encode(), v.encode())
+                        for k, v in HEADERS.items()
+                        if k.encode() not in names
+                    ]
+                    + ([] if b"cache-control" in names else [(b"cache-control", b"no-store")]),
+                }
             await send(message)
+
         async def refuse(code, error):
             body = json.dumps({"error": error, "message": error}).encode()
-            await guarded({"type": "http.response.start", "status": code, "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-                                                                                      (b"connection", b"close")]})
+            await guarded(
+                {
+                    "type": "http.response.start",
+                    "status": code,
+                    "headers": [
+                        (b"content-type", b"application/json"),
+                        (b"content-length", str(len(body)).encode()),
+                        (b"connection", b"close"),
+                    ],
+                }
+            )
             await guarded({"type": "http.response.body", "body": body})
-        if no := self.refusal(scope, headers): return await refuse(*no)
+
+        if no := self.refusal(scope, headers):
+            return await refuse(*no)
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.largest: return await refuse(413, "size")
+        if not length.isdigit() or int(length) > self.largest:
+            return await refuse(413, "size")
+
         async def limited():
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > self.largest: raise OverflowError
+            if size > self.largest:
+                raise OverflowError
             return message
-        try: await self.app(scope, limited, guarded)
+
+        try:
+            await self.app(scope, limited, guarded)
         except OverflowError:
-            if not begun: await refuse(413, "size")
+            if not begun:
+                await refuse(413, "size")
 
 # %% ../nbs/54_rating_page.ipynb #a9e76b75
 @cache
-def _packed(name: str) -> bytes: return gzip.compress(asset(name), 6)
+def _packed(name: str) -> bytes:
+    return gzip.compress(asset(name), 6)
+
 
 class RaterPages:
     "What a rater's addresses answer"
-    def __init__(self, path: str | Path): self.study, self.writer = StudyFile(path), Writer(path)
+
+    def __init__(self, path: str | Path):
+        self.study, self.writer = StudyFile(path), Writer(path)
 
     def close(self):
         "Write what waits, and let go of the file"
-        self.writer.close(); self.study.close()
+        self.writer.close()
+        self.study.close()
 
     @staticmethod
     def none(request: Any) -> Any:
         "The page for all that is not there"
         from starlette.responses import HTMLResponse, JSONResponse
-        if "application/json" in request.headers.get("accept", "") or request.method == "POST": return JSONResponse({"error": "none", "message": "none"}, 404)
-        return HTMLResponse(fill("none", ar=words()["ar"], en=words()["en"], static=request.scope.get("root_path", "") + "/static"), 404)
+
+        if "application/json" in request.headers.get("accept", "") or request.method == "POST":
+            return JSONResponse({"error": "none", "message": "none"}, 404)
+        return HTMLResponse(
+            fill(
+                "none",
+                ar=words()["ar"],
+                en=words()["en"],
+                static=request.scope.get("root_path", "") + "/static",
+            ),
+            404,
+        )
 
     def language(self, request: Any) -> str:
         "The language asked for, or the study's"
-        return asked if (asked := request.query_params.get("lang")) in words() else self.study.about["language"]
+        return (
+            asked
+            if (asked := request.query_params.get("lang")) in words()
+            else self.study.about["language"]
+        )
 
-    def rater(self, request: Any) -> str | None: return self.study.who(request.path_params["link"])
+    def rater(self, request: Any) -> str | None:
+        return self.study.who(request.path_params["link"])
 
     async def page(self, request):
         from starlette.responses import HTMLResponse
-        if self.rater(request) is None: return self.none(request)
-        root = request.scope.get("root_path", ""); language = self.language(request)
-        boot = {"mode": "server", "base": f"{root}/r/{request.path_params['link']}", "language": language, "strings": page_words()}
-        return HTMLResponse(fill("rate", language=language, t=words()[language], name=self.study.about["name"], policy="", inline=None, static=f"{root}/static", boot=embed(boot)))
+
+        if self.rater(request) is None:
+            return self.none(request)
+        root = request.scope.get("root_path", "")
+        language = self.language(request)
+        boot = {
+            "mode": "server",
+            "base": f"{root}/r/{request.path_params['link']}",
+            "language": language,
+            "strings": page_words(),
+        }
+        return HTMLResponse(
+            fill(
+                "rate",
+                language=language,
+                t=words()[language],
+                name=self.study.about["name"],
+                policy="",
+                inline=None,
+                static=f"{root}/static",
+                boot=embed(boot),
+            )
+        )
 
     async def view(self, request):
         from starlette.responses import JSONResponse
-        return self.none(request) if (rater := self.rater(request)) is None else JSONResponse(study_view(self.study, rater))
+
+        return (
+            self.none(request)
+            if (rater := self.rater(request)) is None
+            else JSONResponse(study_view(self.study, rater))
+        )
 
     async def item(self, request):
         from starlette.responses import JSONResponse
-        if (rater := self.rater(request)) is None: return self.none(request)
+
+        if (rater := self.rater(request)) is None:
+            return self.none(request)
         turns = self.study.turns(rater, request.path_params["position"])
-        return JSONResponse({"turns": turns}) if turns is not None else JSONResponse({"error": "item", "message": "there is no such item"}, 404)
+        return (
+            JSONResponse({"turns": turns})
+            if turns is not None
+            else JSONResponse({"error": "item", "message": "there is no such item"}, 404)
+        )
 
     async def changes(self, request):
         from starlette.responses import JSONResponse
-        if (rater := self.rater(request)) is None: return self.none(request)
+
+        if (rater := self.rater(request)) is None:
+            return self.none(request)
         since = request.query_params.get("since", "0")
-        if not re.fullmatch(r"\d{1,15}", since, re.A): return JSONResponse({"error": "value", "message": "since should be a number"}, 400)
+        if not re.fullmatch(r"\d{1,15}", since, re.A):
+            return JSONResponse({"error": "value", "message": "since should be a number"}, 400)
         return JSONResponse({"changes": changes_view(self.study.answers(rater, since=int(since)))})
 
     async def answer(self, request):
         "Keep one answer; it is acknowledged when it is on the disk"
         import asyncio
         from starlette.responses import JSONResponse
-        if (rater := self.rater(request)) is None: return self.none(request)
+
+        if (rater := self.rater(request)) is None:
+            return self.none(request)
         try:
             data = json.loads(await request.body())
-            given = Answer(rater, *(data[k] for k in ("position", "field", "value", "tab", "seen", "visit", "seconds")))
-        except (ValueError, KeyError, TypeError, RecursionError): return JSONResponse({"error": "value", "message": "not an answer"}, 400)
-        try: kept = await asyncio.wrap_future(self.writer.put(given))
-        except StudyTrouble as e: return JSONResponse({"error": "full" if e.full else "file", "message": "the study's file cannot be written"}, 507 if e.full else 503)
-        except UserError as e: return JSONResponse({"error": "value", "message": str(e)}, 400)
+            given = Answer(
+                rater,
+                *(
+                    data[k]
+                    for k in ("position", "field", "value", "tab", "seen", "visit", "seconds")
+                ),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return JSONResponse({"error": "value", "message": "not an answer"}, 400)
+        try:
+            kept = await asyncio.wrap_future(self.writer.put(given))
+        except StudyTrouble as e:
+            return JSONResponse(
+                {
+                    "error": "full" if e.full else "file",
+                    "message": "the study's file cannot be written",
+                },
+                507 if e.full else 503,
+            )
+        except UserError as e:
+            return JSONResponse({"error": "value", "message": str(e)}, 400)
         return JSONResponse(kept)
 
     async def static(self, request):
         from starlette.responses import Response
-        if (name := request.path_params["name"]) not in ASSETS: return self.none(request)
-        body, packed = asset(name), "gzip" in request.headers.get("accept-encoding", ""); life = 86400 if name.endswith(".ttf") else 60
-        return Response(_packed(name) if packed else body, media_type=ASSETS[name], headers={"cache-control": f"public, max-age={life}", "vary": "accept-encoding"}
-                        | ({"content-encoding": "gzip"} if packed else {}))
+
+        if (name := request.path_params["name"]) not in ASSETS:
+            return self.none(request)
+        body, packed = asset(name), "gzip" in request.headers.get("accept-encoding", "")
+        life = 86400 if name.endswith(".ttf") else 60
+        return Response(
+            _packed(name) if packed else body,
+            media_type=ASSETS[name],
+            headers={"cache-control": f"public, max-age={life}", "vary": "accept-encoding"}
+            | ({"content-encoding": "gzip"} if packed else {}),
+        )
 
 # %% ../nbs/54_rating_page.ipynb #e8d9bd87
 SHOWN = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
 
+
 def _start_worker(parent: int):
     "Set up the process that computes agreement: after everything else, and no longer than the server"
     from arabic_dialog.generation import end_with
-    end_with(parent); os.nice(10)
+
+    end_with(parent)
+    os.nice(10)
+
 
 def _agree(agreement: Callable[[list[Rating]], list[dict]], path: str) -> list[dict]:
-    with StudyFile(path) as study: return agreement(ratings_of(study))
+    with StudyFile(path) as study:
+        return agreement(ratings_of(study))
 
 # %% ../nbs/54_rating_page.ipynb #20e25240
 class Pages(RaterPages):
     "What every address answers: the raters', and the owner's"
-    def __init__(self, path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
-                 patience: float = 10, wait: float = 3):  # seconds for which a computed agreement is shown again, and for which the page waits for a new one
-        super().__init__(path); self.agreement, self.patience, self.wait = agreement, patience, wait
-        self.known: tuple[float, int, list[dict]] = (time.monotonic() - patience - 1, 0, []); self.job: tuple[int, Any] | None = None; self.pool: Any = None
+
+    def __init__(
+        self,
+        path: str | Path,
+        agreement: Callable[[list[Rating]], list[dict]]
+        | None = None,  # rows with criterion, n_items, SHOWN with _low and _high, note
+        patience: float = 10,
+        wait: float = 3,
+    ):  # seconds for which a computed agreement is shown again, and for which the page waits for a new one
+        super().__init__(path)
+        self.agreement, self.patience, self.wait = agreement, patience, wait
+        self.known: tuple[float, int, list[dict]] = (time.monotonic() - patience - 1, 0, [])
+        self.job: tuple[int, Any] | None = None
+        self.pool: Any = None
 
     def close(self):
         "Write what waits, and let go of the file; what is being computed is of no use any more"
         super().close()
         if self.pool:
-            for p in list(self.pool._processes.values()): p.kill()
+            for p in list(self.pool._processes.values()):
+                p.kill()
             self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def agreed(self) -> tuple[list[dict], bool]:
@@ -240,10 +462,25 @@ class Pages(RaterPages):
         import asyncio
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
-        newest = self.study.rows("SELECT coalesce(max(revision), 0) FROM answers")[0][0]; at, revision, _ = self.known
-        if self.agreement and newest and self.job is None and newest != revision and time.monotonic() - at > self.patience:
-            self.pool = self.pool or ProcessPoolExecutor(1, get_context("spawn"), _start_worker, (os.getpid(),))
-            self.job = newest, asyncio.get_running_loop().run_in_executor(self.pool, _agree, self.agreement, str(self.study.path))
+
+        newest = self.study.rows("SELECT coalesce(max(revision), 0) FROM answers")[0][0]
+        at, revision, _ = self.known
+        if (
+            self.agreement
+            and newest
+            and self.job is None
+            and newest != revision
+            and time.monotonic() - at > self.patience
+        ):
+            self.pool = self.pool or ProcessPoolExecutor(
+                1, get_context("spawn"), _start_worker, (os.getpid(),)
+            )
+            self.job = (
+                newest,
+                asyncio.get_running_loop().run_in_executor(
+                    self.pool, _agree, self.agreement, str(self.study.path)
+                ),
+            )
         if self.job and (await asyncio.wait({self.job[1]}, timeout=self.wait))[0]:
             (newest, done), self.job = self.job, None
             self.known = time.monotonic(), newest, [] if done.exception() else done.result()
@@ -252,43 +489,98 @@ class Pages(RaterPages):
     async def aside(self, *reads: Callable[[StudyFile], Any]) -> list[Any]:
         "What functions read of the whole study, in a thread and a connection of their own: raters do not wait for it"
         from starlette.concurrency import run_in_threadpool
+
         def read():
-            with StudyFile(self.study.path) as own: return [f(own) for f in reads]
+            with StudyFile(self.study.path) as own:
+                return [f(own) for f in reads]
+
         return await run_in_threadpool(read)
 
     async def owner(self, request):
         from starlette.responses import HTMLResponse
-        if not self.study.is_owner(request.path_params["link"]): return self.none(request)
-        agreement, pending = await self.agreed(); done, said = await self.aside(progress, remarks); root = request.scope.get("root_path", ""); language = self.language(request)
-        raters = [p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))} for p in done]
-        names = {c["id"]: c["english" if language == "en" else "arabic"] for c in self.study.about["criteria"]}
-        return HTMLResponse(fill("owner", language=language, t=words()[language], about=self.study.about, progress=raters, agreement=agreement, pending=pending,
-                                 shown=[k for k in SHOWN if all(k in a for a in agreement)], names=names,
-                                 remarks=said, static=f"{root}/static", here=f"{root}/o/{request.path_params['link']}"))
+
+        if not self.study.is_owner(request.path_params["link"]):
+            return self.none(request)
+        agreement, pending = await self.agreed()
+        done, said = await self.aside(progress, remarks)
+        root = request.scope.get("root_path", "")
+        language = self.language(request)
+        raters = [
+            p | {"last": p["last"] and time.strftime("%F %H:%M", time.gmtime(p["last"]))}
+            for p in done
+        ]
+        names = {
+            c["id"]: c["english" if language == "en" else "arabic"]
+            for c in self.study.about["criteria"]
+        }
+        return HTMLResponse(
+            fill(
+                "owner",
+                language=language,
+                t=words()[language],
+                about=self.study.about,
+                progress=raters,
+                agreement=agreement,
+                pending=pending,
+                shown=[k for k in SHOWN if all(k in a for a in agreement)],
+                names=names,
+                remarks=said,
+                static=f"{root}/static",
+                here=f"{root}/o/{request.path_params['link']}",
+            )
+        )
 
     async def export(self, request):
         from starlette.responses import Response
-        if not self.study.is_owner(request.path_params["link"]): return self.none(request)
-        csv = request.path_params["format"] == "csv"; text, = await self.aside(render_csv if csv else render_json)
-        return Response(text, media_type="text/csv" if csv else "application/json",
-                        headers={"content-disposition": f"attachment; filename=\"ratings.{'csv' if csv else 'json'}\""})
+
+        if not self.study.is_owner(request.path_params["link"]):
+            return self.none(request)
+        csv = request.path_params["format"] == "csv"
+        (text,) = await self.aside(render_csv if csv else render_json)
+        return Response(
+            text,
+            media_type="text/csv" if csv else "application/json",
+            headers={
+                "content-disposition": f'attachment; filename="ratings.{"csv" if csv else "json"}"'
+            },
+        )
 
 # %% ../nbs/54_rating_page.ipynb #8809b4cc
-def make_app(path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None) -> Any:
+def make_app(
+    path: str | Path, agreement: Callable[[list[Rating]], list[dict]] | None = None
+) -> Any:
     "The study's pages as an ASGI application"
     from contextlib import asynccontextmanager
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Route
+
     p = Pages(path, agreement)
+
     @asynccontextmanager
     async def lifespan(app):
         yield
         p.close()
-    async def none(request, error=None): return p.none(request)
-    routes = [Route("/r/{link}", p.page), Route("/r/{link}/study", p.view), Route("/r/{link}/items/{position:int}", p.item), Route("/r/{link}/changes", p.changes),
-              Route("/r/{link}/answers", p.answer, methods=["POST"]), Route("/o/{link}", p.owner), Route("/o/{link}/ratings.{format}", p.export), Route("/static/{name}", p.static)]
-    app = Starlette(routes=routes, middleware=[Middleware(Guard)], lifespan=lifespan, exception_handlers={404: none, 405: none})
+
+    async def none(request, error=None):
+        return p.none(request)
+
+    routes = [
+        Route("/r/{link}", p.page),
+        Route("/r/{link}/study", p.view),
+        Route("/r/{link}/items/{position:int}", p.item),
+        Route("/r/{link}/changes", p.changes),
+        Route("/r/{link}/answers", p.answer, methods=["POST"]),
+        Route("/o/{link}", p.owner),
+        Route("/o/{link}/ratings.{format}", p.export),
+        Route("/static/{name}", p.static),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard)],
+        lifespan=lifespan,
+        exception_handlers={404: none, 405: none},
+    )
     app.state.pages = p
     return app
 
@@ -297,24 +589,53 @@ def exposure(host: str, port: int) -> str:
     "What is open to whom, in a sentence"
     if host in ("127.0.0.1", "::1", "localhost"):
         return f"The study is open to this machine only, at http://{f'[{host}]' if ':' in host else host}:{port}. For raters elsewhere put a web server with TLS in front of it, or use `rate export-html`."
-    return (f"The study is open to every machine that can reach {host}, port {port}: the page of each rater who has their link, the owner's page to who has the owner's. "
-            "Nothing is encrypted: whoever can read the traffic can read the links. Put a web server with TLS in front of it unless this network is yours.")
+    return (
+        f"The study is open to every machine that can reach {host}, port {port}: the page of each rater who has their link, the owner's page to who has the owner's. "
+        "Nothing is encrypted: whoever can read the traffic can read the links. Put a web server with TLS in front of it unless this network is yours."
+    )
 
 # %% ../nbs/54_rating_page.ipynb #1c180719
-def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8321, agreement: Callable[[list[Rating]], list[dict]] | None = None,
-          say: Callable[[str], None] = print):
+def serve(
+    path: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    agreement: Callable[[list[Rating]], list[dict]] | None = None,
+    say: Callable[[str], None] = print,
+):
     "Serve the study until interrupted"
     import uvicorn
+
     app = make_app(path, agreement)
     # named TCP, or asyncio would not switch Nagle's algorithm off, and each answer would take 40 ms
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET; listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: listening.bind((host, port)); listening.listen(1024)   # who comes before the server is ready waits
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)  # who comes before the server is ready waits
     except OSError as e:
-        app.state.pages.close(); listening.close()
-        raise UserError(f"cannot listen on {host}, port {port}: {e.strerror}; name another (--host, --port)") from None
-    except OverflowError: raise UserError(f"port {port} should be between 0 and 65535") from None
-    say(exposure(host, listening.getsockname()[1])); say("The links: arabic-dialog rate links. Stop with Ctrl-C; every answer that a rater saw as saved is on the disk.")
-    sys.setswitchinterval(2e-4)   # the writing thread asks for the interpreter at every statement; it would wait 5 ms each time
-    config = uvicorn.Config(app, http="h11", log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=5, limit_concurrency=1000)
+        app.state.pages.close()
+        listening.close()
+        raise UserError(
+            f"cannot listen on {host}, port {port}: {e.strerror}; name another (--host, --port)"
+        ) from None
+    except OverflowError:
+        raise UserError(f"port {port} should be between 0 and 65535") from None
+    say(exposure(host, listening.getsockname()[1]))
+    say(
+        "The links: arabic-dialog rate links. Stop with Ctrl-C; every answer that a rater saw as saved is on the disk."
+    )
+    sys.setswitchinterval(
+        2e-4
+    )  # the writing thread asks for the interpreter at every statement; it would wait 5 ms each time
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        limit_concurrency=1000,
+    )
     uvicorn.Server(config).run(sockets=[listening])

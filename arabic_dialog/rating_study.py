@@ -16,103 +16,221 @@ from pathlib import Path
 from typing import Any
 
 from .answers import FLAG, REMARK, Slot, StudyFile, create_study
-from .core import (Conversation, Rating, Turn, UserError, data_path, digest, from_dict, iter_jsonl, load_jsonl, replies, save_jsonl, save_text,
-                                stream, to_json)
-from .rating import POINTS, Criterion, Item, Origin, Study, draw_items, _table, load_criteria
+from arabic_dialog.core import (
+    Conversation,
+    Rating,
+    Turn,
+    UserError,
+    data_path,
+    digest,
+    from_dict,
+    iter_jsonl,
+    load_jsonl,
+    replies,
+    save_jsonl,
+    save_text,
+    stream,
+    to_json,
+)
+from arabic_dialog.rating import (
+    POINTS,
+    Criterion,
+    Item,
+    Origin,
+    Study,
+    draw_items,
+    _table,
+    load_criteria,
+)
 
 # %% ../nbs/53_rating_study.ipynb #046d5747
-def whole_conversations(rows: Iterable[dict],                     # of replies.jsonl
-                        conversations: Iterable[Conversation]) -> list[dict]:
+def whole_conversations(
+    rows: Iterable[dict],  # of replies.jsonl
+    conversations: Iterable[Conversation],
+) -> list[dict]:
     "The conversations in which one model (of one seed) gave every reply, as rows for `draw_items`"
-    said = {(r["conversation_id"], r["model"], r.get("seed") or 0, r["turn"]): r["text"] for r in rows}
-    makers = sorted({k[:3] for k in said}); known = {c.id: c for c in conversations}; out = []
+    said = {
+        (r["conversation_id"], r["model"], r.get("seed") or 0, r["turn"]): r["text"] for r in rows
+    }
+    makers = sorted({k[:3] for k in said})
+    known = {c.id: c for c in conversations}
+    out = []
     for cid, model, seed in makers:
-        if cid not in known: raise UserError(f"reply to {cid!r}, which is not among the {len(known)} conversations")
+        if cid not in known:
+            raise UserError(f"reply to {cid!r}, which is not among the {len(known)} conversations")
         asked = [i for i, _, _ in replies(known[cid])]
-        if not asked or any((cid, model, seed, i) not in said for i in asked): continue
-        turns = [Turn(t.speaker, said[cid, model, seed, i]) if i in asked else t for i, t in enumerate(known[cid].turns[:asked[-1]])]
-        out.append({"conversation_id": cid, "turn": asked[-1], "model": model, "seed": seed, "text": said[cid, model, seed, asked[-1]], "context": turns})
+        if not asked or any((cid, model, seed, i) not in said for i in asked):
+            continue
+        turns = [
+            Turn(t.speaker, said[cid, model, seed, i]) if i in asked else t
+            for i, t in enumerate(known[cid].turns[: asked[-1]])
+        ]
+        out.append(
+            {
+                "conversation_id": cid,
+                "turn": asked[-1],
+                "model": model,
+                "seed": seed,
+                "text": said[cid, model, seed, asked[-1]],
+                "context": turns,
+            }
+        )
     return out
 
 # %% ../nbs/53_rating_study.ipynb #bc94b4bc
 def williams(n: int) -> list[list[int]]:
     "Orders of `n` things in which each is equally often at each place, and equally often right after each other one"
-    first = [k//2 if k % 2 == 0 else n - 1 - k//2 for k in range(n)]
+    first = [k // 2 if k % 2 == 0 else n - 1 - k // 2 for k in range(n)]
     rows = [[(i + k) % n for i in first] for k in range(n)]
     return rows if n % 2 == 0 or n == 1 else rows + [r[::-1] for r in rows]
 
 # %% ../nbs/53_rating_study.ipynb #a6fab704
 def balanced_order(key: Sequence[Origin], who: int, seed: int = 0) -> list[str]:
     "Item ids in the order of rater number `who`: each model once a block, each time on another turn where there are enough"
-    have = {(o.model, o.conversation_id, o.turn): o.item_id for o in key}; rng = stream(seed, "order", who)
-    turns, models = sorted({k[1:] for k in have}), sorted({k[0] for k in have}); places = list(range(len(models))); rng.shuffle(turns); rng.shuffle(places)
-    square, step, out = williams(len(models)), max(1, len(turns)//max(1, len(models))), []; stream(seed, "square").shuffle(square)
-    for block in range(len(turns)):   # every model goes through the same turns, and begins at another
-        at = [(models[i], *turns[(block + places[i]*step) % len(turns)]) for i in square[(block + who) % len(square)]]
+    have = {(o.model, o.conversation_id, o.turn): o.item_id for o in key}
+    rng = stream(seed, "order", who)
+    turns, models = sorted({k[1:] for k in have}), sorted({k[0] for k in have})
+    places = list(range(len(models)))
+    rng.shuffle(turns)
+    rng.shuffle(places)
+    square, step, out = williams(len(models)), max(1, len(turns) // max(1, len(models))), []
+    stream(seed, "square").shuffle(square)
+    for block in range(
+        len(turns)
+    ):  # every model goes through the same turns, and begins at another
+        at = [
+            (models[i], *turns[(block + places[i] * step) % len(turns)])
+            for i in square[(block + who) % len(square)]
+        ]
         out += [have[k] for k in at if k in have]
     return out
 
 # %% ../nbs/53_rating_study.ipynb #a3a61f37
-def assign(key: Sequence[Origin], n_raters: int, per_item: int = 0, seed: int = 0) -> list[list[Origin]]:
+def assign(
+    key: Sequence[Origin], n_raters: int, per_item: int = 0, seed: int = 0
+) -> list[list[Origin]]:
     "The items of each rater: all of them, or each item `per_item` raters, turn by turn in rotation"
-    if not 0 <= per_item <= n_raters: raise UserError(f"{per_item} raters per item were asked for, and there are {n_raters}")
-    turns = sorted({(o.conversation_id, o.turn) for o in key}); stream(seed, "assign").shuffle(turns); place = {t: n for n, t in enumerate(turns)}
-    def rates(who, o): return not per_item or (who - place[o.conversation_id, o.turn]) % n_raters < per_item
+    if not 0 <= per_item <= n_raters:
+        raise UserError(f"{per_item} raters per item were asked for, and there are {n_raters}")
+    turns = sorted({(o.conversation_id, o.turn) for o in key})
+    stream(seed, "assign").shuffle(turns)
+    place = {t: n for n, t in enumerate(turns)}
+
+    def rates(who, o):
+        return not per_item or (who - place[o.conversation_id, o.turn]) % n_raters < per_item
+
     return [[o for o in key if rates(who, o)] for who in range(n_raters)]
 
 # %% ../nbs/53_rating_study.ipynb #8b4d7bff
-def place_slots(order: Sequence[str], models: Mapping[str, str],  # of each item id
-                checks: Sequence[str],                            # ids of the checks, as many as are to be shown
-                n_repeats: int, who: int, seed: int = 0) -> list[Slot]:
+def place_slots(
+    order: Sequence[str],
+    models: Mapping[str, str],  # of each item id
+    checks: Sequence[str],  # ids of the checks, as many as are to be shown
+    n_repeats: int,
+    who: int,
+    seed: int = 0,
+) -> list[Slot]:
     "The rater's slots: `order` with repeats half a study after the first time, and checks spread evenly"
-    n, half, rng = len(order), len(order)//2, stream(seed, "slots", who); by_model: dict[str, list[int]] = defaultdict(list)
-    if n_repeats > half: raise UserError(f"{n_repeats} repeated items were asked for; of {n} items at most {half} can come twice")
-    for k in rng.sample(range(half), half): by_model[models[order[k]]].append(k)
-    turns = [k for group in zip(*(v + [-1]*(half - len(v)) for v in by_model.values())) for k in group if k >= 0]  # models in turn
-    placed = [(float(k), i, "item") for k, i in enumerate(order)] + [(k + n - half + .5, order[k], "repeat") for k in turns[:n_repeats]]
-    placed += [((c + .5 + rng.uniform(-.3, .3))*n/len(checks), i, "check") for c, i in enumerate(checks)]
+    n, half, rng = len(order), len(order) // 2, stream(seed, "slots", who)
+    by_model: dict[str, list[int]] = defaultdict(list)
+    if n_repeats > half:
+        raise UserError(
+            f"{n_repeats} repeated items were asked for; of {n} items at most {half} can come twice"
+        )
+    for k in rng.sample(range(half), half):
+        by_model[models[order[k]]].append(k)
+    turns = [
+        k
+        for group in zip(*(v + [-1] * (half - len(v)) for v in by_model.values()))
+        for k in group
+        if k >= 0
+    ]  # models in turn
+    placed = [(float(k), i, "item") for k, i in enumerate(order)] + [
+        (k + n - half + 0.5, order[k], "repeat") for k in turns[:n_repeats]
+    ]
+    placed += [
+        ((c + 0.5 + rng.uniform(-0.3, 0.3)) * n / len(checks), i, "check")
+        for c, i in enumerate(checks)
+    ]
     return [Slot(p, i, kind) for p, (_, i, kind) in enumerate(sorted(placed), 1)]
 
 # %% ../nbs/53_rating_study.ipynb #40742ee3
 NUMERALS = dict(zip(POINTS, "١٢٣٤٥"))
 
+
 def attention_check(n: int, contexts: Sequence[Sequence[Turn]], seed: int = 0) -> dict:
     "Check number `n`: somebody's conversation, with a request in the place of the reply"
-    rng = stream(seed, "check", n); expected = rng.choice(POINTS)
+    rng = stream(seed, "check", n)
+    expected = rng.choice(POINTS)
     ask = f"ليس هذا ردًّا حقيقيًّا، بل سؤال للتحقق من الانتباه: من فضلك اختر الدرجة {NUMERALS[expected]} ({expected}) في جميع المعايير ثم تابع."
     turns = [*map(asdict, rng.choice(contexts)), asdict(Turn("assistant", ask))]
     return {"item_id": "i" + digest([seed, "check", n])[:10], "turns": turns, "expected": expected}
 
 # %% ../nbs/53_rating_study.ipynb #e7800620
-def run_replies(run: str | Path, models: Sequence[str] = (), own: bool = False) -> tuple[list[dict], list[Conversation]]:  # own: to a model's own history, where the run has such
+def run_replies(
+    run: str | Path, models: Sequence[str] = (), own: bool = False
+) -> tuple[list[dict], list[Conversation]]:  # own: to a model's own history, where the run has such
     "Replies of a run's models (all where none is named), and the conversations that they answer"
-    run = Path(run); found = sorted((run/"replies").glob("*/*.jsonl")); own = own and any(f.stem == "own" for f in found)
-    files = [f for f in found if (f.stem == "own" if own and f.parent.name != "marks" else f.stem not in ("likelihoods", "own"))]
-    if not files or not (run/"split"/"test.jsonl").is_file():
-        raise UserError(f"{run} has no replies to rate; `arabic-dialog evaluate --run {run}` makes them")
-    rows = [r for f in files for r in iter_jsonl(f)]; known = sorted({r["model"] for r in rows})
-    if unknown := [m for m in models if m not in known]: raise UserError(f"the run has no model {unknown[0]!r}; it has {', '.join(known)}")
-    return [r for r in rows if not models or r["model"] in models], load_jsonl(run/"split"/"test.jsonl", Conversation)
+    run = Path(run)
+    found = sorted((run / "replies").glob("*/*.jsonl"))
+    own = own and any(f.stem == "own" for f in found)
+    files = [
+        f
+        for f in found
+        if (
+            f.stem == "own"
+            if own and f.parent.name != "marks"
+            else f.stem not in ("likelihoods", "own")
+        )
+    ]
+    if not files or not (run / "split" / "test.jsonl").is_file():
+        raise UserError(
+            f"{run} has no replies to rate; `arabic-dialog evaluate --run {run}` makes them"
+        )
+    rows = [r for f in files for r in iter_jsonl(f)]
+    known = sorted({r["model"] for r in rows})
+    if unknown := [m for m in models if m not in known]:
+        raise UserError(f"the run has no model {unknown[0]!r}; it has {', '.join(known)}")
+    return [r for r in rows if not models or r["model"] in models], load_jsonl(
+        run / "split" / "test.jsonl", Conversation
+    )
 
 # %% ../nbs/53_rating_study.ipynb #b8b3c48e
 def study_path(study: str | Path) -> Path:
     "The study's file, of its folder or of itself"
-    return Path(study)/"study.sqlite" if Path(study).suffix != ".sqlite" else Path(study)
+    return Path(study) / "study.sqlite" if Path(study).suffix != ".sqlite" else Path(study)
+
 
 def save_links(folder: Path, links: dict[str, str], owner: str):
     "Write the secret links where only their owner can read them, and git does not take them along"
-    folder.mkdir(parents=True, exist_ok=True); path = folder/"links.json"
-    if not (folder/".gitignore").exists(): save_text(folder/".gitignore", "*\n")
-    with os.fdopen(os.open(new := folder/".links.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
-        json.dump({"raters": links, "owner": owner}, f, ensure_ascii=False, indent=1); f.flush(); os.fsync(f.fileno())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "links.json"
+    if not (folder / ".gitignore").exists():
+        save_text(folder / ".gitignore", "*\n")
+    with os.fdopen(
+        os.open(new := folder / ".links.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        "w",
+        encoding="utf-8",
+    ) as f:
+        json.dump({"raters": links, "owner": owner}, f, ensure_ascii=False, indent=1)
+        f.flush()
+        os.fsync(f.fileno())
     os.replace(new, path)
+
 
 def load_links(folder: str | Path) -> dict[str, Any]:
     "The secrets of a study's links, by rater, and the owner's"
-    path = Path(folder)/"links.json"
-    try: return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError: raise UserError(f"{path} is missing; make new links: arabic-dialog rate links --renew RATER (and --renew owner)") from None
-    except ValueError: raise UserError(f"{path} is damaged; delete it, and make new links: arabic-dialog rate links --renew RATER") from None
+    path = Path(folder) / "links.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing; make new links: arabic-dialog rate links --renew RATER (and --renew owner)"
+        ) from None
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged; delete it, and make new links: arabic-dialog rate links --renew RATER"
+        ) from None
 
 # %% ../nbs/53_rating_study.ipynb #09334cb5
 def default_criteria(unit: str) -> Path:
@@ -122,33 +240,96 @@ def default_criteria(unit: str) -> Path:
 # %% ../nbs/53_rating_study.ipynb #cc2e83eb
 def _wanted(share: float, n: int, name: str) -> int:
     "How many of `n` a share is"
-    if not 0 <= share <= .5: raise UserError(f"{name} is {share}, and should be a share from 0 to 0.5, such as 0.1")
-    return math.ceil(share*n - 1e-9)
+    if not 0 <= share <= 0.5:
+        raise UserError(f"{name} is {share}, and should be a share from 0 to 0.5, such as 0.1")
+    return math.ceil(share * n - 1e-9)
 
-def new_study(folder: str | Path, rows: Sequence[dict], conversations: Sequence[Conversation],  # as `run_replies` gives them
-              raters: Sequence[str], n: int = 100, unit: str = "reply", criteria: Sequence[Criterion] = (), repeats: float = .1, checks: float = .05,
-              per_item: int = 0, seed: int = 0, name: str = "", language: str = "ar") -> Path:
+
+def new_study(
+    folder: str | Path,
+    rows: Sequence[dict],
+    conversations: Sequence[Conversation],  # as `run_replies` gives them
+    raters: Sequence[str],
+    n: int = 100,
+    unit: str = "reply",
+    criteria: Sequence[Criterion] = (),
+    repeats: float = 0.1,
+    checks: float = 0.05,
+    per_item: int = 0,
+    seed: int = 0,
+    name: str = "",
+    language: str = "ar",
+) -> Path:
     "Draw a study and write it into `folder`: its file, and its links; returns the file"
     folder = Path(folder)
-    if unit not in ("reply", "conversation"): raise UserError(f"unit {unit!r} should be reply or conversation")
-    if language not in ("ar", "en"): raise UserError(f"language {language!r} should be ar or en")
-    if not raters or len(set(raters)) < len(raters): raise UserError(f"raters {', '.join(raters) or '(none)'}: name at least one, each once (--rater hala --rater omar)")
-    if bad := [r for r in raters if not re.fullmatch(r"[\w-]{1,40}", r) or r == "owner"]: raise UserError(f"rater {bad[0]!r} should be named in letters, digits, - and _ (and not owner)")
+    if unit not in ("reply", "conversation"):
+        raise UserError(f"unit {unit!r} should be reply or conversation")
+    if language not in ("ar", "en"):
+        raise UserError(f"language {language!r} should be ar or en")
+    if not raters or len(set(raters)) < len(raters):
+        raise UserError(
+            f"raters {', '.join(raters) or '(none)'}: name at least one, each once (--rater hala --rater omar)"
+        )
+    if bad := [r for r in raters if not re.fullmatch(r"[\w-]{1,40}", r) or r == "owner"]:
+        raise UserError(
+            f"rater {bad[0]!r} should be named in letters, digits, - and _ (and not owner)"
+        )
     criteria = criteria or load_criteria(default_criteria(unit))
-    if bad := [c.id for c in criteria if c.id in (REMARK, FLAG) or not re.fullmatch(r"\w{1,40}", c.id)]:
-        raise UserError(f"criterion {bad[0]!r} should be called by letters, digits and _, and not {REMARK} or {FLAG}")
-    items, key = draw_items(rows if unit == "reply" else whole_conversations(rows, conversations), conversations, n, seed)
-    models = {o.item_id: o.model for o in key}; origin = {o.item_id: asdict(o) for o in key}; slots, made = {}, {}
+    if bad := [
+        c.id for c in criteria if c.id in (REMARK, FLAG) or not re.fullmatch(r"\w{1,40}", c.id)
+    ]:
+        raise UserError(
+            f"criterion {bad[0]!r} should be called by letters, digits and _, and not {REMARK} or {FLAG}"
+        )
+    items, key = draw_items(
+        rows if unit == "reply" else whole_conversations(rows, conversations),
+        conversations,
+        n,
+        seed,
+    )
+    models = {o.item_id: o.model for o in key}
+    origin = {o.item_id: asdict(o) for o in key}
+    slots, made = {}, {}
     for who, (rater, own) in enumerate(zip(raters, assign(key, len(raters), per_item, seed))):
-        mine = [attention_check(k, [i.context for i in items], seed) for k in range(who, who + _wanted(checks, len(own), "checks"))]
+        mine = [
+            attention_check(k, [i.context for i in items], seed)
+            for k in range(who, who + _wanted(checks, len(own), "checks"))
+        ]
         made |= {c["item_id"]: c for c in mine}
-        slots[rater] = place_slots(balanced_order(own, who, seed), models, [c["item_id"] for c in mine], min(len(own)//2, _wanted(repeats, len(own), "repeats")), who, seed)
-    shown = [{"item_id": i.item_id, "turns": [*map(asdict, i.context), {"speaker": "assistant", "text": i.reply}], **origin[i.item_id]} for i in items]
-    about = {"study_id": "s" + secrets.token_hex(6), "name": name, "unit": unit, "language": language, "criteria": [*map(asdict, criteria)], "seed": seed, "simulated": False}
+        slots[rater] = place_slots(
+            balanced_order(own, who, seed),
+            models,
+            [c["item_id"] for c in mine],
+            min(len(own) // 2, _wanted(repeats, len(own), "repeats")),
+            who,
+            seed,
+        )
+    shown = [
+        {
+            "item_id": i.item_id,
+            "turns": [*map(asdict, i.context), {"speaker": "assistant", "text": i.reply}],
+            **origin[i.item_id],
+        }
+        for i in items
+    ]
+    about = {
+        "study_id": "s" + secrets.token_hex(6),
+        "name": name,
+        "unit": unit,
+        "language": language,
+        "criteria": [*map(asdict, criteria)],
+        "seed": seed,
+        "simulated": False,
+    }
     links, owner = {r: secrets.token_urlsafe(24) for r in raters}, secrets.token_urlsafe(24)
-    if study_path(folder).exists(): raise UserError(f"{study_path(folder)} is there already, perhaps with answers; give the new study a folder of its own (--study), or move the old one away")
+    if study_path(folder).exists():
+        raise UserError(
+            f"{study_path(folder)} is there already, perhaps with answers; give the new study a folder of its own (--study), or move the old one away"
+        )
     save_links(folder, links, owner)
-    return create_study(study_path(folder), about | {"owner": owner}, [*shown, *made.values()], links, slots)
+    return create_study(
+        study_path(folder), about | {"owner": owner}, [*shown, *made.values()], links, slots
+    )
 
 # %% ../nbs/53_rating_study.ipynb #71e09799
 def people(ratings: Iterable[Rating]) -> set[str]:
@@ -156,25 +337,55 @@ def people(ratings: Iterable[Rating]) -> set[str]:
     return {r.rater for r in ratings if r.value is not None}
 
 # %% ../nbs/53_rating_study.ipynb #56b356d7
-def save_people(study: StudyFile, ratings: Sequence[Rating], repeats: Sequence[Rating], folder: str | Path) -> Study:
+def save_people(
+    study: StudyFile, ratings: Sequence[Rating], repeats: Sequence[Rating], folder: str | Path
+) -> Study:
     "Write what people said as a study's folder: study.json, items.jsonl, key.csv, ratings.csv, and repeats.csv; they are not marked as simulated"
-    folder = Path(folder); drawn = [i for i in study.items() if i["model"] is not None]
-    items = [Item(i["item_id"], tuple(Turn(**t) for t in i["turns"][:-1]), i["turns"][-1]["text"]) for i in drawn]
-    record = Study(tuple(from_dict(Criterion, c) for c in study.about["criteria"]), tuple(r for r in study.raters if r in people(ratings)), len(items),
-                   study.about["seed"], simulated=False, unit=study.about["unit"])
-    save_text(folder/"study.json", to_json(record) + "\n"); save_jsonl(folder/"items.jsonl", items)
+    folder = Path(folder)
+    drawn = [i for i in study.items() if i["model"] is not None]
+    items = [
+        Item(i["item_id"], tuple(Turn(**t) for t in i["turns"][:-1]), i["turns"][-1]["text"])
+        for i in drawn
+    ]
+    record = Study(
+        tuple(from_dict(Criterion, c) for c in study.about["criteria"]),
+        tuple(r for r in study.raters if r in people(ratings)),
+        len(items),
+        study.about["seed"],
+        simulated=False,
+        unit=study.about["unit"],
+    )
+    save_text(folder / "study.json", to_json(record) + "\n")
+    save_jsonl(folder / "items.jsonl", items)
     columns = [f.name for f in fields(Origin)]
-    save_text(folder/"key.csv", _table(columns, ({k: i[k] for k in columns} for i in drawn)))
+    save_text(folder / "key.csv", _table(columns, ({k: i[k] for k in columns} for i in drawn)))
     for name, part in (("ratings.csv", ratings), ("repeats.csv", repeats)):
-        save_text(folder/name, _table(["item_id", "rater", "criterion", "value"], map(asdict, part)))
+        save_text(
+            folder / name, _table(["item_id", "rater", "criterion", "value"], map(asdict, part))
+        )
     return record
 
 # %% ../nbs/53_rating_study.ipynb #2a9a5dfd
-def score_rows(scores: Iterable[dict], key: Iterable[Origin], unit: str) -> list[dict]:  # rows of scores.csv
+def score_rows(
+    scores: Iterable[dict], key: Iterable[Origin], unit: str
+) -> list[dict]:  # rows of scores.csv
     "Scores to hold ratings against: as they are for replies, each conversation's mean where whole conversations were rated"
-    if unit == "reply": return list(scores)
-    last = {(o.conversation_id, o.model, o.seed): o.turn for o in key}; found = defaultdict(list)
+    if unit == "reply":
+        return list(scores)
+    last = {(o.conversation_id, o.model, o.seed): o.turn for o in key}
+    found = defaultdict(list)
     for s in scores:
         at = s["conversation_id"], s["model"], int(s["seed"] or 0)
-        if at in last and s["value"] not in ("", "nan"): found[*at, s["metric"]].append(float(s["value"]))
-    return [{"conversation_id": c, "turn": last[c, m, seed], "model": m, "seed": seed, "metric": metric, "value": math.fsum(v)/len(v)} for (c, m, seed, metric), v in found.items()]
+        if at in last and s["value"] not in ("", "nan"):
+            found[*at, s["metric"]].append(float(s["value"]))
+    return [
+        {
+            "conversation_id": c,
+            "turn": last[c, m, seed],
+            "model": m,
+            "seed": seed,
+            "metric": metric,
+            "value": math.fsum(v) / len(v),
+        }
+        for (c, m, seed, metric), v in found.items()
+    ]

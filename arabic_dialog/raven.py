@@ -18,13 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from .arabic import arabic_ratio, repetition
 from .arabic import words as split_words
-from .core import Conversation, UserError, data_path, digest, from_dict, save_text, stream
+from arabic_dialog.core import (
+    Conversation,
+    UserError,
+    data_path,
+    digest,
+    from_dict,
+    save_text,
+    stream,
+)
 from .encoders import Encoder, file_name
 from .judging import EARLIER, Judge, pack_judge, teach_judge, unpack_judge
 from .spoiling import RUNGS, cases, hand_written, places, spoil
 from .stats import auc
 
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # %% ../nbs/41_raven.ipynb #55c34351
 VERSION = "raven-2"
@@ -38,36 +47,55 @@ def words(text: str) -> tuple[str, ...]:
     "The words of `text`, normalised; a turn is asked for its words many times"
     return tuple(split_words(text))
 
-def _runs(w: Sequence[str], n: int) -> list[tuple]: return list(zip(*(w[i:] for i in range(n))))
+
+def _runs(w: Sequence[str], n: int) -> list[tuple]:
+    return list(zip(*(w[i:] for i in range(n))))
+
 
 @lru_cache(maxsize=8192)
-def _runs_of(text: str, n: int) -> frozenset[tuple]: return frozenset(_runs(words(text), n))
+def _runs_of(text: str, n: int) -> frozenset[tuple]:
+    return frozenset(_runs(words(text), n))
+
 
 def copied(history: Sequence[str], reply: str) -> float:
     "Largest share of the reply's three-word runs that a single earlier turn has; a shorter reply is compared whole"
-    w = words(reply); n = min(3, len(w)); mine = _runs(w, n)
-    if not mine: return 0.0
+    w = words(reply)
+    n = min(3, len(w))
+    mine = _runs(w, n)
+    if not mine:
+        return 0.0
     turns = [_runs_of(t, n) if n == 3 else {words(t)} for t in history]
-    return max((sum(r in t for r in mine)/len(mine) for t in turns), default=0.0)
+    return max((sum(r in t for r in mine) / len(mine) for t in turns), default=0.0)
 
 # %% ../nbs/41_raven.ipynb #6ce3b8b8
 def repeated(reply: str) -> float:
     "Share of words, and of two-word runs, that the reply has used before (their mean), or of words in loops where that is more"
-    w = words(reply); pairs = _runs(w, 2)
-    if not pairs: return 0.0
-    return max((1 - len(set(w))/len(w) + 1 - len(set(pairs))/len(pairs))/2, repetition(" ".join(w[:400])))
+    w = words(reply)
+    pairs = _runs(w, 2)
+    if not pairs:
+        return 0.0
+    return max(
+        (1 - len(set(w)) / len(w) + 1 - len(set(pairs)) / len(pairs)) / 2,
+        repetition(" ".join(w[:400])),
+    )
 
 # %% ../nbs/41_raven.ipynb #ea58ffde
 _END = re.compile(r"[.!?؟…»\"”’)\]:؛\u2600-\u27bf\U0001f300-\U0001faff\ufe0f\u200d]\s*$")
-_DANGLING = set("في من على عن الى مع او و ثم ان لان لكن التي الذي الذين هو هي هذا هذه ذلك تلك بين حتى كل بعض عند منذ كما حيث اذا قد لا لم لن ما مثل نحو دون غير اي".split())
+_DANGLING = set(
+    "في من على عن الى مع او و ثم ان لان لكن التي الذي الذين هو هي هذا هذه ذلك تلك بين حتى كل بعض عند منذ كما حيث اذا قد لا لم لن ما مثل نحو دون غير اي".split()
+)
+
 
 def finished(history: Sequence[str], reply: str) -> float:
     "1 for a reply that ends, down to 0 for one that breaks off"
     w = words(reply)
-    if not w: return 0.0
-    if _END.search(reply) and w[-1] not in _DANGLING - {"لا", "هذا", "ذلك"}: return 1.0
-    if w[-1] in _DANGLING: return 0.0
-    habit = sum(bool(_END.search(t)) for t in history)/len(history) if history else 1.0
+    if not w:
+        return 0.0
+    if _END.search(reply) and w[-1] not in _DANGLING - {"لا", "هذا", "ذلك"}:
+        return 1.0
+    if w[-1] in _DANGLING:
+        return 0.0
+    habit = sum(bool(_END.search(t)) for t in history) / len(history) if history else 1.0
     return 1 - habit
 
 # %% ../nbs/41_raven.ipynb #9e4fc78b
@@ -76,10 +104,13 @@ def consistent(history: Sequence[str], reply: str) -> float:
     before = frozenset().union(*(c for t in history for c in places(t)))
     said = places(reply) if before else []
     new = sum(not (c & before) for c in said)
-    return 1 - new/len(said)*(1 if new == len(said) else 0.5) if said else 1.0
+    return 1 - new / len(said) * (1 if new == len(said) else 0.5) if said else 1.0
 
 # %% ../nbs/41_raven.ipynb #9c3b1561
-_FUNCTION = _DANGLING | set("انا انت نحن هم كان كانت يكون تكون ليس نعم هناك جدا ايضا فقط كيف ماذا متى اين لماذا هل ذا تم يتم عليه عليها فيه فيها به بها له لها منه منها شيء اكثر".split())
+_FUNCTION = _DANGLING | set(
+    "انا انت نحن هم كان كانت يكون تكون ليس نعم هناك جدا ايضا فقط كيف ماذا متى اين لماذا هل ذا تم يتم عليه عليها فيه فيها به بها له لها منه منها شيء اكثر".split()
+)
+
 
 def content_words(text: str) -> set[str]:
     "The different words of `text` that carry content, normalised"
@@ -88,210 +119,449 @@ def content_words(text: str) -> set[str]:
 # %% ../nbs/41_raven.ipynb #9305b2f0
 def trigrams(text: str) -> list[str]:
     "Three-letter sequences of the words of `text`, with `_` for a word's edge"
-    return [t[i:i+3] for w in words(text)[:2000] for t in (f"_{w}_",) for i in range(len(t) - 2)]
+    return [
+        t[i : i + 3] for w in words(text)[:2000] for t in (f"_{w}_",) for i in range(len(t) - 2)
+    ]
 
 # %% ../nbs/41_raven.ipynb #3833fbdb
 def arabic_letters(text: str, known: set[str] | frozenset[str]) -> float:
     "Share of the letter sequences of `text` that are `known`, with ten more taken for known: a short text gets the benefit of the doubt"
     g = trigrams(text)
-    return (sum(t in known for t in g) + 10)/(len(g) + 10) if g else 0.0
+    return (sum(t in known for t in g) + 10) / (len(g) + 10) if g else 0.0
 
 # %% ../nbs/41_raven.ipynb #192b3600
 @dataclass(frozen=True)
 class Calibration:
     "What raw signals are worth, for one version of RAVEN and one encoder"
+
     version: str
-    encoder: str      # name, and fingerprint of its weights
-    made: dict        # from what, how many
-    curves: dict      # signal → [raw value worth 0.1, raw value worth 0.9]
-    judge: dict       # the learned judge of turns, as judging.pack_judge writes it
-    trigrams: str     # letter sequences of the reference conversations, joined by spaces
+    encoder: str  # name, and fingerprint of its weights
+    made: dict  # from what, how many
+    curves: dict  # signal → [raw value worth 0.1, raw value worth 0.9]
+    judge: dict  # the learned judge of turns, as judging.pack_judge writes it
+    trigrams: str  # letter sequences of the reference conversations, joined by spaces
 
 # %% ../nbs/41_raven.ipynb #b7f9e221
 def curve(x: "np.ndarray", low: float, high: float) -> "np.ndarray":
     "Logistic curve with value 0.1 at `low` and 0.9 at `high`"
     import numpy as np
-    return 1/(1 + np.exp(np.clip(-(x - (low + high)/2)*2*np.log(9)/(high - low), -60, 60)))
+
+    return 1 / (
+        1 + np.exp(np.clip(-(x - (low + high) / 2) * 2 * np.log(9) / (high - low), -60, 60))
+    )
 
 # %% ../nbs/41_raven.ipynb #a7bcbeae
 def calibration_path(encoder: Encoder) -> Path:
     "Where the calibration for `encoder` is kept"
     return data_path("raven", f"{VERSION}_{file_name(encoder.name)}.json")
 
+
 def check_calibration(c: Calibration, encoder: Encoder, where: str) -> Calibration:
     "`c`, unless it is for another version, encoder or width"
     again = f"make one with arabic-dialog calibrate {encoder.name}, or raven.calibrate"
     if (c.version, c.encoder) != (VERSION, f"{encoder.name}-{encoder.fingerprint}"):
-        raise UserError(f"{where} is for {c.version} and {c.encoder}, and {VERSION} and {encoder.name}-{encoder.fingerprint} are in use; {again}")
+        raise UserError(
+            f"{where} is for {c.version} and {c.encoder}, and {VERSION} and {encoder.name}-{encoder.fingerprint} are in use; {again}"
+        )
     if (width := unpack_judge(c.judge).width) != encoder.width:
-        raise UserError(f"{where} is for vectors of {width} numbers, and those of the encoder {encoder.name} have {encoder.width}; {again}")
+        raise UserError(
+            f"{where} is for vectors of {width} numbers, and those of the encoder {encoder.name} have {encoder.width}; {again}"
+        )
     return c
+
 
 def load_calibration(encoder: Encoder) -> Calibration:
     "The calibration kept for `encoder`"
     path = calibration_path(encoder)
     if not path.is_file():
-        raise UserError(f"there is no {VERSION} calibration for the encoder {encoder.name}; make one with: arabic-dialog calibrate {encoder.name}  "
-                        f"(or raven.save_calibration(raven.calibrate(conversations, encoder), encoder)), which writes {path.name}")
-    try: data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError: raise UserError(f"{path.name} is torn, or no calibration; make it again with: arabic-dialog calibrate {encoder.name}") from None
-    if isinstance(data, dict) and data.get("version", VERSION) != VERSION: data = {f: data.get(f, {}) for f in Calibration.__dataclass_fields__}
+        raise UserError(
+            f"there is no {VERSION} calibration for the encoder {encoder.name}; make one with: arabic-dialog calibrate {encoder.name}  "
+            f"(or raven.save_calibration(raven.calibrate(conversations, encoder), encoder)), which writes {path.name}"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(
+            f"{path.name} is torn, or no calibration; make it again with: arabic-dialog calibrate {encoder.name}"
+        ) from None
+    if isinstance(data, dict) and data.get("version", VERSION) != VERSION:
+        data = {f: data.get(f, {}) for f in Calibration.__dataclass_fields__}
     return check_calibration(from_dict(Calibration, data, path.name), encoder, path.name)
 
 # %% ../nbs/41_raven.ipynb #8ce818ec
 def save_calibration(calibration: Calibration, encoder: Encoder) -> Path:
     "Write `calibration` to where `load_calibration` finds it"
-    lines = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in asdict(calibration).items())
-    try: return save_text(calibration_path(encoder), "{\n" + lines + "\n}\n")
-    except OSError as e: raise UserError(f"{calibration_path(encoder)} cannot be written ({e.strerror}); keep the calibration yourself and give it to Raven(encoder, calibration)") from None
+    lines = ",\n".join(
+        f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
+        for k, v in asdict(calibration).items()
+    )
+    try:
+        return save_text(calibration_path(encoder), "{\n" + lines + "\n}\n")
+    except OSError as e:
+        raise UserError(
+            f"{calibration_path(encoder)} cannot be written ({e.strerror}); keep the calibration yourself and give it to Raven(encoder, calibration)"
+        ) from None
 
 # %% ../nbs/41_raven.ipynb #933e75dd
-SIGNALS = {"answers": "random", "history": "random", "follows": "reordered", "generic": "all-purpose", "content": "all-purpose",
-           "copied": "copied", "repeated": "repeated", "letters": "gibberish"}  # signal → the spoiled replies it is calibrated against
+SIGNALS = {
+    "answers": "random",
+    "history": "random",
+    "follows": "reordered",
+    "generic": "all-purpose",
+    "content": "all-purpose",
+    "copied": "copied",
+    "repeated": "repeated",
+    "letters": "gibberish",
+}  # signal → the spoiled replies it is calibrated against
 RECENT = 6  # turns that a reply is compared with
 
-def _nearness(items: Sequence[Item], encoder: Encoder, judge: Judge, bank: Sequence[str]) -> dict[str, "np.ndarray"]:
+
+def _nearness(
+    items: Sequence[Item], encoder: Encoder, judge: Judge, bank: Sequence[str]
+) -> dict[str, "np.ndarray"]:
     "The signals that need vectors; those that compare with a history are NaN without one"
     import numpy as np
-    row = {t: k for k, t in enumerate(dict.fromkeys(t for h, r in items for t in (*h[-RECENT:], r)))}
-    v = np.concatenate([encoder.encode(row), np.zeros((1, encoder.width), np.float32)])   # the last row: no turn
-    at = np.array([[-1]*(RECENT - len(h[-RECENT:])) + [row[t] for t in h[-RECENT:]] for h, _ in items]).reshape(-1, RECENT)
-    reply, none, weight = v[[row[r] for _, r in items]], at[:, -1] < 0, (at >= 0)*0.5**np.arange(RECENT)[::-1]
-    cosine = np.stack([(v[at[:, k]]*reply).sum(1) for k in range(RECENT)], 1)
-    before = slice(-1 - EARLIER, -1); earlier = (weight[:, before, None]*v[at[:, before]]).sum(1)/np.maximum(weight[:, before].sum(1, keepdims=True), 1e-9)   # as earlier_turns
-    signals = {"answers": cosine[:, -1], "history": (weight*cosine).sum(1)/np.maximum(weight.sum(1), 1e-9), "follows": judge(v[at[:, -1]], earlier, reply)}
-    return {k: np.where(none, np.nan, x) for k, x in signals.items()} | {"generic": (reply @ encoder.encode(bank).T).max(1, initial=-1)}
+
+    row = {
+        t: k for k, t in enumerate(dict.fromkeys(t for h, r in items for t in (*h[-RECENT:], r)))
+    }
+    v = np.concatenate(
+        [encoder.encode(row), np.zeros((1, encoder.width), np.float32)]
+    )  # the last row: no turn
+    at = np.array(
+        [[-1] * (RECENT - len(h[-RECENT:])) + [row[t] for t in h[-RECENT:]] for h, _ in items]
+    ).reshape(-1, RECENT)
+    reply, none, weight = (
+        v[[row[r] for _, r in items]],
+        at[:, -1] < 0,
+        (at >= 0) * 0.5 ** np.arange(RECENT)[::-1],
+    )
+    cosine = np.stack([(v[at[:, k]] * reply).sum(1) for k in range(RECENT)], 1)
+    before = slice(-1 - EARLIER, -1)
+    earlier = (weight[:, before, None] * v[at[:, before]]).sum(1) / np.maximum(
+        weight[:, before].sum(1, keepdims=True), 1e-9
+    )  # as earlier_turns
+    signals = {
+        "answers": cosine[:, -1],
+        "history": (weight * cosine).sum(1) / np.maximum(weight.sum(1), 1e-9),
+        "follows": judge(v[at[:, -1]], earlier, reply),
+    }
+    return {k: np.where(none, np.nan, x) for k, x in signals.items()} | {
+        "generic": (reply @ encoder.encode(bank).T).max(1, initial=-1)
+    }
+
 
 @lru_cache(maxsize=8192)
 def _of_reply(reply: str, known: frozenset[str]) -> tuple[float, float, float, float]:
     "(content, repeated, letters, script): what does not depend on the history"
-    return math.log1p(len(content_words(reply))), repeated(reply), arabic_letters(reply, known), arabic_ratio(reply)
+    return (
+        math.log1p(len(content_words(reply))),
+        repeated(reply),
+        arabic_letters(reply, known),
+        arabic_ratio(reply),
+    )
 
-def signals(items: Sequence[Item], encoder: Encoder, known: frozenset[str], judge: Judge) -> dict[str, "np.ndarray"]:
+
+def signals(
+    items: Sequence[Item], encoder: Encoder, known: frozenset[str], judge: Judge
+) -> dict[str, "np.ndarray"]:
     "Raw signals of each item; `known` are the letter sequences of Arabic"
     import numpy as np
+
     alone = np.array([_of_reply(r, known) for _, r in items], float).reshape(-1, 4).T
-    return _nearness(items, encoder, judge, hand_written()["all_purpose"]["measure"]) | dict(zip(("content", "repeated", "letters", "script"), alone)) | {
-        k: np.array([f(h, r) for h, r in items], float) for k, f in (("copied", copied), ("consistent", consistent), ("finished", finished))}
+    return (
+        _nearness(items, encoder, judge, hand_written()["all_purpose"]["measure"])
+        | dict(zip(("content", "repeated", "letters", "script"), alone))
+        | {
+            k: np.array([f(h, r) for h, r in items], float)
+            for k, f in (("copied", copied), ("consistent", consistent), ("finished", finished))
+        }
+    )
 
 # %% ../nbs/41_raven.ipynb #93c5d0ac
-_SPOILED_BY = {"random": "off-topic", "reordered": "shuffled turns", "copied": "copied question", "repeated": "self-repetition", "gibberish": "gibberish"}
+_SPOILED_BY = {
+    "random": "off-topic",
+    "reordered": "shuffled turns",
+    "copied": "copied question",
+    "repeated": "self-repetition",
+    "gibberish": "gibberish",
+}
+
 
 def _agreement(replies: Sequence[str], references: Sequence[str], encoder: Encoder) -> "np.ndarray":
     "Cosine of each reply with its reference"
-    return (encoder.encode(replies)*encoder.encode(references)).sum(1)
+    return (encoder.encode(replies) * encoder.encode(references)).sum(1)
 
-def calibrate(conversations: Sequence[Conversation],  # varied in topic and country; 300 are plenty
-              encoder: Encoder, seed: int = 0, origin: str = "",
-              people: Sequence[Sequence[str]] = (),   # more conversations (lists of texts, any language the encoder knows) for the judge; see judging.people_chatting
-              steps: int = 1000) -> Calibration:      # of the judge's learning
+
+def calibrate(
+    conversations: Sequence[Conversation],  # varied in topic and country; 300 are plenty
+    encoder: Encoder,
+    seed: int = 0,
+    origin: str = "",
+    people: Sequence[
+        Sequence[str]
+    ] = (),  # more conversations (lists of texts, any language the encoder knows) for the judge; see judging.people_chatting
+    steps: int = 1000,
+) -> Calibration:  # of the judge's learning
     "The calibration of RAVEN for `encoder`: letter sequences and judge from one half of `conversations`, curves from the other"
     import numpy as np
-    conversations = list(conversations); fit, rest = conversations[::2], cases(conversations[1::2])
-    if len({c.scenario.topic for c in conversations}) < 2 or len({c.scenario.country for c in conversations}) < 2 or len(rest) < 20:
-        raise UserError(f"{len(conversations)} conversations are too few or too much alike to calibrate on; give at least 40, on several topics and countries")
+
+    conversations = list(conversations)
+    fit, rest = conversations[::2], cases(conversations[1::2])
+    if (
+        len({c.scenario.topic for c in conversations}) < 2
+        or len({c.scenario.country for c in conversations}) < 2
+        or len(rest) < 20
+    ):
+        raise UserError(
+            f"{len(conversations)} conversations are too few or too much alike to calibrate on; give at least 40, on several topics and countries"
+        )
     known = frozenset(t for c in fit for turn in c.turns for t in trigrams(turn.text))
     learnt = [[[t.text for t in c.turns] for c in fit]] + ([people] if people else [])
-    judge = unpack_judge(packed := pack_judge(teach_judge(learnt, encoder, (0.3, 0.7) if people else (), steps, seed)))
+    judge = unpack_judge(
+        packed := pack_judge(
+            teach_judge(learnt, encoder, (0.3, 0.7) if people else (), steps, seed)
+        )
+    )
     true = signals([(h, r) for _, _, h, r in rest], encoder, known, judge)
-    made = {name: [(k, s) for k, c in enumerate(rest) if (s := spoil(rung, c, rest, stream(seed, rung, k)))] for name, rung in _SPOILED_BY.items()}
-    if empty := [n for n, m in made.items() if not m]: raise UserError(f"no reply of these conversations can be {empty[0]}; give more, and longer ones")
+    made = {
+        name: [
+            (k, s) for k, c in enumerate(rest) if (s := spoil(rung, c, rest, stream(seed, rung, k)))
+        ]
+        for name, rung in _SPOILED_BY.items()
+    }
+    if empty := [n for n, m in made.items() if not m]:
+        raise UserError(
+            f"no reply of these conversations can be {empty[0]}; give more, and longer ones"
+        )
     spoiled = {name: signals([s for _, s in m], encoder, known, judge) for name, m in made.items()}
-    bank = hand_written()["all_purpose"]["measure"]; v = encoder.encode(bank)
-    spoiled["all-purpose"] = {"generic": (v @ v.T - 2*np.eye(len(bank))).max(1), "content": np.log1p([len(content_words(t)) for t in bank])}
-    curves = {s: [round(float(np.nanmedian(x[s])), 4) for x in (spoiled[by], true)] for s, by in SIGNALS.items()}
-    cut = [(s[1], c[3]) for k, c in enumerate(rest) if (s := spoil("truncated", c, rest, stream(seed, "truncated", k)))]
-    pairs = [[s[1] for _, s in made["random"]], [rest[k][3] for k, _ in made["random"]]], list(zip(*cut))
+    bank = hand_written()["all_purpose"]["measure"]
+    v = encoder.encode(bank)
+    spoiled["all-purpose"] = {
+        "generic": (v @ v.T - 2 * np.eye(len(bank))).max(1),
+        "content": np.log1p([len(content_words(t)) for t in bank]),
+    }
+    curves = {
+        s: [round(float(np.nanmedian(x[s])), 4) for x in (spoiled[by], true)]
+        for s, by in SIGNALS.items()
+    }
+    cut = [
+        (s[1], c[3])
+        for k, c in enumerate(rest)
+        if (s := spoil("truncated", c, rest, stream(seed, "truncated", k)))
+    ]
+    pairs = (
+        [[s[1] for _, s in made["random"]], [rest[k][3] for k, _ in made["random"]]],
+        list(zip(*cut)),
+    )
     curves["agreement"] = [round(float(np.median(_agreement(*p, encoder))), 4) for p in pairs]
     if flat := [s for s, (low, high) in curves.items() if abs(high - low) < 1e-3]:
-        raise UserError(f"true and spoiled replies have the same {flat[0]!r}; the conversations or the encoder {encoder.name} cannot tell them apart")
-    made = {"from": origin or "conversations given to raven.calibrate", "conversations": len(conversations), "replies": len(rest), "people": len(people), "seed": seed,
-            "steps": steps, "data": digest([[t.text for t in c.turns] for c in conversations])}
-    return Calibration(VERSION, f"{encoder.name}-{encoder.fingerprint}", made, curves, packed, " ".join(sorted(known)))
+        raise UserError(
+            f"true and spoiled replies have the same {flat[0]!r}; the conversations or the encoder {encoder.name} cannot tell them apart"
+        )
+    made = {
+        "from": origin or "conversations given to raven.calibrate",
+        "conversations": len(conversations),
+        "replies": len(rest),
+        "people": len(people),
+        "seed": seed,
+        "steps": steps,
+        "data": digest([[t.text for t in c.turns] for c in conversations]),
+    }
+    return Calibration(
+        VERSION,
+        f"{encoder.name}-{encoder.fingerprint}",
+        made,
+        curves,
+        packed,
+        " ".join(sorted(known)),
+    )
 
 # %% ../nbs/41_raven.ipynb #5199102f
 def combine(p: dict[str, "np.ndarray"]) -> "np.ndarray":
     "What is left of a score under the three conditions"
-    return (3 + p["informativeness"])/4*p["originality"]*p["well_formedness"]
+    return (3 + p["informativeness"]) / 4 * p["originality"] * p["well_formedness"]
 
 # %% ../nbs/41_raven.ipynb #6a3d230b
 class Raven:
     "RAVEN with an encoder and its calibration (the one kept for it by default)"
+
     def __init__(self, encoder: Encoder, calibration: Calibration | None = None):
         self.encoder = encoder
-        self.calibration = check_calibration(calibration, encoder, "the calibration") if calibration else load_calibration(encoder)
-        self.known, self.judge = frozenset(self.calibration.trigrams.split()), unpack_judge(self.calibration.judge)
+        self.calibration = (
+            check_calibration(calibration, encoder, "the calibration")
+            if calibration
+            else load_calibration(encoder)
+        )
+        self.known, self.judge = (
+            frozenset(self.calibration.trigrams.split()),
+            unpack_judge(self.calibration.judge),
+        )
 
     def values(self, items: Sequence[Item]) -> dict[str, "np.ndarray"]:
         "What each signal of each item is worth, 0 … 1; what compares with a history is worth 0.5 without one"
         import numpy as np
+
         raw = signals(items, self.encoder, self.known, self.judge)
         v = {s: np.nan_to_num(curve(raw[s], *self.calibration.curves[s]), nan=0.5) for s in SIGNALS}
-        for s in ("copied", "repeated", "letters"): v[s] = v[s]**2/(v[s]**2 + (1 - v[s])**2)  # conditions: nothing or nearly all
-        return v | {"consistent": raw["consistent"], "finished": 0.6 + 0.4*raw["finished"], "script": curve(raw["script"], 0.3, 0.7)}
+        for s in ("copied", "repeated", "letters"):
+            v[s] = v[s] ** 2 / (v[s] ** 2 + (1 - v[s]) ** 2)  # conditions: nothing or nearly all
+        return v | {
+            "consistent": raw["consistent"],
+            "finished": 0.6 + 0.4 * raw["finished"],
+            "script": curve(raw["script"], 0.3, 0.7),
+        }
 
-    def parts(self, items: Sequence[Item], values: dict[str, "np.ndarray"] | None = None) -> dict[str, "np.ndarray"]:
+    def parts(
+        self, items: Sequence[Item], values: dict[str, "np.ndarray"] | None = None
+    ) -> dict[str, "np.ndarray"]:
         "The five parts and `raven` of each item"
         import numpy as np
-        if not len(items): return {p: np.zeros(0) for p in (*PARTS, "raven")}
-        v = values or self.values(items); said = np.array([bool(words(r)) for _, r in items], float)
-        p = {"relevance": (v["answers"] + v["history"])/2, "coherence": v["follows"]*v["consistent"],
-             "informativeness": (v["generic"] + v["content"])/2, "originality": v["copied"]*v["repeated"],
-             "well_formedness": v["script"]*v["letters"]*v["finished"]}
-        p = {k: x*said for k, x in p.items()}
-        return p | {"raven": np.sqrt(p["relevance"]*p["coherence"])*combine(p)}
 
-    def score(self, items: Sequence[Item],
-              batch_size: int = 500,  # items held in memory at once
-              progress: Callable[[Iterable], Iterable] = lambda batches: batches,
-              references: Sequence[str] | None = None) -> Any:  # a good reply to each item; adds `agreement` and `raven_with_reference`
+        if not len(items):
+            return {p: np.zeros(0) for p in (*PARTS, "raven")}
+        v = values or self.values(items)
+        said = np.array([bool(words(r)) for _, r in items], float)
+        p = {
+            "relevance": (v["answers"] + v["history"]) / 2,
+            "coherence": v["follows"] * v["consistent"],
+            "informativeness": (v["generic"] + v["content"]) / 2,
+            "originality": v["copied"] * v["repeated"],
+            "well_formedness": v["script"] * v["letters"] * v["finished"],
+        }
+        p = {k: x * said for k, x in p.items()}
+        return p | {"raven": np.sqrt(p["relevance"] * p["coherence"]) * combine(p)}
+
+    def score(
+        self,
+        items: Sequence[Item],
+        batch_size: int = 500,  # items held in memory at once
+        progress: Callable[[Iterable], Iterable] = lambda batches: batches,
+        references: Sequence[str] | None = None,
+    ) -> Any:  # a good reply to each item; adds `agreement` and `raven_with_reference`
         "A row per item: the five parts and `raven`"
         import pandas as pd
-        if references is not None and len(references) != len(items): raise UserError(f"there are {len(references):,} references for {len(items):,} replies")
-        columns, rows = [*PARTS, "raven"] + (["agreement", "raven_with_reference"] if references is not None else []), []
+
+        if references is not None and len(references) != len(items):
+            raise UserError(f"there are {len(references):,} references for {len(items):,} replies")
+        columns, rows = (
+            [*PARTS, "raven"]
+            + (["agreement", "raven_with_reference"] if references is not None else []),
+            [],
+        )
         for i in progress(range(0, len(items), batch_size)):
-            part = items[i:i+batch_size]; p = self.parts(part)
-            if references is not None: p |= self._with_reference(part, p, references[i:i+batch_size])
+            part = items[i : i + batch_size]
+            p = self.parts(part)
+            if references is not None:
+                p |= self._with_reference(part, p, references[i : i + batch_size])
             rows.append(pd.DataFrame(p))
-        return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns, dtype=float)
+        return (
+            pd.concat(rows, ignore_index=True)
+            if rows
+            else pd.DataFrame(columns=columns, dtype=float)
+        )
 
     def _with_reference(self, items, p, references) -> dict[str, "np.ndarray"]:
         "How near each reply is to its reference, and the geometric mean that has it as a third"
         import numpy as np
-        near = curve(_agreement([r for _, r in items], references, self.encoder), *self.calibration.curves["agreement"])*(p["raven"] > 0)
-        return {"agreement": near, "raven_with_reference": np.cbrt(p["relevance"]*p["coherence"]*near)*combine(p)}
+
+        near = curve(
+            _agreement([r for _, r in items], references, self.encoder),
+            *self.calibration.curves["agreement"],
+        ) * (p["raven"] > 0)
+        return {
+            "agreement": near,
+            "raven_with_reference": np.cbrt(p["relevance"] * p["coherence"] * near) * combine(p),
+        }
 
     def explain(self, history: Sequence[str], reply: str) -> Any:
         "The parts of one reply, and what pulled each of them down; for `raven`, what cost it most"
         import pandas as pd
-        v = self.values([(history, reply)]); p = {k: float(x[0]) for k, x in self.parts([(history, reply)], v).items()}
-        if not words(reply): return pd.DataFrame([(k, x, "the reply has no word") for k, x in p.items()], columns=["part", "value", "why it is low"])
-        why = {k: "; ".join(REASONS[s] for s in USES[k] if v[s][0] < (0.8 if s in ("finished", "consistent") else 0.5)) for k in PARTS}
-        kept = {k: x**0.5 if k in PARTS[:2] else (3 + x)/4 if k == "informativeness" else x for k, x in p.items() if k in PARTS}
+
+        v = self.values([(history, reply)])
+        p = {k: float(x[0]) for k, x in self.parts([(history, reply)], v).items()}
+        if not words(reply):
+            return pd.DataFrame(
+                [(k, x, "the reply has no word") for k, x in p.items()],
+                columns=["part", "value", "why it is low"],
+            )
+        why = {
+            k: "; ".join(
+                REASONS[s]
+                for s in USES[k]
+                if v[s][0] < (0.8 if s in ("finished", "consistent") else 0.5)
+            )
+            for k in PARTS
+        }
+        kept = {
+            k: x**0.5 if k in PARTS[:2] else (3 + x) / 4 if k == "informativeness" else x
+            for k, x in p.items()
+            if k in PARTS
+        }
         cost = sorted((x, k) for k, x in kept.items() if x < 0.8)
-        why["raven"] = f"most by {' and '.join(k.replace('_', '-') for _, k in cost[:2])}" if cost else ""
-        if not history: why["raven"] = "; ".join(filter(None, ["no history: relevance and coherence are taken for half", why["raven"]]))
-        return pd.DataFrame([(k, p[k], why[k]) for k in (*PARTS, "raven")], columns=["part", "value", "why it is low"])
+        why["raven"] = (
+            f"most by {' and '.join(k.replace('_', '-') for _, k in cost[:2])}" if cost else ""
+        )
+        if not history:
+            why["raven"] = "; ".join(
+                filter(
+                    None, ["no history: relevance and coherence are taken for half", why["raven"]]
+                )
+            )
+        return pd.DataFrame(
+            [(k, p[k], why[k]) for k in (*PARTS, "raven")],
+            columns=["part", "value", "why it is low"],
+        )
 
 # %% ../nbs/41_raven.ipynb #bf2da1f6
-USES = {"relevance": ("answers", "history"), "coherence": ("follows", "consistent"), "informativeness": ("generic", "content"),
-        "originality": ("copied", "repeated"), "well_formedness": ("script", "letters", "finished")}
-REASONS = {"answers": "far from the last turn",
-           "history": "far from the recent turns", "follows": "not what follows these turns", "consistent": "names a country that the conversation is not about",
-           "generic": "near an all-purpose reply", "content": "few words that say something", "copied": "copies an earlier turn",
-           "repeated": "repeats itself", "script": "not in Arabic script", "letters": "letter sequences that Arabic does not have",
-           "finished": "breaks off"}
+USES = {
+    "relevance": ("answers", "history"),
+    "coherence": ("follows", "consistent"),
+    "informativeness": ("generic", "content"),
+    "originality": ("copied", "repeated"),
+    "well_formedness": ("script", "letters", "finished"),
+}
+REASONS = {
+    "answers": "far from the last turn",
+    "history": "far from the recent turns",
+    "follows": "not what follows these turns",
+    "consistent": "names a country that the conversation is not about",
+    "generic": "near an all-purpose reply",
+    "content": "few words that say something",
+    "copied": "copies an earlier turn",
+    "repeated": "repeats itself",
+    "script": "not in Arabic script",
+    "letters": "letter sequences that Arabic does not have",
+    "finished": "breaks off",
+}
 
 # %% ../nbs/41_raven.ipynb #ef27b83a
-def ladder(conversations: Sequence[Conversation], raven: Raven, seed: int = 0, rungs: Sequence[str] = RUNGS) -> Any:
+def ladder(
+    conversations: Sequence[Conversation], raven: Raven, seed: int = 0, rungs: Sequence[str] = RUNGS
+) -> Any:
     "A row per rung: n, the AUC of `raven` and of each part, and how much `raven` is lost on average"
     import numpy as np, pandas as pd
+
     pool, rows = cases(conversations), []
     true = raven.score([(h, r) for _, _, h, r in pool])
     for rung in rungs:
-        made = [(k, s) for k, c in enumerate(pool) if (s := spoil(rung, c, pool, stream(seed, "ladder", rung, k)))]
-        if not made: continue
-        low, high = raven.score([s for _, s in made]), true.iloc[[k for k, _ in made]].reset_index(drop=True)
-        rows.append({"rung": rung, "n": len(made), "lost": float(np.mean(high["raven"] - low["raven"])),
-                     **{p: auc(high[p].to_numpy(), low[p].to_numpy()) for p in ("raven", *PARTS)}})
+        made = [
+            (k, s)
+            for k, c in enumerate(pool)
+            if (s := spoil(rung, c, pool, stream(seed, "ladder", rung, k)))
+        ]
+        if not made:
+            continue
+        low, high = (
+            raven.score([s for _, s in made]),
+            true.iloc[[k for k, _ in made]].reset_index(drop=True),
+        )
+        rows.append(
+            {
+                "rung": rung,
+                "n": len(made),
+                "lost": float(np.mean(high["raven"] - low["raven"])),
+                **{p: auc(high[p].to_numpy(), low[p].to_numpy()) for p in ("raven", *PARTS)},
+            }
+        )
     return pd.DataFrame(rows).set_index("rung")

@@ -17,65 +17,110 @@ from .core import UserError, data_path
 # %% ../nbs/62_report.ipynb #6c1cd7de
 def show_estimate(value: float, low: float, high: float) -> str:
     "An estimate with its interval, to two digits of the interval's width"
-    if not all(map(math.isfinite, (low, high))): return show(value)
-    width = high - low; digits = min(3, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
+    if not all(map(math.isfinite, (low, high))):
+        return show(value)
+    width = high - low
+    digits = min(3, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
     return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
 
 # %% ../nbs/62_report.ipynb #9a99b469
 def show(value: Any) -> str:
     "A value as short text: numbers rounded, an estimate with its interval, a range with a dash"
     match value:
-        case None | "": return "–"
-        case bool(): return "yes" if value else "no"
-        case int(): return f"{value:,}"
-        case float() if value != value: return "–"
-        case float() if math.isinf(value): return "∞" if value > 0 else "-∞"
-        case float() if value == int(value) and abs(value) < 1e15: return f"{value:,.0f}"
-        case float() if abs(value) < .001: return f"{value:.6f}".rstrip("0") if abs(value) >= 1e-6 else f"{value:.1e}"
-        case float(): return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
-        case {"value": v, "low": a, "high": b}: return show_estimate(v, a, b)
-        case [a, b] if not isinstance(a, str): return f"{show(a)} – {show(b)}"
-        case Mapping(): return ", ".join(f"{k} {show(v)}" for k, v in value.items()) or "–"
-        case list() | tuple(): return ", ".join(map(show, value)) or "–"
+        case None | "":
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float() if value != value:
+            return "–"
+        case float() if math.isinf(value):
+            return "∞" if value > 0 else "-∞"
+        case float() if value == int(value) and abs(value) < 1e15:
+            return f"{value:,.0f}"
+        case float() if abs(value) < 0.001:
+            return f"{value:.6f}".rstrip("0") if abs(value) >= 1e-6 else f"{value:.1e}"
+        case float():
+            return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
+        case {"value": v, "low": a, "high": b}:
+            return show_estimate(v, a, b)
+        case [a, b] if not isinstance(a, str):
+            return f"{show(a)} – {show(b)}"
+        case Mapping():
+            return ", ".join(f"{k} {show(v)}" for k, v in value.items()) or "–"
+        case list() | tuple():
+            return ", ".join(map(show, value)) or "–"
     return str(value)
 
 # %% ../nbs/62_report.ipynb #493c87a5
 def number(value: Any) -> Any:
     "Text that is a number as that number; all else as it is"
-    if not isinstance(value, str): return value
-    if re.fullmatch(r"-?(0|[1-9]\d{0,14})", value): return int(value)
-    return float(value) if re.fullmatch(r"-?\d+(\.\d*)?(e[-+]\d{1,3})?", value) and re.search("[.e]", value) else value  # 12e45… is a fingerprint
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"-?(0|[1-9]\d{0,14})", value):
+        return int(value)
+    return (
+        float(value)
+        if re.fullmatch(r"-?\d+(\.\d*)?(e[-+]\d{1,3})?", value) and re.search("[.e]", value)
+        else value
+    )  # 12e45… is a fingerprint
+
 
 def is_arabic(text: str) -> bool:
     "Whether most letters are of the Arabic script"
-    return 2*len(re.findall("[\u0600-\u06ff\u0750-\u077f\ufb50-\ufdff\ufe70-\ufefc]", text)) > sum(map(str.isalpha, text))
+    return 2 * len(
+        re.findall("[\u0600-\u06ff\u0750-\u077f\ufb50-\ufdff\ufe70-\ufefc]", text)
+    ) > sum(map(str.isalpha, text))
+
 
 def cell(value: Any) -> dict[str, Any]:
     "A table cell: text, whether a number, whether Arabic, and all digits where the text has fewer"
-    value = number(value); text = show(value); numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return {"text": text, "number": numeric or text == "–", "arabic": is_arabic(text),
-            "full": repr(value) if isinstance(value, float) and text != "–" else ""}
+    value = number(value)
+    text = show(value)
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return {
+        "text": text,
+        "number": numeric or text == "–",
+        "arabic": is_arabic(text),
+        "full": repr(value) if isinstance(value, float) and text != "–" else "",
+    }
 
 # %% ../nbs/62_report.ipynb #9c9b9c41
 def _estimates(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
     "Column of an estimate → columns of its interval"
     pairs = {c: (f"{c}_low", f"{c}_high") for c in columns} | {"value": ("low", "high")}
-    return {c: ends for c, ends in pairs.items() if c in columns and all(e in columns for e in ends)}
+    return {
+        c: ends for c, ends in pairs.items() if c in columns and all(e in columns for e in ends)
+    }
 
-def table_view(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
-               first: int = 20,  # rows that are shown
-               ) -> dict[str, Any]:
+
+def table_view(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    first: int = 20,  # rows that are shown
+) -> dict[str, Any]:
     "A table as the page shows it: headings, rows of cells, how many there are and how many are left out"
-    joined = _estimates(columns); ends = {e for pair in joined.values() for e in pair}; shown = [c for c in columns if c not in ends]
+    joined = _estimates(columns)
+    ends = {e for pair in joined.values() for e in pair}
+    shown = [c for c in columns if c not in ends]
+
     def one(row, c):
-        if c not in joined: return cell(row.get(c))
+        if c not in joined:
+            return cell(row.get(c))
         value, low, high = (number(row.get(k)) for k in (c, *joined[c]))
-        if any(isinstance(v, str) or v is None for v in (value, low, high)): return cell(value)
+        if any(isinstance(v, str) or v is None for v in (value, low, high)):
+            return cell(value)
         return {**cell(value), "text": show_estimate(value, low, high)}
+
     cells = [[one(r, c) for c in shown] for r in rows[:first]]
-    headings = [{"text": c.replace("_", " "), "number": bool(cells) and all(r[k]["number"] for r in cells)} for k, c in enumerate(shown)]
+    headings = [
+        {"text": c.replace("_", " "), "number": bool(cells) and all(r[k]["number"] for r in cells)}
+        for k, c in enumerate(shown)
+    ]
     for r in cells:
-        for k, h in enumerate(headings): r[k]["number"] = h["number"]  # a column is aligned as a whole
+        for k, h in enumerate(headings):
+            r[k]["number"] = h["number"]  # a column is aligned as a whole
     return {"headings": headings, "rows": cells, "n": len(rows), "more": max(0, len(rows) - first)}
 
 # %% ../nbs/62_report.ipynb #6781f908
@@ -88,76 +133,181 @@ def example_view(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     "Rows of conversation, question, model and reply as questions with their answers"
     out = []
     for (_, question), of in groupby(rows, key=lambda r: (r["conversation"], r["question"])):
-        out.append({"question": question, "answers": [{"model": r["model"], "reply": r["reply"] or "(empty)",
-                                                       "arabic": is_arabic(str(r["reply"]))} for r in of]})
+        out.append(
+            {
+                "question": question,
+                "answers": [
+                    {
+                        "model": r["model"],
+                        "reply": r["reply"] or "(empty)",
+                        "arabic": is_arabic(str(r["reply"])),
+                    }
+                    for r in of
+                ],
+            }
+        )
     return out
 
 # %% ../nbs/62_report.ipynb #a0cefb91
 def result_view(result: Mapping[str, Any]) -> dict[str, Any]:
     "One table or figure; a notebook that failed, or waits for people's ratings, has a message in place of a table"
-    r = {"caption": "", "source": "", "simulated": False, "svg": None, "rows": [], "columns": [], "error": "", **result}
-    base = r["notebook"].rsplit(".", 1)[0]; failed = r["status"] == "failed"
-    if failed or r["status"] == "waiting": return {"page": "", **r, "failed": failed, "waiting": not failed, "error": r["error"] or "no message"}
+    r = {
+        "caption": "",
+        "source": "",
+        "simulated": False,
+        "svg": None,
+        "rows": [],
+        "columns": [],
+        "error": "",
+        **result,
+    }
+    base = r["notebook"].rsplit(".", 1)[0]
+    failed = r["status"] == "failed"
+    if failed or r["status"] == "waiting":
+        return {
+            "page": "",
+            **r,
+            "failed": failed,
+            "waiting": not failed,
+            "error": r["error"] or "no message",
+        }
     columns = list(r["columns"] or (r["rows"][0] if r["rows"] else []))
-    examples = example_view(r["rows"]) if {"conversation", "question", "model", "reply"} <= set(columns) else []
+    examples = (
+        example_view(r["rows"])
+        if {"conversation", "question", "model", "reply"} <= set(columns)
+        else []
+    )
     long = len(r["rows"]) > 25
     files = ["csv", "tex"] + (["svg", "png"] if r["svg"] else [])
-    return {"page": f"{base}.html", **r, "failed": False, "waiting": False, "image": image_uri(r["svg"]),
-            "table": table_view(columns, r["rows"], 20 if long else 25), "examples": examples,
-            "folded": bool(r["svg"]) or long, "files": [{"kind": f.upper() if f != "tex" else "LaTeX",
-                                                         "href": f"{base}.{f}"} for f in files]}
+    return {
+        "page": f"{base}.html",
+        **r,
+        "failed": False,
+        "waiting": False,
+        "image": image_uri(r["svg"]),
+        "table": table_view(columns, r["rows"], 20 if long else 25),
+        "examples": examples,
+        "folded": bool(r["svg"]) or long,
+        "files": [
+            {"kind": f.upper() if f != "tex" else "LaTeX", "href": f"{base}.{f}"} for f in files
+        ],
+    }
 
 # %% ../nbs/62_report.ipynb #27c1cdf8
-_CSS = {"reproduced": "reproduced", "not reproduced": "not-reproduced", "not comparable at this scale": "not-comparable", "not run": "not-run"}
+_CSS = {
+    "reproduced": "reproduced",
+    "not reproduced": "not-reproduced",
+    "not comparable at this scale": "not-comparable",
+    "not run": "not-run",
+}
+
 
 def claim_view(claim: Mapping[str, Any], simulated: set[str]) -> dict[str, Any]:
     "One row of the ledger; `simulated` names the notebooks whose numbers come from simulated raters"
     m, value, interval = claim["measured_by"], claim.get("value"), claim.get("interval")
     at, low, high = claim.get("cell") or 0, *(interval or (None, None))
-    whole = show_estimate(value["value"], low, high) if interval and "value" in value else show(value)
+    whole = (
+        show_estimate(value["value"], low, high) if interval and "value" in value else show(value)
+    )
     number, _, between = whole.partition(" [")
-    return {**claim, "shown": number, "between": f"[{between}" if between else "–", "css": _CSS.get(claim["verdict"], "not-run"),
-            "notebook": claim.get("made_in") or "", "where": f"{m}, cell {at}" if at else m, "simulated": m in simulated and value is not None}
+    return {
+        **claim,
+        "shown": number,
+        "between": f"[{between}" if between else "–",
+        "css": _CSS.get(claim["verdict"], "not-run"),
+        "notebook": claim.get("made_in") or "",
+        "where": f"{m}, cell {at}" if at else m,
+        "simulated": m in simulated and value is not None,
+    }
 
 # %% ../nbs/62_report.ipynb #6e865881
 def tiles(context: Mapping[str, Any]) -> list[dict[str, str]]:
     "The numbers at the top of the page, those that are known"
     values = {c["key"]: c.get("value") for c in context["claims"] if "key" in c}
-    models = next((len(r["rows"]) for r in context["results"] if r["name"] == "tab_models" and r.get("rows")), None)
+    models = next(
+        (len(r["rows"]) for r in context["results"] if r["name"] == "tab_models" and r.get("rows")),
+        None,
+    )
     seconds = sum(s.get("seconds") or 0 for s in context["stages"])
-    found = {"conversations": values.get("n_conversations"), "topics": values.get("n_topics"),
-             "countries": values.get("n_countries"), "models": models,
-             "seconds of work": round(seconds) or None}
+    found = {
+        "conversations": values.get("n_conversations"),
+        "topics": values.get("n_topics"),
+        "countries": values.get("n_countries"),
+        "models": models,
+        "seconds of work": round(seconds) or None,
+    }
     return [{"label": k, "text": show(v)} for k, v in found.items() if v is not None]
 
 # %% ../nbs/62_report.ipynb #ded4cfb7
 def _pairs(values: Mapping[str, Any], key: str, value: str) -> dict[str, Any]:
     "A dictionary as a table of two columns, all of it"
-    return table_view([key, value], [{key: k.replace("_", " "),
-                                      value: ", ".join(map(show, v)) if isinstance(v, (list, tuple)) else show(v) if isinstance(v, Mapping) else v} for k, v in values.items()],
-                                      len(values))
+    return table_view(
+        [key, value],
+        [
+            {
+                key: k.replace("_", " "),
+                value: ", ".join(map(show, v))
+                if isinstance(v, (list, tuple))
+                else show(v)
+                if isinstance(v, Mapping)
+                else v,
+            }
+            for k, v in values.items()
+        ],
+        len(values),
+    )
 
 # %% ../nbs/62_report.ipynb #f6b85c4a
-def render_report(context: Mapping[str, Any],
-                  # about, stages, results, claims, assumptions, environment; may have reforms (rows), files (name → fingerprint)
-                  ) -> str:
+def render_report(
+    context: Mapping[str, Any],
+    # about, stages, results, claims, assumptions, environment; may have reforms (rows), files (name → fingerprint)
+) -> str:
     "The report of a run as one HTML page"
     from jinja2 import Environment, StrictUndefined
-    if missing := [k for k in ("about", "stages", "results", "claims", "assumptions", "environment") if k not in context]:
+
+    if missing := [
+        k
+        for k in ("about", "stages", "results", "claims", "assumptions", "environment")
+        if k not in context
+    ]:
         raise UserError(f"the report lacks {', '.join(missing)}")
-    about, results = context["about"], [result_view(r) for r in context["results"] if r["name"] != "tab_claims" or r["status"] == "failed"]
+    about, results = (
+        context["about"],
+        [
+            result_view(r)
+            for r in context["results"]
+            if r["name"] != "tab_claims" or r["status"] == "failed"
+        ],
+    )
     simulated = {r["name"] for r in results if r["simulated"]}
     said = any("cached" in s for s in context["stages"])
-    stages = [{"stage": s["name"], "seconds": s.get("seconds"), **({"cached": bool(s.get("cached"))} if said else {}),
-               "came out": show({k.replace("_", " "): v for k, v in (s.get("counts") or {}).items()}),
-               "digest": s.get("digest")} for s in context["stages"]]
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).from_string(data_path("report.html.jinja").read_text(encoding="utf-8"))
-    return page.render(about=about, comparable=bool(about["config"].get("comparable")), simulated=simulated, results=results,
-                       failed=[r for r in results if r["failed"]],
-                       tiles=tiles(context), claims=[claim_view(c, simulated) for c in context["claims"]], reforms=list(context.get("reforms", [])),
-                       assumptions=table_view(["id", "unknown", "assumed", "why", "setting"], context["assumptions"], 10**6),
-                       stages=table_view(list(stages[0]) if stages else ["stage"], stages, 10**6),
-                       settings=_pairs(about["config"], "setting", "value"),
-                       environment=_pairs(context["environment"], "what", "is"),
-                       files=_pairs(context.get("files", {}), "file", "fingerprint"))
+    stages = [
+        {
+            "stage": s["name"],
+            "seconds": s.get("seconds"),
+            **({"cached": bool(s.get("cached"))} if said else {}),
+            "came out": show({k.replace("_", " "): v for k, v in (s.get("counts") or {}).items()}),
+            "digest": s.get("digest"),
+        }
+        for s in context["stages"]
+    ]
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(data_path("report.html.jinja").read_text(encoding="utf-8"))
+    return page.render(
+        about=about,
+        comparable=bool(about["config"].get("comparable")),
+        simulated=simulated,
+        results=results,
+        failed=[r for r in results if r["failed"]],
+        tiles=tiles(context),
+        claims=[claim_view(c, simulated) for c in context["claims"]],
+        reforms=list(context.get("reforms", [])),
+        assumptions=table_view(
+            ["id", "unknown", "assumed", "why", "setting"], context["assumptions"], 10**6
+        ),
+        stages=table_view(list(stages[0]) if stages else ["stage"], stages, 10**6),
+        settings=_pairs(about["config"], "setting", "value"),
+        environment=_pairs(context["environment"], "what", "is"),
+        files=_pairs(context.get("files", {}), "file", "fingerprint"),
+    )

@@ -16,7 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from .benchmark import answer
-from .core import Conversation, Run, UserError, digest, digest_file, find_root, iter_jsonl, load_csv, load_jsonl, save_jsonl, save_text, stream
+from arabic_dialog.core import (
+    Conversation,
+    Run,
+    UserError,
+    digest,
+    digest_file,
+    find_root,
+    iter_jsonl,
+    load_csv,
+    load_jsonl,
+    save_jsonl,
+    save_text,
+    stream,
+)
 from .dataset import Work, make_dataset, measure_relevance
 from .generation import end_with
 from .settings import Profile
@@ -30,139 +43,327 @@ def _start_worker(parent: int):
     "Set up a worker process: one thread, quiet libraries, and an end when the run ends"
     end_with(parent)
     # no two batches have the same shape, and torch would keep the kernels it compiled for the last 1,024 shapes: 3 GiB after 250 steps
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
+    os.environ |= {
+        "TOKENIZERS_PARALLELISM": "false",
+        "LRU_CACHE_CAPACITY": "16",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    }
     import warnings
     import torch, transformers
+
     warnings.filterwarnings("ignore", category=FutureWarning)
-    torch.set_num_threads(1); transformers.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 # %% ../nbs/80_reproduce.ipynb #3d0cbeec
 class Workers:
     "Processes that do jobs; started when the first job comes"
-    def __init__(self, n: int): self.n, self.pool, self.lock = n, None, threading.Lock()
+
+    def __init__(self, n: int):
+        self.n, self.pool, self.lock = n, None, threading.Lock()
+
     def call(self, do: Callable[[dict], dict], job: dict) -> dict:
         "`do(job)` in one of the processes"
         from concurrent.futures import ProcessPoolExecutor
         from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
+
         with self.lock:
             if self.pool is None:
                 os.environ["OMP_NUM_THREADS"] = "1"
-                self.pool = ProcessPoolExecutor(self.n, get_context("spawn"), _start_worker, (os.getpid(),))
-        try: return self.pool.submit(do, job).result()
-        except BrokenProcessPool: raise UserError("a worker process was killed, perhaps for want of memory; run the same command again, with "
-                                                  "--set workers=1 if it happens again") from None
+                self.pool = ProcessPoolExecutor(
+                    self.n, get_context("spawn"), _start_worker, (os.getpid(),)
+                )
+        try:
+            return self.pool.submit(do, job).result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, perhaps for want of memory; run the same command again, with "
+                "--set workers=1 if it happens again"
+            ) from None
+
     def close(self, now: bool = False):
         "Let the processes go; `now`: without waiting for their jobs"
-        if self.pool is None: return
-        for p in list(self.pool._processes.values()) if now else []: p.kill()
-        self.pool.shutdown(wait=not now, cancel_futures=True); self.pool = None
+        if self.pool is None:
+            return
+        for p in list(self.pool._processes.values()) if now else []:
+            p.kill()
+        self.pool.shutdown(wait=not now, cancel_futures=True)
+        self.pool = None
 
 # %% ../nbs/80_reproduce.ipynb #1a6e5917
-def side_by_side(work: Work, workers: Workers, label: str, jobs: Iterable[Callable[[], Any]]) -> list[Any]:
+def side_by_side(
+    work: Work, workers: Workers, label: str, jobs: Iterable[Callable[[], Any]]
+) -> list[Any]:
     "Do jobs `workers` at a time, behind one bar; a failure is raised when the others have ended, an interruption ends them"
     from tqdm import tqdm
+
     jobs, threads = list(jobs), ThreadPoolExecutor(work.profile.workers)
     with tqdm(total=len(jobs), desc=label, unit=" jobs", disable=None, leave=False) as bar:
-        def one(job): out = job(); bar.update(); return out
+
+        def one(job):
+            out = job()
+            bar.update()
+            return out
+
         futures = [threads.submit(one, j) for j in jobs]
-        try: return [f.result() for f in futures]
+        try:
+            return [f.result() for f in futures]
         except BaseException as e:
-            if not isinstance(e, Exception): workers.close(now=True)
+            if not isinstance(e, Exception):
+                workers.close(now=True)
             raise
-        finally: threads.shutdown(cancel_futures=True)
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 # %% ../nbs/80_reproduce.ipynb #60481a27
-def train_job(work: Work, student: str, kind: str, seed: int, base: str | None, split: Stage, path: Path) -> dict:
+def train_job(
+    work: Work, student: str, kind: str, seed: int, base: str | None, split: Stage, path: Path
+) -> dict:
     "What a worker needs to make one checkpoint"
     p, base_kind = work.profile, kind == "base"
-    job = {"kind": kind, "seed": seed, "checkpoint": base, "out": str(path), "train": str(split.path/"train.jsonl"), "validation": str(split.path/"validation.jsonl"),
-           "revision": dict(zip(p.students, p.revisions)).get(student, "")}
-    steps, how = ("pretrain", ()) if base_kind else ("finetune", ("method", "schedule", "warmup_share", "weight_decay", "patience", "precision", "packing", "micro_batch_size"))
-    job |= {k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size", *how)} | {"max_length": p.pretrain_length if base_kind else p.max_length}
-    job |= work.keys("deterministic", *(() if base_kind else ("lora_rank", "lora_alpha"))) | {"n_evaluations": p.finetune_n_evaluations}
-    return job | ({"n_layer": p.model_layers, "n_embd": p.model_width, "n_head": p.model_heads, "n_positions": p.model_context,
-                   "vocabulary_size": p.vocabulary_size} if base_kind else {})
+    job = {
+        "kind": kind,
+        "seed": seed,
+        "checkpoint": base,
+        "out": str(path),
+        "train": str(split.path / "train.jsonl"),
+        "validation": str(split.path / "validation.jsonl"),
+        "revision": dict(zip(p.students, p.revisions)).get(student, ""),
+    }
+    steps, how = (
+        ("pretrain", ())
+        if base_kind
+        else (
+            "finetune",
+            (
+                "method",
+                "schedule",
+                "warmup_share",
+                "weight_decay",
+                "patience",
+                "precision",
+                "packing",
+                "micro_batch_size",
+            ),
+        )
+    )
+    job |= {
+        k: getattr(p, f"{steps}_{k}") for k in ("steps", "learning_rate", "batch_size", *how)
+    } | {"max_length": p.pretrain_length if base_kind else p.max_length}
+    job |= work.keys("deterministic", *(() if base_kind else ("lora_rank", "lora_alpha"))) | {
+        "n_evaluations": p.finetune_n_evaluations
+    }
+    return job | (
+        {
+            "n_layer": p.model_layers,
+            "n_embd": p.model_width,
+            "n_head": p.model_heads,
+            "n_positions": p.model_context,
+            "vocabulary_size": p.vocabulary_size,
+        }
+        if base_kind
+        else {}
+    )
 
 # %% ../nbs/80_reproduce.ipynb #282a7cc9
-def make_students(work: Work, workers: Workers, split: Stage,
-                  then: Callable[[str, str, Stage], Any] = lambda name, checkpoint, made: None,  # what follows on each checkpoint, at once
-                  also: Sequence[Callable[[], Any]] = (),   # other jobs, to be done beside the fine-tuning
-                  only: Mapping[str, Sequence[Any]] = {}) -> dict[str, tuple[str, Stage | None]]:  # only: the `students` and `seeds` to be trained, where not all are
+def make_students(
+    work: Work,
+    workers: Workers,
+    split: Stage,
+    then: Callable[[str, str, Stage], Any] = lambda name, checkpoint, made: (
+        None
+    ),  # what follows on each checkpoint, at once
+    also: Sequence[Callable[[], Any]] = (),  # other jobs, to be done beside the fine-tuning
+    only: Mapping[str, Sequence[Any]] = {},
+) -> dict[
+    str, tuple[str, Stage | None]
+]:  # only: the `students` and `seeds` to be trained, where not all are
     "Every checkpoint of the run: name → (folder or published name, its stage)"
     from arabic_dialog.finetuning import train_student
+
     p = work.profile
+
     def stage(student, kind, seed, base):
-        name = f"{student}-{kind}" + (f"-s{seed}" if kind != "base" else ""); source, made = base
-        def make(path): return workers.call(train_student, train_job(work, student, kind, seed, source, split, path))
-        params = {k: v for k, v in train_job(work, student, kind, seed, None, split, Path()).items() if k not in ("out", "train", "validation", "micro_batch_size")}
+        name = f"{student}-{kind}" + (f"-s{seed}" if kind != "base" else "")
+        source, made = base
+
+        def make(path):
+            return workers.call(
+                train_student, train_job(work, student, kind, seed, source, split, path)
+            )
+
+        params = {
+            k: v
+            for k, v in train_job(work, student, kind, seed, None, split, Path()).items()
+            if k not in ("out", "train", "validation", "micro_batch_size")
+        }
         params["checkpoint"] = source if made is None else ""
         params |= {"grammar": work.files("data/grammar")} if kind == "base" else {}
+
         def job():
-            t = work.stage(f"train/{name}", make, params=params, inputs=[split] + ([made] if made else []), code="finetuning")
+            t = work.stage(
+                f"train/{name}",
+                make,
+                params=params,
+                inputs=[split] + ([made] if made else []),
+                code="finetuning",
+            )
             then(name, str(t.path), t)
             return name, t
+
         return job
+
     for what, known in (("students", p.students), ("seeds", p.seeds)):
-        if strange := set(only.get(what, ())) - set(known): raise UserError(f"{', '.join(map(str, sorted(strange)))} is not among the {what} of profile {p.name}: {', '.join(map(str, known))}")
+        if strange := set(only.get(what, ())) - set(known):
+            raise UserError(
+                f"{', '.join(map(str, sorted(strange)))} is not among the {what} of profile {p.name}: {', '.join(map(str, known))}"
+            )
     wanted, seeds = only.get("students") or p.students, only.get("seeds") or p.seeds
-    new = [(s, c) for s, c in zip(p.students, p.checkpoints) if c.startswith("new:") and s in wanted]
-    bases = dict(side_by_side(work, workers, "pretrain", [stage(s, "base", p.seed, (c, None)) for s, c in new]))
-    base = {s: (str(bases[f"{s}-base"].path), bases[f"{s}-base"]) if f"{s}-base" in bases else (c, None) for s, c in zip(p.students, p.checkpoints)}
-    todo = [stage(s, "finetuned", seed, base[s]) for seed in seeds for s in p.students if s in wanted]
-    if p.control_student in wanted: todo += [stage(p.control_student, "control", seed, base[p.control_student]) for seed in seeds]
-    tuned = dict(side_by_side(work, workers, "fine-tune", [*also, *todo])[len(also):])
-    return {f"{s}-base": b for s, b in base.items()} | {n: (str(t.path), t) for n, t in tuned.items()}
+    new = [
+        (s, c) for s, c in zip(p.students, p.checkpoints) if c.startswith("new:") and s in wanted
+    ]
+    bases = dict(
+        side_by_side(
+            work, workers, "pretrain", [stage(s, "base", p.seed, (c, None)) for s, c in new]
+        )
+    )
+    base = {
+        s: (str(bases[f"{s}-base"].path), bases[f"{s}-base"]) if f"{s}-base" in bases else (c, None)
+        for s, c in zip(p.students, p.checkpoints)
+    }
+    todo = [
+        stage(s, "finetuned", seed, base[s]) for seed in seeds for s in p.students if s in wanted
+    ]
+    if p.control_student in wanted:
+        todo += [
+            stage(p.control_student, "control", seed, base[p.control_student]) for seed in seeds
+        ]
+    tuned = dict(side_by_side(work, workers, "fine-tune", [*also, *todo])[len(also) :])
+    return {f"{s}-base": b for s, b in base.items()} | {
+        n: (str(t.path), t) for n, t in tuned.items()
+    }
 
 # %% ../nbs/80_reproduce.ipynb #f398669d
-def reply_stage(work: Work, workers: Workers, split: Stage, name: str, checkpoint: str, made: Stage | None) -> Stage:
+def reply_stage(
+    work: Work, workers: Workers, split: Stage, name: str, checkpoint: str, made: Stage | None
+) -> Stage:
     "The replies of one model; those that were ever made in this run are found again"
     p = work.profile
     revision = dict(zip(p.checkpoints, p.revisions)).get(checkpoint, "") if made is None else ""
-    params = {"n": p.n_test_conversations, "seed": p.seed, "name": name, "sampling": asdict(p.reply_sampling), "revision": revision, "histories": p.histories}
-    job = {**params, "checkpoint": checkpoint, "test": str(split.path/"test.jsonl"), "batch_size": 64, "cache": str(work.folder/"cache")}
-    return work.stage(f"replies/{name}", lambda path: workers.call(answer, job | {"out": str(path)}), inputs=[split] + ([made] if made else []),
-                      params=params | work.files("data/frames") | ({"checkpoint": checkpoint} if made is None else {}), code=("answering", "perplexity", "architectures"))
+    params = {
+        "n": p.n_test_conversations,
+        "seed": p.seed,
+        "name": name,
+        "sampling": asdict(p.reply_sampling),
+        "revision": revision,
+        "histories": p.histories,
+    }
+    job = {
+        **params,
+        "checkpoint": checkpoint,
+        "test": str(split.path / "test.jsonl"),
+        "batch_size": 64,
+        "cache": str(work.folder / "cache"),
+    }
+    return work.stage(
+        f"replies/{name}",
+        lambda path: workers.call(answer, job | {"out": str(path)}),
+        inputs=[split] + ([made] if made else []),
+        params=params
+        | work.files("data/frames")
+        | ({"checkpoint": checkpoint} if made is None else {}),
+        code=("answering", "perplexity", "architectures"),
+    )
 
 # %% ../nbs/80_reproduce.ipynb #6a8ddeea
 def marks_stage(work: Work, split: Stage) -> Stage:
     "The true replies and the retrieval baseline's"
     p = work.profile
+
     def make(path):
         from arabic_dialog.answering import reference_replies, retrieval_replies, select_test_turns
         from arabic_dialog.encoders import load_encoder
-        items = select_test_turns(load_jsonl(split.path/"test.jsonl", Conversation), p.n_test_conversations, p.seed)
-        save_jsonl(path/"reference.jsonl", reference_replies(items))
-        known = load_jsonl(split.path/"train.jsonl", Conversation)
-        if 0 < p.n_retrieval_conversations < len(known): known = stream(p.seed, "retrieval").sample(known, p.n_retrieval_conversations)
-        save_jsonl(path/"retrieval.jsonl", retrieval_replies(known, items, load_encoder(p.encoder, work.folder.path/"vectors")))
+
+        items = select_test_turns(
+            load_jsonl(split.path / "test.jsonl", Conversation), p.n_test_conversations, p.seed
+        )
+        save_jsonl(path / "reference.jsonl", reference_replies(items))
+        known = load_jsonl(split.path / "train.jsonl", Conversation)
+        if 0 < p.n_retrieval_conversations < len(known):
+            known = stream(p.seed, "retrieval").sample(known, p.n_retrieval_conversations)
+        save_jsonl(
+            path / "retrieval.jsonl",
+            retrieval_replies(known, items, load_encoder(p.encoder, work.folder.path / "vectors")),
+        )
         return {"turns": len(items)}
-    return work.stage("replies/marks", make, params=work.keys("n_test_conversations", "seed", "encoder", "n_retrieval_conversations"), inputs=[split],
-                      code="answering")
+
+    return work.stage(
+        "replies/marks",
+        make,
+        params=work.keys("n_test_conversations", "seed", "encoder", "n_retrieval_conversations"),
+        inputs=[split],
+        code="answering",
+    )
 
 # %% ../nbs/80_reproduce.ipynb #450f19c7
-def make_models(work: Work, workers: Workers, split: Stage, replying: bool = True, only: Mapping[str, Sequence[Any]] = {}) -> tuple[dict, dict[str, Stage]]:
+def make_models(
+    work: Work,
+    workers: Workers,
+    split: Stage,
+    replying: bool = True,
+    only: Mapping[str, Sequence[Any]] = {},
+) -> tuple[dict, dict[str, Stage]]:
     "(every checkpoint of the run, the replies of every model where `replying`)"
     replies: dict[str, Stage] = {}
-    def reply(name, checkpoint, made): replies[name] = reply_stage(work, workers, split, name, checkpoint, made)
-    def marks(): replies["marks"] = marks_stage(work, split)
-    if not replying: return make_students(work, workers, split, only=only), {}
+
+    def reply(name, checkpoint, made):
+        replies[name] = reply_stage(work, workers, split, name, checkpoint, made)
+
+    def marks():
+        replies["marks"] = marks_stage(work, split)
+
+    if not replying:
+        return make_students(work, workers, split, only=only), {}
     students = make_students(work, workers, split, reply, [marks])
     others = students | {n.split("/")[-1].lower(): (n, None) for n in work.profile.baselines}
-    side_by_side(work, workers, "reply", [lambda n=n, c=c: reply(n, *c) for n, c in others.items() if n not in replies])
-    return students, dict(sorted(replies.items()))  # in an order that does not depend on who was first
+    side_by_side(
+        work,
+        workers,
+        "reply",
+        [lambda n=n, c=c: reply(n, *c) for n, c in others.items() if n not in replies],
+    )
+    return students, dict(
+        sorted(replies.items())
+    )  # in an order that does not depend on who was first
 
 # %% ../nbs/80_reproduce.ipynb #38ef4513
-def load_replies(replies: dict[str, Stage], cls: type = dict,
-                 history: str = "true") -> list[Any]:  # or `own`, which the marks' replies do not depend on
+def load_replies(
+    replies: dict[str, Stage], cls: type = dict, history: str = "true"
+) -> list[Any]:  # or `own`, which the marks' replies do not depend on
     "All replies of all models, and the marks"
-    def wanted(name, f): return f.stem == "own" if history == "own" and name != "marks" else f.stem not in ("likelihoods", "own")
-    return [r for n, s in replies.items() for f in sorted(s.path.glob("*.jsonl")) if wanted(n, f) for r in iter_jsonl(f, cls)]
+
+    def wanted(name, f):
+        return (
+            f.stem == "own"
+            if history == "own" and name != "marks"
+            else f.stem not in ("likelihoods", "own")
+        )
+
+    return [
+        r
+        for n, s in replies.items()
+        for f in sorted(s.path.glob("*.jsonl"))
+        if wanted(n, f)
+        for r in iter_jsonl(f, cls)
+    ]
 
 # %% ../nbs/80_reproduce.ipynb #75243d2c
 def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
     "Every measure of every reply, the models' values, and the tests of their differences"
     p = work.profile
+
     def make(path):
         import pandas as pd
         from tqdm import tqdm
@@ -171,143 +372,326 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         from arabic_dialog.generation import scenario_words
         from arabic_dialog.raven import Raven
         from arabic_dialog.text_metrics import against_references, variety
-        said = load_replies(replies, b.Reply); own = load_replies(replies, b.Reply, "own") if "own" in p.histories else []
-        likely = {n: load_jsonl(s.path/"likelihoods.jsonl") for n, s in replies.items() if n != "marks"}
-        bar = lambda batches: tqdm(batches, desc="score", unit=" batches", disable=None, leave=False)
-        encoder = load_encoder(p.encoder, work.folder.path/"vectors")
-        scores = b.score_models(said, load_jsonl(split.path/"test.jsonl", Conversation), Raven(encoder), *scenario_words(p, work.root), likely, bar, own, [against_references(encoder)])
-        b.save_scores(variety(said), path/"variety.csv"); b.save_scores(scores, path/"scores.csv"); models = b.describe_models(scores.model.unique())
-        b.save_scores(models, path/"models.csv"); b.save_scores(b.summarise(scores, p.n_resamples, p.seed), path/"summary.csv")
+
+        said = load_replies(replies, b.Reply)
+        own = load_replies(replies, b.Reply, "own") if "own" in p.histories else []
+        likely = {
+            n: load_jsonl(s.path / "likelihoods.jsonl") for n, s in replies.items() if n != "marks"
+        }
+        bar = lambda batches: tqdm(
+            batches, desc="score", unit=" batches", disable=None, leave=False
+        )
+        encoder = load_encoder(p.encoder, work.folder.path / "vectors")
+        scores = b.score_models(
+            said,
+            load_jsonl(split.path / "test.jsonl", Conversation),
+            Raven(encoder),
+            *scenario_words(p, work.root),
+            likely,
+            bar,
+            own,
+            [against_references(encoder)],
+        )
+        b.save_scores(variety(said), path / "variety.csv")
+        b.save_scores(scores, path / "scores.csv")
+        models = b.describe_models(scores.model.unique())
+        b.save_scores(models, path / "models.csv")
+        b.save_scores(b.summarise(scores, p.n_resamples, p.seed), path / "summary.csv")
         trained = [m for m in models.model if m != "reference"]
-        pairs = [(x, y) for i, x in enumerate(trained) for y in trained[i+1:]]
+        pairs = [(x, y) for i, x in enumerate(trained) for y in trained[i + 1 :]]
         likely_pairs = [q for q in pairs if "retrieval" not in q]
-        tests = [b.compare(scores, [m], likely_pairs if m == "bits_per_byte" else pairs, max(p.n_resamples, 9999), p.seed) for m in ("raven", "on_both", "bits_per_byte", *(["own_raven"] if own else []))]
-        b.save_scores(pd.concat(tests), path/"comparisons.csv")
+        tests = [
+            b.compare(
+                scores,
+                [m],
+                likely_pairs if m == "bits_per_byte" else pairs,
+                max(p.n_resamples, 9999),
+                p.seed,
+            )
+            for m in ("raven", "on_both", "bits_per_byte", *(["own_raven"] if own else []))
+        ]
+        b.save_scores(pd.concat(tests), path / "comparisons.csv")
         return {"replies": len(said), "scores": len(scores), "models": len(models)}
-    return work.stage("scores", make, params=work.keys("encoder", "n_resamples", "seed", "histories") | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
-                      inputs=[split, *replies.values()], code=("benchmark", "generation", "text_metrics"))
+
+    return work.stage(
+        "scores",
+        make,
+        params=work.keys("encoder", "n_resamples", "seed", "histories")
+        | {"data": work.files("data/raven", "data/grammar", p.topics, p.countries)},
+        inputs=[split, *replies.values()],
+        code=("benchmark", "generation", "text_metrics"),
+    )
 
 # %% ../nbs/80_reproduce.ipynb #85ba4c38
 def make_validity(work: Work, split: Stage) -> Stage:
     "The perturbation ladder of RAVEN on test conversations"
     p = work.profile
+
     def make(path):
         from arabic_dialog.encoders import load_encoder
         from arabic_dialog.raven import Raven
         from arabic_dialog.validity import run_ladder, save_people
-        table = run_ladder(load_jsonl(split.path/"test.jsonl", Conversation), Raven(load_encoder(p.encoder, work.folder.path/"vectors")), seed=p.seed)
-        save_people(table, path/"ladder.csv")
+
+        table = run_ladder(
+            load_jsonl(split.path / "test.jsonl", Conversation),
+            Raven(load_encoder(p.encoder, work.folder.path / "vectors")),
+            seed=p.seed,
+        )
+        save_people(table, path / "ladder.csv")
         return {"rungs": len(table), "replies": int(table.n.max())}
-    return work.stage("validity", make, params=work.keys("encoder", "seed") | {"data": work.files("data/raven", "data/grammar", p.countries)}, inputs=[split], code="validity")
+
+    return work.stage(
+        "validity",
+        make,
+        params=work.keys("encoder", "seed")
+        | {"data": work.files("data/raven", "data/grammar", p.countries)},
+        inputs=[split],
+        code="validity",
+    )
 
 # %% ../nbs/80_reproduce.ipynb #7a9e0c21
 def people_said(folder: RunFolder) -> dict[str, Any]:
     "The ratings in the run's own study (human/), on criteria that two people or more have rated; {} while there are none"
     from arabic_dialog.answers import StudyFile, answer_rows, ratings_of
     from arabic_dialog.rating_study import people, study_path
-    if not study_path(folder/"human").is_file(): return {}
-    with StudyFile(study_path(folder/"human")) as study:
+
+    if not study_path(folder / "human").is_file():
+        return {}
+    with StudyFile(study_path(folder / "human")) as study:
         said, again = ratings_of(study), ratings_of(study, "repeat")
         shared = [c for c in study.criteria if len(people(r for r in said if r.criterion == c)) > 1]
-        answers = [{k: a[k] for k in ("rater", "position", "kind", "item_id", "criterion", "value", "expected")} for a in answer_rows(study) if a["criterion"] in shared]
-        return {"study": study.about["study_id"], "answers": answers, "ratings": [r for r in said if r.criterion in shared],
-                "repeats": [r for r in again if r.criterion in shared]} if shared else {}
+        answers = [
+            {
+                k: a[k]
+                for k in ("rater", "position", "kind", "item_id", "criterion", "value", "expected")
+            }
+            for a in answer_rows(study)
+            if a["criterion"] in shared
+        ]
+        return (
+            {
+                "study": study.about["study_id"],
+                "answers": answers,
+                "ratings": [r for r in said if r.criterion in shared],
+                "repeats": [r for r in again if r.criterion in shared],
+            }
+            if shared
+            else {}
+        )
 
 # %% ../nbs/80_reproduce.ipynb #cfe9fa51
 def make_ratings(work: Work, split: Stage, replies: dict[str, Stage], scores: Stage) -> Stage:
     "The rating study: its items, and the ratings there are: of people where there are any, in human/ or returned/"
-    p, returned = work.profile, work.folder/"returned"
+    p, returned = work.profile, work.folder / "returned"
     sheets, said = sorted(returned.glob("sheet_*.csv")), people_said(work.folder)
-    if sheets and said: raise UserError(f"people have rated on the page ({work.folder/'human'}) and on sheets ({returned}), which are of two studies; move one of them away")
+    if sheets and said:
+        raise UserError(
+            f"people have rated on the page ({work.folder / 'human'}) and on sheets ({returned}), which are of two studies; move one of them away"
+        )
     raters = [f"rater-{k + 1}" for k in range(p.raters)]
+
     def study(path):
         from arabic_dialog import rating as r
+
         said = load_replies(replies)
-        items, key = r.draw_items(said, load_jsonl(split.path/"test.jsonl", Conversation), p.n_rated_items, p.seed)
-        r.write_study(path, items, key, r.load_criteria(work.root/p.criteria), raters, p.seed)
+        items, key = r.draw_items(
+            said, load_jsonl(split.path / "test.jsonl", Conversation), p.n_rated_items, p.seed
+        )
+        r.write_study(path, items, key, r.load_criteria(work.root / p.criteria), raters, p.seed)
         return {"items": len(items), "raters": len(raters)}
-    drawn = work.stage("study", study, params=work.keys("raters", "n_rated_items", "seed") | work.files(p.criteria), inputs=[split, *replies.values()], code="rating")
+
+    drawn = work.stage(
+        "study",
+        study,
+        params=work.keys("raters", "n_rated_items", "seed") | work.files(p.criteria),
+        inputs=[split, *replies.values()],
+        code="rating",
+    )
+
     def make(path):
         from arabic_dialog import human_eval as h, rater_model as m, rating as r
         from arabic_dialog.answers import StudyFile
         from arabic_dialog.benchmark import save_scores
         from arabic_dialog.rating_study import save_people, score_rows, study_path
-        for name in ("study.json", "items.jsonl", "key.csv"): shutil.copyfile(drawn.path/name, path/name)
+
+        for name in ("study.json", "items.jsonl", "key.csv"):
+            shutil.copyfile(drawn.path / name, path / name)
         if said:
             ratings, answers = said["ratings"], said["answers"]
-            with StudyFile(study_path(work.folder/"human")) as study: save_people(study, ratings, said["repeats"], path)
+            with StudyFile(study_path(work.folder / "human")) as study:
+                save_people(study, ratings, said["repeats"], path)
         elif sheets:
-            for f in sheets: (path/"sheets").mkdir(exist_ok=True); shutil.copyfile(f, path/"sheets"/f.name)
-            ratings = r.read_sheets(path); r.save_ratings(path, ratings); items = r.load_jsonl(path/"items.jsonl", r.Item)
-            place = {(q, i.item_id): n for q in {a.rater for a in ratings} for n, i in enumerate(r.order_for(q, items, p.seed), 1)}  # as their sheet had it
+            for f in sheets:
+                (path / "sheets").mkdir(exist_ok=True)
+                shutil.copyfile(f, path / "sheets" / f.name)
+            ratings = r.read_sheets(path)
+            r.save_ratings(path, ratings)
+            items = r.load_jsonl(path / "items.jsonl", r.Item)
+            place = {
+                (q, i.item_id): n
+                for q in {a.rater for a in ratings}
+                for n, i in enumerate(r.order_for(q, items, p.seed), 1)
+            }  # as their sheet had it
             answers = [asdict(a) | {"position": place[a.rater, a.item_id]} for a in ratings]
         elif p.simulated_raters:
-            metrics = ("on_topic", "on_country", "ended", "well_formedness"); rows = load_csv(scores.path/"scores.csv", ["metric", "value"])
-            quality = r.latent_quality(r.load_key(path), rows, metrics); slots, checks = m.rater_slots(quality, raters, seed=p.seed)
-            answers, model = m.simulate_answers(slots, quality, [c.id for c in r.load_criteria(work.root/p.criteria)], seed=p.seed, checks=checks, quality_from=f"mean of {', '.join(metrics)}")
-            ratings = [r.Rating(a["item_id"], a["rater"], a["criterion"], a["value"]) for a in answers if a["kind"] == "item"]
+            metrics = ("on_topic", "on_country", "ended", "well_formedness")
+            rows = load_csv(scores.path / "scores.csv", ["metric", "value"])
+            quality = r.latent_quality(r.load_key(path), rows, metrics)
+            slots, checks = m.rater_slots(quality, raters, seed=p.seed)
+            answers, model = m.simulate_answers(
+                slots,
+                quality,
+                [c.id for c in r.load_criteria(work.root / p.criteria)],
+                seed=p.seed,
+                checks=checks,
+                quality_from=f"mean of {', '.join(metrics)}",
+            )
+            ratings = [
+                r.Rating(a["item_id"], a["rater"], a["criterion"], a["value"])
+                for a in answers
+                if a["kind"] == "item"
+            ]
             r.save_ratings(path, ratings, model)
-        else: return {"ratings": 0}
-        study, key = r.load_study(path), r.load_key(path); known = {x.criterion for x in ratings}
-        tables = h.rating_tables(ratings, key, study.simulated, score_rows(load_csv(scores.path/"scores.csv"), key, study.unit), answers, r.load_jsonl(path/"items.jsonl", r.Item),
-                                 [c.id for c in study.criteria if c.id in known], p.n_resamples, seed=p.seed)
-        for name, table in tables.items(): save_scores(table, path/f"{name}.csv")
+        else:
+            return {"ratings": 0}
+        study, key = r.load_study(path), r.load_key(path)
+        known = {x.criterion for x in ratings}
+        tables = h.rating_tables(
+            ratings,
+            key,
+            study.simulated,
+            score_rows(load_csv(scores.path / "scores.csv"), key, study.unit),
+            answers,
+            r.load_jsonl(path / "items.jsonl", r.Item),
+            [c.id for c in study.criteria if c.id in known],
+            p.n_resamples,
+            seed=p.seed,
+        )
+        for name, table in tables.items():
+            save_scores(table, path / f"{name}.csv")
         return {"ratings": len(ratings), "simulated": len(ratings) if study.simulated else 0}
-    return work.stage("rating", make, params=work.keys("simulated_raters", "seed", "n_resamples") | {"returned": {f.name: digest_file(f) for f in sheets}, "people": digest(said)}
-                      | work.files(p.criteria), inputs=[drawn, scores], code=("human_eval", "rater_model", "benchmark", "rating_study"))
+
+    return work.stage(
+        "rating",
+        make,
+        params=work.keys("simulated_raters", "seed", "n_resamples")
+        | {"returned": {f.name: digest_file(f) for f in sheets}, "people": digest(said)}
+        | work.files(p.criteria),
+        inputs=[drawn, scores],
+        code=("human_eval", "rater_model", "benchmark", "rating_study"),
+    )
 
 # %% ../nbs/80_reproduce.ipynb #caa696ea
-def make_cards(work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]) -> Stage:
+def make_cards(
+    work: Work, checked: Stage, split: Stage, students: dict[str, tuple[str, Stage | None]]
+) -> Stage:
     "The dataset's card and metadata, and a card for each checkpoint"
+
     def make(path):
         from arabic_dialog.cards import about_run, card_files, model_card
-        for name, text in card_files(work.folder.path).items(): save_text(path/name, text)
+
+        for name, text in card_files(work.folder.path).items():
+            save_text(path / name, text)
         about = about_run(work.folder.path)
         made = {n: t for n, (_, t) in students.items() if t}
         for name, t in made.items():
-            facts = json.loads((t.path/"training.json").read_text(encoding="utf-8"))
-            save_text(t.path/"README.md", model_card(facts, about, name))
+            facts = json.loads((t.path / "training.json").read_text(encoding="utf-8"))
+            save_text(t.path / "README.md", model_card(facts, about, name))
         return {"datasets": 1, "models": len(made)}
-    return work.stage("cards", make, params=work.files("data/assumptions.csv"), inputs=[checked, split, *(t for _, t in students.values() if t)], code="cards")
+
+    return work.stage(
+        "cards",
+        make,
+        params=work.files("data/assumptions.csv"),
+        inputs=[checked, split, *(t for _, t in students.values() if t)],
+        code="cards",
+    )
 
 # %% ../nbs/80_reproduce.ipynb #570482bf
 def describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
     config = work.profile.model_dump(mode="json", by_alias=True)
-    text = json.dumps({"id": digest(config), "profile": work.profile.name, "config": config,
-                       "data_hash": checked.outputs["conversations.jsonl"][0]}, ensure_ascii=False, indent=1)
-    if not (work.folder/"run.json").is_file() or (work.folder/"run.json").read_text(encoding="utf-8") != text: save_text(work.folder/"run.json", text)
+    text = json.dumps(
+        {
+            "id": digest(config),
+            "profile": work.profile.name,
+            "config": config,
+            "data_hash": checked.outputs["conversations.jsonl"][0],
+        },
+        ensure_ascii=False,
+        indent=1,
+    )
+    if (
+        not (work.folder / "run.json").is_file()
+        or (work.folder / "run.json").read_text(encoding="utf-8") != text
+    ):
+        save_text(work.folder / "run.json", text)
 
 # %% ../nbs/80_reproduce.ipynb #b2114f44
-def reproduce(profile: Profile, path: str | Path, until: str = "report", say: Callable[[str], None] = print,
-              only: Mapping[str, Sequence[Any]] = {}) -> list[str]:   # which `students` and `seeds` are trained, where `until` is train
+def reproduce(
+    profile: Profile,
+    path: str | Path,
+    until: str = "report",
+    say: Callable[[str], None] = print,
+    only: Mapping[str, Sequence[Any]] = {},
+) -> list[str]:  # which `students` and `seeds` are trained, where `until` is train
     "Run a profile up to a stage; returns the names of paper notebooks that failed"
     from arabic_dialog import __version__
-    if until not in STAGES: raise UserError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
+
+    if until not in STAGES:
+        raise UserError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
     from arabic_dialog.costs import print_plan, profile_costs
-    if profile_costs(profile, find_root(), until=until) and not print_plan(profile, say, until=until, run=path):
-        raise UserError(f"this machine cannot run the profile {profile.name!r} (see above); nothing was downloaded")
+
+    if profile_costs(profile, find_root(), until=until) and not print_plan(
+        profile, say, until=until, run=path
+    ):
+        raise UserError(
+            f"this machine cannot run the profile {profile.name!r} (see above); nothing was downloaded"
+        )
     from arabic_dialog.processes import Together
     from arabic_dialog.training import processes
+
     work, upto = Work(profile, RunFolder(path), say=say), STAGES.index(until)
-    if processes()[1] == 1: workers = Workers(profile.workers)
+    if processes()[1] == 1:
+        workers = Workers(profile.workers)
     else:
         from arabic_dialog.finetuning import train_student
+
         workers = Together({"train_student": train_student})
     with work.folder.locked():
         config = profile.model_dump(mode="json", by_alias=True)
-        run = Run(digest(config), until, profile.name, config, f"{__version__}+{code_digest('reproduce')}", time.strftime("%FT%TZ", time.gmtime()), {})
-        JsonlLog(work.folder/"runs.jsonl", Run).append([run])
+        run = Run(
+            digest(config),
+            until,
+            profile.name,
+            config,
+            f"{__version__}+{code_digest('reproduce')}",
+            time.strftime("%FT%TZ", time.gmtime()),
+            {},
+        )
+        JsonlLog(work.folder / "runs.jsonl", Run).append([run])
         try:
-            checked, split = make_dataset(work); describe_run(work, checked)
-            if upto < 3: make_cards(work, checked, split, {}); return []
+            checked, split = make_dataset(work)
+            describe_run(work, checked)
+            if upto < 3:
+                make_cards(work, checked, split, {})
+                return []
             students, replies = make_models(work, workers, split, upto >= 4, only)
-            workers.close(); make_cards(work, checked, split, students); measure_relevance(work, checked)
-            if upto < 5: return []
+            workers.close()
+            make_cards(work, checked, split, students)
+            measure_relevance(work, checked)
+            if upto < 5:
+                return []
             scores = make_scores(work, split, replies)
-            if upto < 6: return []
-            make_validity(work, split); make_ratings(work, split, replies, scores)
+            if upto < 6:
+                return []
+            make_validity(work, split)
+            make_ratings(work, split, replies, scores)
             from arabic_dialog.paper import make_paper
+
             return make_paper(work.folder, workers=profile.workers, say=say) if upto > 6 else []
-        except BaseException: workers.close(now=True); raise
-        finally: workers.close()
+        except BaseException:
+            workers.close(now=True)
+            raise
+        finally:
+            workers.close()

@@ -12,129 +12,284 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .core import Conversation, UserError, digest_file, find_root, load_csv, load_jsonl, save_text
+from arabic_dialog.core import (
+    Conversation,
+    UserError,
+    digest_file,
+    find_root,
+    load_csv,
+    load_jsonl,
+    save_text,
+)
 
 # %% ../nbs/64_results.ipynb #06745116
 @dataclass
 class Results:
     "The files of one run, as a paper notebook reads them"
+
     path: Path
-    read: dict[str, str] = field(default_factory=dict)  # file → fingerprint, of every file that was read
+    read: dict[str, str] = field(
+        default_factory=dict
+    )  # file → fingerprint, of every file that was read
+
     def file(self, name: str) -> Path:
         "The path of a file of the run, noted as read"
-        p = self.path/name
-        if not p.is_file(): raise UserError(f"the run {self.path} has no {name}; run `arabic-dialog reproduce` with this profile first")
+        p = self.path / name
+        if not p.is_file():
+            raise UserError(
+                f"the run {self.path} has no {name}; run `arabic-dialog reproduce` with this profile first"
+            )
         self.read[name] = digest_file(p)
         return p
+
     def table(self, name: str):
         "A CSV file as a DataFrame; only empty cells are missing values (NA is Namibia)"
         import pandas as pd
+
         return pd.read_csv(self.file(name), keep_default_na=False, na_values=[""])
+
     def source(self, name: str) -> Path:
         "The path of an input file of the project, such as data/topics.csv, noted as read"
-        self.read[f"project/{name}"] = digest_file(p := find_root()/name)
+        self.read[f"project/{name}"] = digest_file(p := find_root() / name)
         return p
-    def json(self, name: str) -> Any: return json.loads(self.file(name).read_text(encoding="utf-8"))
-    def jsonl(self, name: str, cls: type = dict) -> list: return load_jsonl(self.file(name), cls)
-    def conversations(self, name: str = "check/conversations.jsonl") -> list[Conversation]: return self.jsonl(name, Conversation)
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.file(name).read_text(encoding="utf-8"))
+
+    def jsonl(self, name: str, cls: type = dict) -> list:
+        return load_jsonl(self.file(name), cls)
+
+    def conversations(self, name: str = "check/conversations.jsonl") -> list[Conversation]:
+        return self.jsonl(name, Conversation)
+
     @property
-    def about(self) -> dict: return self.json("run.json")
+    def about(self) -> dict:
+        return self.json("run.json")
 
 # %% ../nbs/64_results.ipynb #d05176b3
 def open_run(run: str | Path) -> Results:
     "The run in the folder `run`, relative to the working directory or to the project's root"
-    path = Path(run) if (Path(run)/"run.json").is_file() else find_root()/run
-    if not (path/"run.json").is_file():
-        raise UserError(f"there is no run in {run}; make one with `arabic-dialog reproduce --profile {Path(run).name}`")
+    path = Path(run) if (Path(run) / "run.json").is_file() else find_root() / run
+    if not (path / "run.json").is_file():
+        raise UserError(
+            f"there is no run in {run}; make one with `arabic-dialog reproduce --profile {Path(run).name}`"
+        )
     return Results(path)
 
 # %% ../nbs/64_results.ipynb #d57b62c2
 def provenance(about: dict, simulated: bool) -> str:
     "Where a number comes from, in one line"
     seeds = ", ".join(map(str, about["config"]["seeds"]))
-    return (f"Profile {about['profile']} · seed {about['config']['seed']} (fine-tuning seeds {seeds}) · data {about['data_hash']} · "
-            + ("simulated raters" if simulated else "no ratings simulated"))
+    return (
+        f"Profile {about['profile']} · seed {about['config']['seed']} (fine-tuning seeds {seeds}) · data {about['data_hash']} · "
+        + ("simulated raters" if simulated else "no ratings simulated")
+    )
 
 # %% ../nbs/64_results.ipynb #efb22675
-def save_result(run: Results, name: str,
-                table,                    # DataFrame: the numbers, tidy
-                figure=None,              # matplotlib Figure of the same numbers
-                caption: str = "",        # one or two sentences; where the numbers come from is added
-                values: dict = {},        # key → number, text or [low, high], for the claims
-                simulated: bool = False,  # made from simulated raters?
-                ) -> Path:
+def save_result(
+    run: Results,
+    name: str,
+    table,  # DataFrame: the numbers, tidy
+    figure=None,  # matplotlib Figure of the same numbers
+    caption: str = "",  # one or two sentences; where the numbers come from is added
+    values: dict = {},  # key → number, text or [low, high], for the claims
+    simulated: bool = False,  # made from simulated raters?
+) -> Path:
     "Write `name`.csv, .tex, .svg and .png (300 dots an inch), and result.json under the run's paper/`name`/"
-    out = run.path/"paper"/name; out.mkdir(parents=True, exist_ok=True)
-    source = provenance(run.about, simulated); whole = f"{caption} {source}".strip()
-    save_text(out/f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-    save_text(out/f"{name}.tex", to_latex(table, whole, name))
+    out = run.path / "paper" / name
+    out.mkdir(parents=True, exist_ok=True)
+    source = provenance(run.about, simulated)
+    whole = f"{caption} {source}".strip()
+    save_text(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    save_text(out / f"{name}.tex", to_latex(table, whole, name))
     if figure is not None:  # the caption goes with the file, wherever that goes
-        figure.savefig(out/f"{name}.svg", metadata={"Date": None, "Title": name, "Description": whole})
-        figure.savefig(out/f"{name}.png", dpi=300, metadata={"Title": name, "Description": whole})
-    save_text(out/"result.json", json.dumps({"name": name, "caption": caption, "source": source, "simulated": simulated, "values": values,
-              "figure": figure is not None, "inputs": dict(sorted(run.read.items()))}, ensure_ascii=False, indent=1))
+        figure.savefig(
+            out / f"{name}.svg", metadata={"Date": None, "Title": name, "Description": whole}
+        )
+        figure.savefig(out / f"{name}.png", dpi=300, metadata={"Title": name, "Description": whole})
+    save_text(
+        out / "result.json",
+        json.dumps(
+            {
+                "name": name,
+                "caption": caption,
+                "source": source,
+                "simulated": simulated,
+                "values": values,
+                "figure": figure is not None,
+                "inputs": dict(sorted(run.read.items())),
+            },
+            ensure_ascii=False,
+            indent=1,
+        ),
+    )
     return out
 
 # %% ../nbs/64_results.ipynb #66a7989b
-_LATEX = {"\\": r"\textbackslash{}", **{c: "\\" + c for c in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
 
 def latex_text(text: Any) -> str:
     "Any text as LaTeX: nothing in it is a command, and Arabic runs from right to left"
-    plain = " ".join(re.sub("[\0-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", " ", str(text)).split())
+    plain = " ".join(
+        re.sub("[\0-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", " ", str(text)).split()
+    )
     escaped = re.sub(r"[\\&%$#_{}~^]", lambda m: _LATEX[m[0]], plain)
-    return re.sub("[\u0600-\u06ff\u0750-\u077f]+(?:[\\s،؛؟.!:]+[\u0600-\u06ff\u0750-\u077f]+)*[؟!.،]*", lambda m: rf"\textarabic{{{m[0]}}}", escaped)
+    return re.sub(
+        "[\u0600-\u06ff\u0750-\u077f]+(?:[\\s،؛؟.!:]+[\u0600-\u06ff\u0750-\u077f]+)*[؟!.،]*",
+        lambda m: rf"\textarabic{{{m[0]}}}",
+        escaped,
+    )
 
 # %% ../nbs/64_results.ipynb #2a2a91ac
-def to_latex(table,              # DataFrame
-             caption: str,
-             label: str) -> str:
+def to_latex(
+    table,  # DataFrame
+    caption: str,
+    label: str,
+) -> str:
     "The table in LaTeX (booktabs; XeLaTeX where it holds Arabic), over pages where it is long, no wider than the line; an estimate stands with its interval"
-    def cell(v): return "" if v is None or v != v else latex_text(v) if not isinstance(v, float) else f"{v:,.0f}" if v == round(v, 9) and abs(v) >= 1 else f"{v:,.3f}"
-    shown, ends = {}, {f"{c}_{end}" for c in table for end in ("low", "high") if {f"{c}_low", f"{c}_high"} <= set(table)}
+
+    def cell(v):
+        return (
+            ""
+            if v is None or v != v
+            else latex_text(v)
+            if not isinstance(v, float)
+            else f"{v:,.0f}"
+            if v == round(v, 9) and abs(v) >= 1
+            else f"{v:,.3f}"
+        )
+
+    shown, ends = (
+        {},
+        {
+            f"{c}_{end}"
+            for c in table
+            for end in ("low", "high")
+            if {f"{c}_low", f"{c}_high"} <= set(table)
+        },
+    )
     for c in table:
-        if c in ends: continue
+        if c in ends:
+            continue
         pair = [table[f"{c}_{end}"] for end in ("low", "high")] if f"{c}_low" in ends else None
-        shown[c] = [cell(v) + (f" [{cell(float(a))}, {cell(float(b))}]" if v == v and a == a else "") for v, a, b in zip(table[c], *pair)] if pair else [cell(v) for v in table[c]]
-    plain = type(table)({latex_text(str(c).replace("_", " ")): v for c, v in shown.items()}); long = len(table) > 40
-    wide = [max(map(len, v), default=0) > 40 for v in shown.values()]; room = max(.22, (.95 - .09*(len(wide) - sum(wide)))/max(1, sum(wide)))
-    columns = "".join(rf"p{{{room:.2f}\linewidth}}" if w else "r" if table[c].dtype.kind in "if" else "l" for c, w in zip(shown, wide))
-    tex = plain.to_latex(index=False, escape=False, caption=latex_text(caption), label=f"tab:{label}", column_format=columns, longtable=long)
-    if not long: tex = tex.replace(r"\begin{tabular}", "\\begin{adjustbox}{max width=\\linewidth}\n\\begin{tabular}").replace(r"\end{tabular}", "\\end{tabular}\n\\end{adjustbox}")
+        shown[c] = (
+            [
+                cell(v) + (f" [{cell(float(a))}, {cell(float(b))}]" if v == v and a == a else "")
+                for v, a, b in zip(table[c], *pair)
+            ]
+            if pair
+            else [cell(v) for v in table[c]]
+        )
+    plain = type(table)({latex_text(str(c).replace("_", " ")): v for c, v in shown.items()})
+    long = len(table) > 40
+    wide = [max(map(len, v), default=0) > 40 for v in shown.values()]
+    room = max(0.22, (0.95 - 0.09 * (len(wide) - sum(wide))) / max(1, sum(wide)))
+    columns = "".join(
+        rf"p{{{room:.2f}\linewidth}}" if w else "r" if table[c].dtype.kind in "if" else "l"
+        for c, w in zip(shown, wide)
+    )
+    tex = plain.to_latex(
+        index=False,
+        escape=False,
+        caption=latex_text(caption),
+        label=f"tab:{label}",
+        column_format=columns,
+        longtable=long,
+    )
+    if not long:
+        tex = tex.replace(
+            r"\begin{tabular}", "\\begin{adjustbox}{max width=\\linewidth}\n\\begin{tabular}"
+        ).replace(r"\end{tabular}", "\\end{tabular}\n\\end{adjustbox}")
     note = "% needs \\usepackage{adjustbox, booktabs, longtable}, and for Arabic XeLaTeX with polyglossia and \\setotherlanguage{arabic}\n"
-    return note + (tex if not long else "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + tex + "}\n")
+    return note + (
+        tex if not long else "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + tex + "}\n"
+    )
 
 # %% ../nbs/64_results.ipynb #1e4b3619
 VERDICTS = ("reproduced", "not reproduced", "not comparable at this scale", "not run")
 
+
 def verdict(claim: dict[str, str], value: Any, comparable: bool) -> str:
     "What a run says about one claim"
-    if value is None: return "not run"
-    if not comparable: return "not comparable at this scale"
-    if claim["kind"] in ("name", "order"): return "reproduced" if value is True or str(value) == claim["published"] else "not reproduced"
+    if value is None:
+        return "not run"
+    if not comparable:
+        return "not comparable at this scale"
+    if claim["kind"] in ("name", "order"):
+        return (
+            "reproduced" if value is True or str(value) == claim["published"] else "not reproduced"
+        )
     low, high = float(claim["low"]), float(claim["high"])
     match value:
-        case {"low": a, "high": b}: agrees = a <= high and low <= b           # an interval that meets the published one
-        case [a, *_, b]: agrees = low <= a and b <= high                      # a range within the published one
-        case _: agrees = low <= float(value) <= high
+        case {"low": a, "high": b}:
+            agrees = a <= high and low <= b  # an interval that meets the published one
+        case [a, *_, b]:
+            agrees = low <= a and b <= high  # a range within the published one
+        case _:
+            agrees = low <= float(value) <= high
     return "reproduced" if agrees else "not reproduced"
 
 # %% ../nbs/64_results.ipynb #ec85af59
 def claim_cell(path: Path, key: str) -> tuple[int, str]:
     "(number, id) of the code cell of an executed notebook that names the value `key`; (0, nothing) where none does"
-    if not path.is_file(): return 0, ""
-    code = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
-    named = [(n, c["id"], "".join(c["source"])) for n, c in enumerate(code, 1) if re.search(rf"""["']{re.escape(key)}["']|\b{re.escape(key)}\s*=""", "".join(c["source"]))]
-    return next(((n, i) for n, i, s in named if re.search(r"\bvalues\b", s)), named[0][:2] if named else (0, ""))
+    if not path.is_file():
+        return 0, ""
+    code = [
+        c
+        for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if c["cell_type"] == "code" and "".join(c["source"]).strip()
+    ]
+    named = [
+        (n, c["id"], "".join(c["source"]))
+        for n, c in enumerate(code, 1)
+        if re.search(rf"""["']{re.escape(key)}["']|\b{re.escape(key)}\s*=""", "".join(c["source"]))
+    ]
+    return next(
+        ((n, i) for n, i, s in named if re.search(r"\bvalues\b", s)),
+        named[0][:2] if named else (0, ""),
+    )
 
 # %% ../nbs/64_results.ipynb #b04a3561
 def claims_ledger(run: Results) -> list[dict]:
     "Each row of claims.csv with this run's value, its interval, the verdict, and the cell that gave it (as the address of a page, and as a number)"
     comparable, out = bool(run.about["config"]["comparable"]), []
-    for claim in load_csv(run.source("data/claims.csv"), ["id", "claim", "published", "low", "high", "kind", "measured_by", "key"]):
-        name = claim["measured_by"]; made = run.path/"paper"/name/"result.json"
-        value = run.json(f"paper/{name}/result.json")["values"].get(claim["key"]) if made.is_file() else None
-        at, cell = claim_cell(run.path/"paper"/name/f"{name}.ipynb", claim["key"]) if value is not None else (0, "")
-        interval = [value["low"], value["high"]] if isinstance(value, dict) and {"low", "high"} <= value.keys() else None
-        out.append({**claim, "value": value, "interval": interval, "verdict": verdict(claim, value, comparable), "cell": at,
-                    "made_in": f"paper/{name}/{name}.html" + (f"#{cell}" if cell else "") if made.is_file() else ""})
+    for claim in load_csv(
+        run.source("data/claims.csv"),
+        ["id", "claim", "published", "low", "high", "kind", "measured_by", "key"],
+    ):
+        name = claim["measured_by"]
+        made = run.path / "paper" / name / "result.json"
+        value = (
+            run.json(f"paper/{name}/result.json")["values"].get(claim["key"])
+            if made.is_file()
+            else None
+        )
+        at, cell = (
+            claim_cell(run.path / "paper" / name / f"{name}.ipynb", claim["key"])
+            if value is not None
+            else (0, "")
+        )
+        interval = (
+            [value["low"], value["high"]]
+            if isinstance(value, dict) and {"low", "high"} <= value.keys()
+            else None
+        )
+        out.append(
+            {
+                **claim,
+                "value": value,
+                "interval": interval,
+                "verdict": verdict(claim, value, comparable),
+                "cell": at,
+                "made_in": f"paper/{name}/{name}.html" + (f"#{cell}" if cell else "")
+                if made.is_file()
+                else "",
+            }
+        )
     return out

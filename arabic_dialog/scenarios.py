@@ -19,46 +19,62 @@ from .core import Scenario, UserError, data_path, digest, load_csv, stream
 @dataclass(frozen=True)
 class Topic:
     "Something that people talk about anywhere: a row of topics.csv"
-    id: str        # stable key: lower-case letters, digits, hyphens
+
+    id: str  # stable key: lower-case letters, digits, hyphens
     category: str
-    arabic: str    # name, as it follows "about"
+    arabic: str  # name, as it follows "about"
     english: str
 
 # %% ../nbs/11_scenarios.ipynb #0d0ed3b7
 @dataclass(frozen=True)
 class Country:
     "A country, and the words that Arabic sentences about it need: a row of countries.csv"
-    code: str        # ISO 3166-1 alpha-2
+
+    code: str  # ISO 3166-1 alpha-2
     arabic: str
     english: str
-    gender: str      # `m` or `f`: how the name agrees
-    adj_m: str       # indefinite nationality adjective; empty where none is natural
+    gender: str  # `m` or `f`: how the name agrees
+    adj_m: str  # indefinite nationality adjective; empty where none is natural
     adj_f: str
-    people: str      # its people, nominative
+    people: str  # its people, nominative
     people_obj: str  # the same, accusative and genitive
     capital: str
-    currency: str    # definite
-    language: str    # definite
+    currency: str  # definite
+    language: str  # definite
     neighbours: tuple[str, ...]  # codes of the countries that it shares a land border with
-    region: str      # as it follows "في"
+    region: str  # as it follows "في"
 
 # %% ../nbs/11_scenarios.ipynb #8d604054
-def _load_rows(path: str | Path, cls: type, key: str, pattern: str, optional: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def _load_rows(
+    path: str | Path, cls: type, key: str, pattern: str, optional: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     "The rows of a CSV file by `key`, with the columns of `cls`; only `optional` ones may be empty"
     names, found, rows = [f.name for f in fields(cls)], {}, load_csv(path)
-    if rows and "name" in rows[0] and "arabic" not in rows[0]:  # another language's list: a key and a name are enough
+    if (
+        rows and "name" in rows[0] and "arabic" not in rows[0]
+    ):  # another language's list: a key and a name are enough
         needed, optional = [key, "name"], [c for c in names if c not in (key, "arabic")]
-        rows = [{**dict.fromkeys(names, ""), **r, "arabic": r["name"]} for r in load_csv(path, needed)]
-    else: rows = load_csv(path, names)
+        rows = [
+            {**dict.fromkeys(names, ""), **r, "arabic": r["name"]} for r in load_csv(path, needed)
+        ]
+    else:
+        rows = load_csv(path, names)
     for n, row in enumerate(rows, 1):
-        if None in row: raise UserError(f"{path}, row {n} has more cells than columns; a cell with a comma needs quotation marks")
-        cells = {c: (row[c] or "").strip() for c in names}; here = f"{path}, row {n}, column {key!r} is {cells[key]!r}"
+        if None in row:
+            raise UserError(
+                f"{path}, row {n} has more cells than columns; a cell with a comma needs quotation marks"
+            )
+        cells = {c: (row[c] or "").strip() for c in names}
+        here = f"{path}, row {n}, column {key!r} is {cells[key]!r}"
         if empty := [c for c in names if not cells[c] and c not in optional]:
             raise UserError(f"{path}, row {n}, column {empty[0]!r} is empty")
-        if not re.fullmatch(pattern, cells[key]): raise UserError(f"{here}, and should match {pattern}")
-        if cells[key] in found: raise UserError(f"{here}, which an earlier row has")
+        if not re.fullmatch(pattern, cells[key]):
+            raise UserError(f"{here}, and should match {pattern}")
+        if cells[key] in found:
+            raise UserError(f"{here}, which an earlier row has")
         found[cells[key]] = cells
-    if not found: raise UserError(f"{path} has no rows")
+    if not found:
+        raise UserError(f"{path} has no rows")
     return found
 
 # %% ../nbs/11_scenarios.ipynb #19b54d80
@@ -77,7 +93,10 @@ def load_countries(
     path = path or data_path("countries.csv")
     rows = _load_rows(path, Country, "code", "[A-Z]{2}", ("adj_m", "adj_f", "neighbours"))
     for n, row in enumerate(rows.values(), 1):
-        if row["gender"] not in ("m", "f", ""): raise UserError(f"{path}, row {n}, column 'gender' is {row['gender']!r}, and should be m or f")
+        if row["gender"] not in ("m", "f", ""):
+            raise UserError(
+                f"{path}, row {n}, column 'gender' is {row['gender']!r}, and should be m or f"
+            )
         row["neighbours"] = tuple(c for c in row["neighbours"].split(";") if c in rows)
     return {k: Country(**row) for k, row in rows.items()}
 
@@ -92,30 +111,46 @@ def plan_scenarios(
     topics: dict[str, Topic],
     countries: dict[str, Country],
     variants: int = 1,  # scenarios for each pair
-    n: int = 0,         # size of an even subset; 0: every pair, `variants` times
-    seed: int = 0,      # which subset
+    n: int = 0,  # size of an even subset; 0: every pair, `variants` times
+    seed: int = 0,  # which subset
 ) -> list[Scenario]:
     "Scenarios by topic, country and variant; a subset has every topic, every country and every pair equally often, give or take one"
-    pairs = len(topics) * len(countries); most = pairs * variants
+    pairs = len(topics) * len(countries)
+    most = pairs * variants
     made = f"{len(topics)} topics × {len(countries)} countries × variants {variants} make {max(most, 0)} scenarios"
-    if most < 1: raise UserError(f"{made}; each must be at least 1")
-    if not 0 <= n <= most: raise UserError(f"n_scenarios is {n}, and {made}; raise variants, or choose n_scenarios from 0 (all) to {most}")
+    if most < 1:
+        raise UserError(f"{made}; each must be at least 1")
+    if not 0 <= n <= most:
+        raise UserError(
+            f"n_scenarios is {n}, and {made}; raise variants, or choose n_scenarios from 0 (all) to {most}"
+        )
     rows, columns = list(topics), list(countries)
     layers, rest = divmod(n or most, pairs)
-    shuffled = [stream(seed, "plan", name).sample(ids, len(ids)) for name, ids in (("topics", rows), ("countries", columns))]
+    shuffled = [
+        stream(seed, "plan", name).sample(ids, len(ids))
+        for name, ids in (("topics", rows), ("countries", columns))
+    ]
     extra = {(shuffled[0][i], shuffled[1][j]) for i, j in _diagonal(len(rows), len(columns), rest)}
-    return [Scenario(f"{t}_{c}_{v}", t, c, v) for t in rows for c in columns for v in range(layers + ((t, c) in extra))]
+    return [
+        Scenario(f"{t}_{c}_{v}", t, c, v)
+        for t in rows
+        for c in columns
+        for v in range(layers + ((t, c) in extra))
+    ]
 
 # %% ../nbs/11_scenarios.ipynb #10dc0d2a
 def draw_turns(
     scenario: Scenario,
-    low: int = 4,   # fewest turns
+    low: int = 4,  # fewest turns
     high: int = 8,  # most turns
     seed: int = 0,
 ) -> int:
     "The number of turns to ask for: even, within bounds, the same for a scenario in any plan"
     choices = range(max(low + low % 2, 2), high + 1, 2)
-    if not choices: raise UserError(f"there is no even number of turns from min_turns {low} to max_turns {high}")
+    if not choices:
+        raise UserError(
+            f"there is no even number of turns from min_turns {low} to max_turns {high}"
+        )
     return stream(seed, "turns", scenario.id).choice(choices)
 
 # %% ../nbs/11_scenarios.ipynb #f4e8b9d5
@@ -129,8 +164,10 @@ def _check_slots(template: str, where: str) -> None:
     known = f"it needs {', '.join(f'{{{s}}}' for s in REQUIRED_SLOTS)}, and may have {', '.join(f'{{{s}}}' for s in OPTIONAL_SLOTS)}"
     if unknown := [s for s in found if s not in REQUIRED_SLOTS + OPTIONAL_SLOTS]:
         raise UserError(f"{where} has an unknown slot {{{unknown[0]}}}; {known}")
-    if missing := [s for s in REQUIRED_SLOTS if s not in found]: raise UserError(f"{where} lacks the slot {{{missing[0]}}}; {known}")
-    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)): raise UserError(f"{where} has a brace outside of a slot")
+    if missing := [s for s in REQUIRED_SLOTS if s not in found]:
+        raise UserError(f"{where} lacks the slot {{{missing[0]}}}; {known}")
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)):
+        raise UserError(f"{where} has a brace outside of a slot")
 
 # %% ../nbs/11_scenarios.ipynb #267185cc
 def load_template(
@@ -138,27 +175,33 @@ def load_template(
 ) -> str:
     "A prompt template without its header, its slots checked"
     path = Path(path or data_path("prompts", "dialogue.txt"))
-    if not path.is_file(): raise UserError(f"there is no prompt template {path}")
+    if not path.is_file():
+        raise UserError(f"there is no prompt template {path}")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    while lines and lines[0].startswith("#"): lines.pop(0)
+    while lines and lines[0].startswith("#"):
+        lines.pop(0)
     template = "\n".join(lines).strip()
     _check_slots(template, str(path))
     return template
 
 # %% ../nbs/11_scenarios.ipynb #069d1334
 def render_prompt(
-    template: str,       # with slots, as from `load_template`
+    template: str,  # with slots, as from `load_template`
     scenario: Scenario,
-    topic: Topic,        # the scenario's
-    country: Country,    # the scenario's
-    n_turns: int = 6,    # turns to ask for, see `draw_turns`
+    topic: Topic,  # the scenario's
+    country: Country,  # the scenario's
+    n_turns: int = 6,  # turns to ask for, see `draw_turns`
     register: str = "العربية الفصحى المعاصرة",  # kind of Arabic to ask for
 ) -> str:
     "The prompt that asks for one conversation"
     if (topic.id, country.code) != (scenario.topic, scenario.country):
-        raise UserError(f"scenario {scenario.id} is not about topic {topic.id!r} and country {country.code!r}")
+        raise UserError(
+            f"scenario {scenario.id} is not about topic {topic.id!r} and country {country.code!r}"
+        )
     _check_slots(template, "the prompt template")
-    slots = dict(topic=topic.arabic, country=country.arabic, n_turns=str(n_turns), register=register)
+    slots = dict(
+        topic=topic.arabic, country=country.arabic, n_turns=str(n_turns), register=register
+    )
     return re.sub(r"\{(\w+)\}", lambda m: slots[m[1]], template)
 
 # %% ../nbs/11_scenarios.ipynb #0c20501a

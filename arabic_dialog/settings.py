@@ -18,7 +18,10 @@ from .core import Sampling, UserError, find_root
 # %% ../nbs/10_settings.ipynb #cc7cad27
 def _split(value: Any) -> Any:
     "A comma-separated list as a tuple"
-    return tuple(v for v in map(str.strip, value.split(",")) if v) if isinstance(value, str) else value
+    return (
+        tuple(v for v in map(str.strip, value.split(",")) if v) if isinstance(value, str) else value
+    )
+
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Integers = Annotated[tuple[int, ...], BeforeValidator(_split)]
@@ -31,117 +34,154 @@ Rate = Annotated[float, Field(gt=0)]
 def refuse_secrets(endpoints: tuple[str, ...], key: str):
     "An error, which shows neither, where an address of a server or the name of an environment variable looks like a secret"
     for n, e in enumerate(endpoints, 1):
-        if set("@?#") & set(e): raise ValueError(f"endpoints, entry {n}: leave out user names, passwords and keys; name an environment variable in endpoint_key")
-    if not re.fullmatch("([A-Za-z_][A-Za-z0-9_]*)?", key): raise ValueError("endpoint_key must be the name of an environment variable; what it says is none, and is not shown")
+        if set("@?#") & set(e):
+            raise ValueError(
+                f"endpoints, entry {n}: leave out user names, passwords and keys; name an environment variable in endpoint_key"
+            )
+    if not re.fullmatch("([A-Za-z_][A-Za-z0-9_]*)?", key):
+        raise ValueError(
+            "endpoint_key must be the name of an environment variable; what it says is none, and is not shown"
+        )
 
 # %% ../nbs/10_settings.ipynb #1e7f5422
 def check_consistency(p: Any):  # a `Profile`
     "An error where two keys contradict each other"
     refuse_secrets(p.endpoints, p.endpoint_key)
-    if p.engine == "openai" and not p.endpoints: raise ValueError("engine openai needs endpoints, such as http://localhost:8000/v1")
-    if p.max_turns < p.min_turns: raise ValueError(f"max_turns {p.max_turns} is below min_turns {p.min_turns}")
-    if len(p.checkpoints) != len(p.students): raise ValueError(f"students names {len(p.students)} and checkpoints {len(p.checkpoints)}: give one checkpoint for each student")
-    if p.revisions and len(p.revisions) != len(p.students): raise ValueError("revisions must be empty, or one for each student")
-    if not {"true"} <= set(p.histories) <= {"true", "own"}: raise ValueError(f"histories must be true, or true and own, not {', '.join(p.histories) or 'none'}")
-    if not p.seeds: raise ValueError("seeds must name at least one number")
-    if p.control_student and p.control_student not in p.students: raise ValueError(f"control_student {p.control_student!r} is not one of students: {', '.join(p.students)}")
-    if p.validation_share + p.test_share >= 1: raise ValueError("validation_share and test_share leave nothing to train on")
+    if p.engine == "openai" and not p.endpoints:
+        raise ValueError("engine openai needs endpoints, such as http://localhost:8000/v1")
+    if p.max_turns < p.min_turns:
+        raise ValueError(f"max_turns {p.max_turns} is below min_turns {p.min_turns}")
+    if len(p.checkpoints) != len(p.students):
+        raise ValueError(
+            f"students names {len(p.students)} and checkpoints {len(p.checkpoints)}: give one checkpoint for each student"
+        )
+    if p.revisions and len(p.revisions) != len(p.students):
+        raise ValueError("revisions must be empty, or one for each student")
+    if not {"true"} <= set(p.histories) <= {"true", "own"}:
+        raise ValueError(
+            f"histories must be true, or true and own, not {', '.join(p.histories) or 'none'}"
+        )
+    if not p.seeds:
+        raise ValueError("seeds must name at least one number")
+    if p.control_student and p.control_student not in p.students:
+        raise ValueError(
+            f"control_student {p.control_student!r} is not one of students: {', '.join(p.students)}"
+        )
+    if p.validation_share + p.test_share >= 1:
+        raise ValueError("validation_share and test_share leave nothing to train on")
 
 # %% ../nbs/10_settings.ipynb #bb9202ee
 class DataSettings(BaseModel):
     "How the dataset is made"
+
     # scenarios and prompts
-    topics: str                             # CSV file of topics
-    countries: str                          # CSV file of countries
-    prompt: str                             # prompt template
+    topics: str  # CSV file of topics
+    countries: str  # CSV file of countries
+    prompt: str  # prompt template
     register_: str = Field(alias="register")  # register of Arabic that the prompt asks for
-    variants: Positive                      # scenarios for each pair of topic and country
-    n_scenarios: Count                      # a stratified subset of this size; 0: all
-    min_turns: int = Field(ge=2)            # fewest turns that a prompt asks for
-    max_turns: int = Field(ge=2, le=40)     # most turns that a prompt asks for
+    variants: Positive  # scenarios for each pair of topic and country
+    n_scenarios: Count  # a stratified subset of this size; 0: all
+    min_turns: int = Field(ge=2)  # fewest turns that a prompt asks for
+    max_turns: int = Field(ge=2, le=40)  # most turns that a prompt asks for
     # generation
     engine: Literal["embedded", "transformers", "openai", "ray"]
-    generator: str                          # model name or folder
-    generator_revision: str                 # commit of the hub's repository; empty: its newest
-    defect_rate: Share                      # of the embedded generator
+    generator: str  # model name or folder
+    generator_revision: str  # commit of the hub's repository; empty: its newest
+    defect_rate: Share  # of the embedded generator
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     repetition_penalty: float = Field(ge=1, le=3)
     max_new_tokens: Positive
-    generation_batch_size: Count            # rows of a batch; 0: found from the free memory
-    generator_dtype: Literal["", "float32", "bfloat16", "float16"]  # empty: as the checkpoint is stored
-    attempts: Positive                      # prompts that may be spent on each conversation wanted; 1: what is rejected is not asked for again
-    endpoints: Names                        # base URLs of an `openai` engine's servers, used in turn
+    generation_batch_size: Count  # rows of a batch; 0: found from the free memory
+    generator_dtype: Literal[
+        "", "float32", "bfloat16", "float16"
+    ]  # empty: as the checkpoint is stored
+    attempts: Positive  # prompts that may be spent on each conversation wanted; 1: what is rejected is not asked for again
+    endpoints: Names  # base URLs of an `openai` engine's servers, used in turn
     endpoint_api: Literal["chat", "completions"]
-    endpoint_concurrency: Positive          # requests under way at each endpoint
-    endpoint_timeout: Rate                  # seconds for one request
-    endpoint_key: str                       # name of the environment variable with the key; empty: no key
-    actors: Positive                        # of a `ray` engine
+    endpoint_concurrency: Positive  # requests under way at each endpoint
+    endpoint_timeout: Rate  # seconds for one request
+    endpoint_key: str  # name of the environment variable with the key; empty: no key
+    actors: Positive  # of a `ray` engine
     # quality and splits
-    min_arabic_ratio: Share                 # of the letters of a conversation
-    max_repetition: Share                   # of the words of a turn
-    max_turn_words: Positive                # more suggest that a speaker's mark was lost
-    near_duplicate_threshold: Share         # Jaccard similarity of word 3-shingles
-    min_relevance: Share                    # cosine of a conversation with its topic and country, by the encoder; 0: not asked
-    disabled_rules: Names                   # rules of `quality` that are not applied
+    min_arabic_ratio: Share  # of the letters of a conversation
+    max_repetition: Share  # of the words of a turn
+    max_turn_words: Positive  # more suggest that a speaker's mark was lost
+    near_duplicate_threshold: Share  # Jaccard similarity of word 3-shingles
+    min_relevance: (
+        Share  # cosine of a conversation with its topic and country, by the encoder; 0: not asked
+    )
+    disabled_rules: Names  # rules of `quality` that are not applied
     validation_share: Share
     test_share: Share
 
 # %% ../nbs/10_settings.ipynb #310e7153
 class StudentSettings(BaseModel):
     "How the students are made and trained"
-    students: Names                         # short names, used in tables and folders
-    checkpoints: Names                      # for each student: name, folder, or `new:<architecture>`
-    revisions: Names                        # for each checkpoint; empty: the newest
-    model_layers: Positive                  # size of a `new:` student
+
+    students: Names  # short names, used in tables and folders
+    checkpoints: Names  # for each student: name, folder, or `new:<architecture>`
+    revisions: Names  # for each checkpoint; empty: the newest
+    model_layers: Positive  # size of a `new:` student
     model_width: Positive
     model_heads: Positive
-    model_context: int = Field(ge=64)       # tokens it can read
+    model_context: int = Field(ge=64)  # tokens it can read
     vocabulary_size: int = Field(ge=300)
-    max_length: int = Field(ge=32)          # tokens of a conversation in fine-tuning
-    pretrain_length: int = Field(ge=16)     # tokens of a sequence in pretraining
+    max_length: int = Field(ge=32)  # tokens of a conversation in fine-tuning
+    pretrain_length: int = Field(ge=16)  # tokens of a sequence in pretraining
     pretrain_steps: Count
     pretrain_learning_rate: Rate
     pretrain_batch_size: Positive
-    finetune_steps: Positive                # see `training.Training` for these
+    finetune_steps: Positive  # see `training.Training` for these
     finetune_learning_rate: Rate
-    finetune_batch_size: Positive           # conversations of a step, of all processes together
-    finetune_micro_batch_size: Count        # conversations computed at once; 0: found from the free memory
+    finetune_batch_size: Positive  # conversations of a step, of all processes together
+    finetune_micro_batch_size: (
+        Count  # conversations computed at once; 0: found from the free memory
+    )
     finetune_method: Literal["full", "lora", "qlora"]
     lora_rank: Positive
     lora_alpha: Positive
     finetune_schedule: Literal["linear", "cosine", "constant"]
     finetune_warmup_share: Share
     finetune_weight_decay: float = Field(ge=0)
-    finetune_n_evaluations: Positive        # on the validation split; each leaves a checkpoint, and the best is kept
-    finetune_patience: Count                # evaluations without a better loss after which training stops; 0: never
-    finetune_precision: Literal["", "bfloat16", "float32"]  # of the arithmetic; empty: bfloat16 where it is native
-    finetune_packing: bool                  # flat batches without padding
-    deterministic: bool                     # also where that costs speed (on a GPU)
-    seeds: Integers                         # one fine-tuning of each student for each seed
-    control_student: str                    # student of the shuffled-reply control; empty: none
-    workers: Positive                       # processes that train or score at once
+    finetune_n_evaluations: (
+        Positive  # on the validation split; each leaves a checkpoint, and the best is kept
+    )
+    finetune_patience: (
+        Count  # evaluations without a better loss after which training stops; 0: never
+    )
+    finetune_precision: Literal[
+        "", "bfloat16", "float32"
+    ]  # of the arithmetic; empty: bfloat16 where it is native
+    finetune_packing: bool  # flat batches without padding
+    deterministic: bool  # also where that costs speed (on a GPU)
+    seeds: Integers  # one fine-tuning of each student for each seed
+    control_student: str  # student of the shuffled-reply control; empty: none
+    workers: Positive  # processes that train or score at once
 
 # %% ../nbs/10_settings.ipynb #6b30f5c1
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     name: str
     description: str
-    comparable: bool                        # may its numbers be held against the paper's?
-    seed: int                               # of everything but the fine-tuning, which has `seeds`
+    comparable: bool  # may its numbers be held against the paper's?
+    seed: int  # of everything but the fine-tuning, which has `seeds`
     # benchmark
-    baselines: Names                        # instruction-tuned models to compare with
-    histories: Names                        # given which a model replies: true, and where wanted its own
+    baselines: Names  # instruction-tuned models to compare with
+    histories: Names  # given which a model replies: true, and where wanted its own
     n_test_conversations: Positive
-    n_retrieval_conversations: Count        # training conversations in which the retrieval baseline looks; 0: all
+    n_retrieval_conversations: (
+        Count  # training conversations in which the retrieval baseline looks; 0: all
+    )
     reply_max_new_tokens: Positive
     reply_temperature: float = Field(ge=0, le=2)
     reply_repetition_penalty: float = Field(ge=1, le=3)
     encoder: str
-    n_resamples: Positive                   # of bootstraps and permutation tests
+    n_resamples: Positive  # of bootstraps and permutation tests
     # human evaluation
-    simulated_raters: bool                  # ratings from a stated model in place of people
+    simulated_raters: bool  # ratings from a stated model in place of people
     raters: int = Field(ge=2)
     n_rated_items: Positive
     criteria: str
@@ -149,29 +189,41 @@ class Profile(DataSettings, StudentSettings):
     @property
     def sampling(self) -> Sampling:
         "How the generator draws"
-        return Sampling(self.temperature, self.top_p, self.repetition_penalty, self.max_new_tokens, self.seed)
+        return Sampling(
+            self.temperature, self.top_p, self.repetition_penalty, self.max_new_tokens, self.seed
+        )
 
     @property
     def reply_sampling(self) -> Sampling:
         "How the students reply"
-        return Sampling(self.reply_temperature, 1.0, self.reply_repetition_penalty, self.reply_max_new_tokens, self.seed)
+        return Sampling(
+            self.reply_temperature,
+            1.0,
+            self.reply_repetition_penalty,
+            self.reply_max_new_tokens,
+            self.seed,
+        )
 
     @model_validator(mode="after")
-    def _consistent(self): check_consistency(self); return self
+    def _consistent(self):
+        check_consistency(self)
+        return self
 
 # %% ../nbs/10_settings.ipynb #dcaf2490
 def _parser(path: Path) -> configparser.ConfigParser:
     "The raw file"
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        if not parser.read(path, encoding="utf-8"): raise UserError(f"there is no settings file {path}")
-    except (configparser.Error, UnicodeDecodeError) as e: raise UserError(f"{path} is not a settings file: {str(e).splitlines()[0]}") from None
+        if not parser.read(path, encoding="utf-8"):
+            raise UserError(f"there is no settings file {path}")
+    except (configparser.Error, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not a settings file: {str(e).splitlines()[0]}") from None
     return parser
 
 # %% ../nbs/10_settings.ipynb #8fd7191e
 def profile_names(path: str | Path | None = None) -> list[str]:
     "The profiles of a settings file"
-    return _parser(Path(path or find_root()/"settings.ini")).sections()
+    return _parser(Path(path or find_root() / "settings.ini")).sections()
 
 # %% ../nbs/10_settings.ipynb #24ede987
 def _keys() -> set[str]:
@@ -181,35 +233,60 @@ def _keys() -> set[str]:
 # %% ../nbs/10_settings.ipynb #d1f5dbe0
 def _explain(path: Path, section: str, e: ValidationError) -> UserError:
     "What pydantic found, said for the person who edits the file"
-    err = e.errors()[0]; key = str(err["loc"][0]) if err["loc"] else ""
+    err = e.errors()[0]
+    key = str(err["loc"][0]) if err["loc"] else ""
     got = "" if not key or err["type"] in ("missing", "extra_forbidden") else f" = {err['input']!r}"
     match err["type"]:
-        case "missing": why = "is missing"
+        case "missing":
+            why = "is missing"
         case "extra_forbidden":
             from difflib import get_close_matches
+
             near = get_close_matches(key, _keys(), 1)
             why = f"is not a known key; {f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(sorted(_keys()))}"
-        case "value_error": why = str(err["ctx"]["error"])
-        case _: why = f": {err['msg']}"
-    return UserError(" ".join(f"{path.name}, section [{section}]{', key ' + key if key else ''}{got} {why}".replace(" :", ":").split()))
+        case "value_error":
+            why = str(err["ctx"]["error"])
+        case _:
+            why = f": {err['msg']}"
+    return UserError(
+        " ".join(
+            f"{path.name}, section [{section}]{', key ' + key if key else ''}{got} {why}".replace(
+                " :", ":"
+            ).split()
+        )
+    )
 
 # %% ../nbs/10_settings.ipynb #a212b0c6
-def load_profile(name: str,
-                 path: str | Path | None = None,   # settings file; that of the project where None
-                 overrides: dict[str, str] = {},   # key → value, in place of the file's
-                 ) -> Profile:
+def load_profile(
+    name: str,
+    path: str | Path | None = None,  # settings file; that of the project where None
+    overrides: dict[str, str] = {},  # key → value, in place of the file's
+) -> Profile:
     "The profile `name`, checked; files that it names must exist"
-    path = Path(path or find_root()/"settings.ini"); parser = _parser(path)
-    if name not in parser: raise UserError(f"{path.name} has no profile {name!r}; it has {', '.join(parser.sections())}")
-    try: profile = Profile(name=name, **{**parser[name], **overrides})
-    except ValidationError as e: raise _explain(path, name, e) from None
+    path = Path(path or find_root() / "settings.ini")
+    parser = _parser(path)
+    if name not in parser:
+        raise UserError(
+            f"{path.name} has no profile {name!r}; it has {', '.join(parser.sections())}"
+        )
+    try:
+        profile = Profile(name=name, **{**parser[name], **overrides})
+    except ValidationError as e:
+        raise _explain(path, name, e) from None
     for key in ("topics", "countries", "prompt", "criteria"):
-        if not (path.parent/getattr(profile, key)).is_file():
-            raise UserError(f"{path.name}, section [{name}], key {key}: there is no file {getattr(profile, key)}")
+        if not (path.parent / getattr(profile, key)).is_file():
+            raise UserError(
+                f"{path.name}, section [{name}], key {key}: there is no file {getattr(profile, key)}"
+            )
     return profile
 
 # %% ../nbs/10_settings.ipynb #fef24219
 def profile_differences(path: str | Path | None = None) -> dict[str, dict[str, str]]:
     "For each key that is not the same in all profiles: profile → value, as written"
-    parser = _parser(Path(path or find_root()/"settings.ini")); names = parser.sections()
-    return {k: {n: parser[n].get(k, "") for n in names} for k in parser.defaults() if len({parser[n].get(k) for n in names}) > 1}
+    parser = _parser(Path(path or find_root() / "settings.ini"))
+    names = parser.sections()
+    return {
+        k: {n: parser[n].get(k, "") for n in names}
+        for k in parser.defaults()
+        if len({parser[n].get(k) for n in names}) > 1
+    }

@@ -17,16 +17,32 @@ from .grammar import Grammar
 from .scenarios import load_countries
 
 # %% ../nbs/23_spoiling.ipynb #2c028437
-_COMMON = {"كوبا", "مالي", "ماليه", "يمني", "يمنيه"}  # also everyday words once normalised: a cup, financial, (hand) on the right
+_COMMON = {
+    "كوبا",
+    "مالي",
+    "ماليه",
+    "يمني",
+    "يمنيه",
+}  # also everyday words once normalised: a cup, financial, (hand) on the right
+
 
 @cache
 def _places() -> tuple[dict[str, frozenset[str]], frozenset[str]]:
     "(normalised name → codes of the countries it can stand for, first words of names)"
     out: dict[str, set] = {}
     for code, c in load_countries().items():
-        for name in (c.arabic, c.capital, c.people, c.people_obj, c.adj_m, c.adj_f, *("ال" + a for a in (c.adj_m, c.adj_f) if a)):
+        for name in (
+            c.arabic,
+            c.capital,
+            c.people,
+            c.people_obj,
+            c.adj_m,
+            c.adj_f,
+            *("ال" + a for a in (c.adj_m, c.adj_f) if a),
+        ):
             w = " ".join(words(name))
-            if len(w) > 2 and (w not in _COMMON or name == c.arabic != "كوبا"): out.setdefault(w, set()).add(code)
+            if len(w) > 2 and (w not in _COMMON or name == c.arabic != "كوبا"):
+                out.setdefault(w, set()).add(code)
     return {k: frozenset(v) for k, v in out.items()}, frozenset(k.split()[0] for k in out)
 
 # %% ../nbs/23_spoiling.ipynb #01f1ec03
@@ -34,20 +50,33 @@ def _bare(word: str) -> list[str]:
     "`word`, and what is left of it without the particles that are written onto it"
     out = [word] + ([word[1:]] if word[0] in "وف" else [])
     for w in list(out):
-        if w.startswith("لل"): out.append("ال" + w[2:])
-        if w[:1] in ("ب", "ك", "ل", "س"): out.append(w[1:])
+        if w.startswith("لل"):
+            out.append("ال" + w[2:])
+        if w[:1] in ("ب", "ك", "ل", "س"):
+            out.append(w[1:])
     return out
 
 # %% ../nbs/23_spoiling.ipynb #5fb166f0
 @lru_cache(maxsize=20_000)
 def places(text: str) -> tuple[frozenset[str], ...]:
     "The countries that `text` names; for each mention, the codes it can stand for"
-    known, first = _places(); w, out, i = words(text)[:2000], [], 0
+    known, first = _places()
+    w, out, i = words(text)[:2000], [], 0
     while i < len(w):
         starts = [b for b in _bare(w[i]) if b in first]
-        names = ((known.get(" ".join([b, *w[i+1:i+n]])), n) for n in (4, 3, 2, 1) if i + n <= len(w) for b in starts) if starts else ()
+        names = (
+            (
+                (known.get(" ".join([b, *w[i + 1 : i + n]])), n)
+                for n in (4, 3, 2, 1)
+                if i + n <= len(w)
+                for b in starts
+            )
+            if starts
+            else ()
+        )
         codes, n = next((x for x in names if x[0]), (None, 1))
-        if codes: out.append(codes)
+        if codes:
+            out.append(codes)
         i += n
     return tuple(out)
 
@@ -58,7 +87,10 @@ def hand_written() -> dict:
     return json.loads(data_path("raven", "replies.json").read_text(encoding="utf-8"))
 
 # %% ../nbs/23_spoiling.ipynb #04184264
-Case = tuple[Conversation, int, list[str], str]  # the conversation, the reply's index, the texts before it, the reply
+Case = tuple[
+    Conversation, int, list[str], str
+]  # the conversation, the reply's index, the texts before it, the reply
+
 
 def cases(conversations: Iterable[Conversation]) -> list[Case]:
     "Every reply of `conversations` as something to spoil"
@@ -68,23 +100,42 @@ def cases(conversations: Iterable[Conversation]) -> list[Case]:
 def swap_country(text: str, old: str, new: str) -> str:
     "`text` with the names of country `old` (a code) replaced by those of `new`"
     a, b = load_countries()[old], load_countries()[new]
-    pairs = sorted(((getattr(a, f), getattr(b, f)) for f in ("arabic", "people", "people_obj", "capital", "adj_f", "adj_m")), key=lambda p: -len(p[0]))
+    pairs = sorted(
+        (
+            (getattr(a, f), getattr(b, f))
+            for f in ("arabic", "people", "people_obj", "capital", "adj_f", "adj_m")
+        ),
+        key=lambda p: -len(p[0]),
+    )
     for x, y in pairs:
         if x and y:
-            if x.startswith("ال"): text = text.replace("لل" + x[2:], "لل" + y[2:] if y.startswith("ال") else "ل" + y)
-            elif y.startswith("ال"): text = re.sub(rf"\bل{x}\b", "لل" + y[2:], text)
+            if x.startswith("ال"):
+                text = text.replace("لل" + x[2:], "لل" + y[2:] if y.startswith("ال") else "ل" + y)
+            elif y.startswith("ال"):
+                text = re.sub(rf"\bل{x}\b", "لل" + y[2:], text)
             text = re.sub(rf"\b([وف]?[بكل]?(?:ال)?){x}\b", rf"\g<1>{y}", text)
     return text
 
 # %% ../nbs/23_spoiling.ipynb #82f62244
 def _loop(reply: str, rng) -> str:
     "The reply said twice, its beginning said three times, or four of its words over and over"
-    w = reply.split(); kind = rng.randrange(3)
-    return f"{reply} {reply}" if kind == 0 or len(w) < 4 else " ".join(w[:max(4, len(w)//2)]*3) if kind == 1 else " ".join(w[:4]*max(3, len(w)//4))
+    w = reply.split()
+    kind = rng.randrange(3)
+    return (
+        f"{reply} {reply}"
+        if kind == 0 or len(w) < 4
+        else " ".join(w[: max(4, len(w) // 2)] * 3)
+        if kind == 1
+        else " ".join(w[:4] * max(3, len(w) // 4))
+    )
+
 
 def _scramble(reply: str, rng) -> str:
     "The letters of each word in a random order"
-    return " ".join("".join(rng.sample(w, len(w))) for w in re.sub(r"[^\w\s]", "", reply).split()) + "."
+    return (
+        " ".join("".join(rng.sample(w, len(w))) for w in re.sub(r"[^\w\s]", "", reply).split())
+        + "."
+    )
 
 # %% ../nbs/23_spoiling.ipynb #bb077b1b
 def _elsewhere(case: Case, pool: Sequence[Case], rng, same_country: bool) -> str | None:
@@ -92,49 +143,88 @@ def _elsewhere(case: Case, pool: Sequence[Case], rng, same_country: bool) -> str
     s = case[0].scenario
     for _ in range(400):
         o = rng.choice(pool)
-        if o[0].scenario.topic != s.topic and (o[0].scenario.country == s.country) == same_country: return o[3]
+        if o[0].scenario.topic != s.topic and (o[0].scenario.country == s.country) == same_country:
+            return o[3]
     return None
 
 # %% ../nbs/23_spoiling.ipynb #0e61099c
 def _reorder(history: list[str], rng) -> list[str] | None:
     "The turns in another order, with another one last"
-    if len(history) < 3: return None
+    if len(history) < 3:
+        return None
     out = history[:]
-    while out[-1] == history[-1]: rng.shuffle(out)
+    while out[-1] == history[-1]:
+        rng.shuffle(out)
     return out
 
 # %% ../nbs/23_spoiling.ipynb #69e62371
 def _abroad(case: Case, rng) -> str | None:
     "The reply with its country's names replaced by another's; None where it names no country of the history"
-    old = case[0].scenario.country; known = load_countries()
-    if old not in known: return None
+    old = case[0].scenario.country
+    known = load_countries()
+    if old not in known:
+        return None
     new = swap_country(case[3], old, rng.choice([c for c in known if c != old and known[c].adj_m]))
     return new if new != case[3] and any(old in p for t in case[2] for p in places(t)) else None
 
 # %% ../nbs/23_spoiling.ipynb #266b093b
-RUNGS = ("off-topic", "same country", "other country", "copied question", "self-repetition", "gibberish", "English", "all-purpose", "truncated",
-         "shuffled turns", "negated", "dialect")
+RUNGS = (
+    "off-topic",
+    "same country",
+    "other country",
+    "copied question",
+    "self-repetition",
+    "gibberish",
+    "English",
+    "all-purpose",
+    "truncated",
+    "shuffled turns",
+    "negated",
+    "dialect",
+)
+
 
 def spoil(rung: str, case: Case, pool: Sequence[Case], rng) -> tuple[list[str], str] | None:
     "(history, reply) of `case` spoiled in the way of `rung`; None where it cannot be"
-    _, _, history, reply = case; w = reply.split(); lists = hand_written(); reordered = history
-    if rung == "off-topic": new = _elsewhere(case, pool, rng, False)
-    elif rung == "same country": new = _elsewhere(case, pool, rng, True)
-    elif rung == "other country": new = _abroad(case, rng)
-    elif rung == "copied question": new = history[-1]
-    elif rung == "self-repetition": new = _loop(reply, rng)
-    elif rung == "gibberish": new = _scramble(reply, rng)
-    elif rung == "English": new = rng.choice(lists["english"])
-    elif rung == "all-purpose": new = rng.choice(lists["all_purpose"]["ladder"])
-    elif rung == "truncated": new = " ".join(w[:max(2, int(len(w)*rng.uniform(.3, .8)))]).rstrip(".،؛:!؟") if len(w) > 3 else None
-    elif rung == "shuffled turns": new = reply if (reordered := _reorder(history, rng)) else None
-    elif rung == "negated": new = reply.replace("لا ", "", 1) if " لا " in reply else f"ليس صحيحًا أن {reply}"
-    elif rung == "dialect": new = re.sub(r"\w+", lambda m: lists["dialect"].get(m[0], m[0]), reply)
-    else: raise UserError(f"there is no rung {rung!r}; there are {', '.join(RUNGS)}")
+    _, _, history, reply = case
+    w = reply.split()
+    lists = hand_written()
+    reordered = history
+    if rung == "off-topic":
+        new = _elsewhere(case, pool, rng, False)
+    elif rung == "same country":
+        new = _elsewhere(case, pool, rng, True)
+    elif rung == "other country":
+        new = _abroad(case, rng)
+    elif rung == "copied question":
+        new = history[-1]
+    elif rung == "self-repetition":
+        new = _loop(reply, rng)
+    elif rung == "gibberish":
+        new = _scramble(reply, rng)
+    elif rung == "English":
+        new = rng.choice(lists["english"])
+    elif rung == "all-purpose":
+        new = rng.choice(lists["all_purpose"]["ladder"])
+    elif rung == "truncated":
+        new = (
+            " ".join(w[: max(2, int(len(w) * rng.uniform(0.3, 0.8)))]).rstrip(".،؛:!؟")
+            if len(w) > 3
+            else None
+        )
+    elif rung == "shuffled turns":
+        new = reply if (reordered := _reorder(history, rng)) else None
+    elif rung == "negated":
+        new = reply.replace("لا ", "", 1) if " لا " in reply else f"ليس صحيحًا أن {reply}"
+    elif rung == "dialect":
+        new = re.sub(r"\w+", lambda m: lists["dialect"].get(m[0], m[0]), reply)
+    else:
+        raise UserError(f"there is no rung {rung!r}; there are {', '.join(RUNGS)}")
     return (reordered, new) if new else None
 
 # %% ../nbs/23_spoiling.ipynb #a6bcbdb2
 HALVES = ("calibration", "test")
+
 
 @cache
 def _of_half(half: str) -> tuple[list[str], list[str]]:
@@ -142,17 +232,28 @@ def _of_half(half: str) -> tuple[list[str], list[str]]:
     grammar, odd = Grammar.load(), HALVES.index(half)
     return sorted(grammar.lexica)[odd::2], sorted(grammar.countries)[odd::2]
 
+
 def is_unseen(scenario: Scenario) -> bool:
     "Whether no conversation for calibration is on the topic or on the country of `scenario`"
     topics, countries = _of_half("test")
     return scenario.topic in topics and scenario.country in countries
 
+
 def sample_conversations(n: int, half: str, seed: int = 0) -> list[Conversation]:
     "`n` conversations of the embedded grammar on one half of its topics and countries"
-    if half not in HALVES: raise UserError(f"half is {half!r}, and should be one of {', '.join(HALVES)}")
+    if half not in HALVES:
+        raise UserError(f"half is {half!r}, and should be one of {', '.join(HALVES)}")
     grammar, rng, out = Grammar.load(), stream(seed, "sample", half), []
     topics, countries = _of_half(half)
     for k in range(n):
-        topic, country = rng.choice(topics), rng.choice(countries); id = f"{topic}_{country}_{k}"
-        out.append(Conversation(id, Scenario(id, topic, country, k), grammar.dialogue(topic, country, stream(seed, half, id)), "grammar"))
+        topic, country = rng.choice(topics), rng.choice(countries)
+        id = f"{topic}_{country}_{k}"
+        out.append(
+            Conversation(
+                id,
+                Scenario(id, topic, country, k),
+                grammar.dialogue(topic, country, stream(seed, half, id)),
+                "grammar",
+            )
+        )
     return out

@@ -27,128 +27,220 @@ def _undefined(why: str) -> float:
 def _numbers(values: Sequence[float], name: str = "values"):
     "`values` as an array of finite numbers"
     import numpy as np
+
     x = np.asarray(values, dtype=float)
-    if x.ndim != 1 or not x.size: raise ValueError(f"{name} has shape {x.shape}, and should be a list of at least one number")
-    if bad := int((~np.isfinite(x)).sum()): raise ValueError(f"{bad} of {x.size} {name} are not finite; leave those units out first")
+    if x.ndim != 1 or not x.size:
+        raise ValueError(f"{name} has shape {x.shape}, and should be a list of at least one number")
+    if bad := int((~np.isfinite(x)).sum()):
+        raise ValueError(f"{bad} of {x.size} {name} are not finite; leave those units out first")
     return x
 
 # %% ../nbs/02_stats.ipynb #1dfe07ea
 @dataclass(frozen=True)
 class Interval:
     "An estimate and its confidence interval"
+
     value: float
     low: float
     high: float
     level: float = 0.95
-    def __str__(self): return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def __str__(self):
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 # %% ../nbs/02_stats.ipynb #e894e405
-def resample_counts(n: int,                 # units
-                    n_resamples: int,
-                    seed: int = 0,
-                    cells: int = 2**16,     # counts in memory at once: as many as the processor keeps near it
-                    ) -> Iterator:          # arrays [some resamples, n]
+def resample_counts(
+    n: int,  # units
+    n_resamples: int,
+    seed: int = 0,
+    cells: int = 2**16,  # counts in memory at once: as many as the processor keeps near it
+) -> Iterator:  # arrays [some resamples, n]
     "How often each unit occurs in each resample"
     import numpy as np
-    if n_resamples < 1: raise ValueError(f"n_resamples is {n_resamples}, and should be at least 1")
-    rng, step = np.random.default_rng(seed), max(1, cells//n)
+
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples}, and should be at least 1")
+    rng, step = np.random.default_rng(seed), max(1, cells // n)
     for b in (min(step, n_resamples - start) for start in range(0, n_resamples, step)):
-        drawn = rng.integers(n, size=(b, n)); drawn += n*np.arange(b)[:, None]
-        yield np.bincount(drawn.ravel(), np.ones(b*n), b*n).reshape(b, n)
+        drawn = rng.integers(n, size=(b, n))
+        drawn += n * np.arange(b)[:, None]
+        yield np.bincount(drawn.ravel(), np.ones(b * n), b * n).reshape(b, n)
 
 # %% ../nbs/02_stats.ipynb #76b3195c
 def _limits(value: float, draws, level: float, jackknife=None) -> Interval:
     "The percentile interval from draws of a statistic, or the BCa one where its jackknife values are given"
     import numpy as np
-    q = np.array([1 - level, 1 + level])/2
+
+    q = np.array([1 - level, 1 + level]) / 2
     draws = draws[~np.isnan(draws)]
-    if np.isnan(value) or not draws.size: return Interval(float(value), float("nan"), float("nan"), level)
+    if np.isnan(value) or not draws.size:
+        return Interval(float(value), float("nan"), float("nan"), level)
     if jackknife is not None:
         from scipy.special import ndtr, ndtri
+
         d = jackknife.mean() - jackknife
-        a = (d**3).sum()/(6*(d**2).sum()**1.5) if d.any() else 0.
-        tie = 1e-12*max(abs(value), np.abs(draws).max())  # sums in another order differ in their last digits
-        z0 = ndtri(((draws < value - tie).mean() + (draws <= value + tie).mean())/2)
+        a = (d**3).sum() / (6 * (d**2).sum() ** 1.5) if d.any() else 0.0
+        tie = 1e-12 * max(
+            abs(value), np.abs(draws).max()
+        )  # sums in another order differ in their last digits
+        z0 = ndtri(((draws < value - tie).mean() + (draws <= value + tie).mean()) / 2)
         z = z0 + ndtri(q)
-        q = ndtr(z0 + z/(1 - a*z)) if np.isfinite(z0) else np.full(2, np.nan)
-    if np.isnan(q).any(): q = np.full(2, _undefined("the BCa interval is undefined: all resamples lie on one side of the value"))
-    return Interval(float(value), *(float(np.quantile(draws, p)) if p == p else p for p in q.tolist()), level)
+        q = ndtr(z0 + z / (1 - a * z)) if np.isfinite(z0) else np.full(2, np.nan)
+    if np.isnan(q).any():
+        q = np.full(
+            2,
+            _undefined("the BCa interval is undefined: all resamples lie on one side of the value"),
+        )
+    return Interval(
+        float(value), *(float(np.quantile(draws, p)) if p == p else p for p in q.tolist()), level
+    )
 
 # %% ../nbs/02_stats.ipynb #8bfd558f
-def bootstrap_sums(rows,                           # [units, columns]: what is summed
-                   statistic: Callable,            # of sums [..., columns]; gives [...], or [..., m] for m statistics
-                   n_resamples: int = 2000,
-                   level: float = 0.95,
-                   seed: int = 0,
-                   method: str = "percentile",     # or `bca`
-                   ) -> Interval | list[Interval]: # a list for m statistics
+def bootstrap_sums(
+    rows,  # [units, columns]: what is summed
+    statistic: Callable,  # of sums [..., columns]; gives [...], or [..., m] for m statistics
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "percentile",  # or `bca`
+) -> Interval | list[Interval]:  # a list for m statistics
     "The interval of a statistic that depends on the units through column sums"
     import numpy as np
-    if method not in ("percentile", "bca"): raise ValueError(f"method {method!r} is not one of percentile, bca")
-    if not 0 < level < 1: raise ValueError(f"level is {level}, and should be between 0 and 1, such as 0.95")
-    rows = np.asarray(rows, dtype=float); total = rows.sum(0); value = np.asarray(statistic(total))
+
+    if method not in ("percentile", "bca"):
+        raise ValueError(f"method {method!r} is not one of percentile, bca")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, and should be between 0 and 1, such as 0.95")
+    rows = np.asarray(rows, dtype=float)
+    total = rows.sum(0)
+    value = np.asarray(statistic(total))
     if len(rows) < 2:
-        _undefined("one unit has no interval"); draws = np.full((1, *value.shape), np.nan)
-    else: draws = np.concatenate([statistic(c @ rows) for c in resample_counts(len(rows), n_resamples, seed)])
+        _undefined("one unit has no interval")
+        draws = np.full((1, *value.shape), np.nan)
+    else:
+        draws = np.concatenate(
+            [statistic(c @ rows) for c in resample_counts(len(rows), n_resamples, seed)]
+        )
     jack = statistic(total - rows) if method == "bca" and len(rows) > 1 else None
-    if not value.ndim: return _limits(value, draws, level, jack)
-    return [_limits(v, draws[:, i], level, None if jack is None else jack[:, i]) for i, v in enumerate(value)]
+    if not value.ndim:
+        return _limits(value, draws, level, jack)
+    return [
+        _limits(v, draws[:, i], level, None if jack is None else jack[:, i])
+        for i, v in enumerate(value)
+    ]
 
 # %% ../nbs/02_stats.ipynb #62f6f6a6
-def bootstrap_interval(values: Sequence[float],
-                       statistic: Callable | None = None,  # None: the mean; else a function of (array, axis)
-                       n_resamples: int = 2000, level: float = 0.95, seed: int = 0, method: str = "percentile") -> Interval:
+def bootstrap_interval(
+    values: Sequence[float],
+    statistic: Callable | None = None,  # None: the mean; else a function of (array, axis)
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "percentile",
+) -> Interval:
     "A statistic of independent values, with its bootstrap interval"
     import numpy as np
+
     x = _numbers(values)
-    if statistic is None: return bootstrap_sums(x[:, None], lambda s: s[..., 0]/x.size, n_resamples, level, seed, method)
-    if x.size < 2: return Interval(float(statistic(x, axis=0)), _undefined("one unit has no interval"), float("nan"), level)
+    if statistic is None:
+        return bootstrap_sums(
+            x[:, None], lambda s: s[..., 0] / x.size, n_resamples, level, seed, method
+        )
+    if x.size < 2:
+        return Interval(
+            float(statistic(x, axis=0)), _undefined("one unit has no interval"), float("nan"), level
+        )
     from scipy.stats import bootstrap
-    r = bootstrap((x,), statistic, n_resamples=n_resamples, confidence_level=level, method=method, rng=np.random.default_rng(seed),
-                  batch=max(1, 2**21//x.size), vectorized=True).confidence_interval
+
+    r = bootstrap(
+        (x,),
+        statistic,
+        n_resamples=n_resamples,
+        confidence_level=level,
+        method=method,
+        rng=np.random.default_rng(seed),
+        batch=max(1, 2**21 // x.size),
+        vectorized=True,
+    ).confidence_interval
     return Interval(float(statistic(x, axis=0)), float(r.low), float(r.high), level)
 
 # %% ../nbs/02_stats.ipynb #0dd15602
 def sum_by(clusters: Sequence | None, *columns: Sequence[float]):
     "Column sums within each cluster, [clusters, columns]; without clusters each value is its own"
     import numpy as np
+
     columns = [_numbers(c) for c in columns]
     if len({c.size for c in columns}) > 1:
-        raise ValueError(f"columns have {', '.join(str(c.size) for c in columns)} values, and should have as many")
-    if clusters is None: return np.stack(columns, 1)
-    if len(clusters) != columns[0].size: raise ValueError(f"{len(clusters)} clusters are named for {columns[0].size} values")
+        raise ValueError(
+            f"columns have {', '.join(str(c.size) for c in columns)} values, and should have as many"
+        )
+    if clusters is None:
+        return np.stack(columns, 1)
+    if len(clusters) != columns[0].size:
+        raise ValueError(f"{len(clusters)} clusters are named for {columns[0].size} values")
     index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
     return np.stack([np.bincount(index, c) for c in columns], 1)
 
 # %% ../nbs/02_stats.ipynb #eb4baef1
-def cluster_ratio(numerator: Sequence[float],    # such as the nats of each turn
-                  denominator: Sequence[float],  # such as its tokens
-                  clusters: Sequence | None = None,
-                  n_resamples: int = 2000, level: float = 0.95, seed: int = 0, method: str = "percentile") -> Interval:
+def cluster_ratio(
+    numerator: Sequence[float],  # such as the nats of each turn
+    denominator: Sequence[float],  # such as its tokens
+    clusters: Sequence | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "percentile",
+) -> Interval:
     "Sum over sum (nats per token, say), resampled by cluster"
     import numpy as np
+
     def ratio(s):
-        with np.errstate(divide="ignore", invalid="ignore"): return np.where(s[..., 1] == 0, np.nan, s[..., 0]/s[..., 1])
-    if not np.any(denominator): _undefined("the denominator is zero throughout")
-    return bootstrap_sums(sum_by(clusters, numerator, denominator), ratio, n_resamples, level, seed, method)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(s[..., 1] == 0, np.nan, s[..., 0] / s[..., 1])
+
+    if not np.any(denominator):
+        _undefined("the denominator is zero throughout")
+    return bootstrap_sums(
+        sum_by(clusters, numerator, denominator), ratio, n_resamples, level, seed, method
+    )
 
 # %% ../nbs/02_stats.ipynb #f6385468
-def cluster_bootstrap(values: Sequence[float], clusters: Sequence | None, n_resamples: int = 2000, level: float = 0.95,
-                      seed: int = 0, method: str = "percentile") -> Interval:
+def cluster_bootstrap(
+    values: Sequence[float],
+    clusters: Sequence | None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "percentile",
+) -> Interval:
     "The mean over values, resampled by cluster"
-    return cluster_ratio(values, [1.]*len(values), clusters, n_resamples, level, seed, method)
+    return cluster_ratio(values, [1.0] * len(values), clusters, n_resamples, level, seed, method)
 
 # %% ../nbs/02_stats.ipynb #682347be
-def bootstrap_table(table,                              # [turns, models]: what each model scored at each turn
-                    clusters: Sequence | None = None,   # of each turn
-                    n_resamples: int = 2000, level: float = 0.95, seed: int = 0, method: str = "percentile",
-                    ) -> tuple[list[Interval], dict[tuple[int, int], Interval]]:
+def bootstrap_table(
+    table,  # [turns, models]: what each model scored at each turn
+    clusters: Sequence | None = None,  # of each turn
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: str = "percentile",
+) -> tuple[list[Interval], dict[tuple[int, int], Interval]]:
     "(the mean of each column, the difference of each pair of columns), with intervals from shared resamples"
     import numpy as np
+
     columns = np.asarray(table, dtype=float)
-    if columns.ndim != 2 or not columns.shape[1]: raise ValueError(f"the table has shape {columns.shape}, and should have a row a turn and a column a model")
-    rows = sum_by(clusters, *columns.T, np.ones(len(columns))); k = columns.shape[1]; a, b = np.triu_indices(k, 1)
-    def statistic(s): m = s[..., :k]/s[..., k:]; return np.concatenate([m, m[..., a] - m[..., b]], -1)
+    if columns.ndim != 2 or not columns.shape[1]:
+        raise ValueError(
+            f"the table has shape {columns.shape}, and should have a row a turn and a column a model"
+        )
+    rows = sum_by(clusters, *columns.T, np.ones(len(columns)))
+    k = columns.shape[1]
+    a, b = np.triu_indices(k, 1)
+
+    def statistic(s):
+        m = s[..., :k] / s[..., k:]
+        return np.concatenate([m, m[..., a] - m[..., b]], -1)
+
     out = bootstrap_sums(rows, statistic, n_resamples, level, seed, method)
     return out[:k], dict(zip(zip(a.tolist(), b.tolist()), out[k:]))
 
@@ -156,109 +248,191 @@ def bootstrap_table(table,                              # [turns, models]: what 
 @dataclass(frozen=True)
 class CrossedInterval(Interval):
     "An interval over runs and units, and what it rests on"
-    run_share: float = float("nan")  # of the variance that is due to runs; NaN where there is one run only, and none can be seen
-    p: float = float("nan")          # two-sided, that the value is zero: of interest where it is a difference
+
+    run_share: float = float(
+        "nan"
+    )  # of the variance that is due to runs; NaN where there is one run only, and none can be seen
+    p: float = float(
+        "nan"
+    )  # two-sided, that the value is zero: of interest where it is a difference
 
 # %% ../nbs/02_stats.ipynb #6d441a07
-def crossed_interval(groups: Sequence,      # of each model: sums [runs, units, columns]; the same units for all
-                     statistic: Callable,   # of one array of sums [..., columns] for each group
-                     n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> CrossedInterval:
+def crossed_interval(
+    groups: Sequence,  # of each model: sums [runs, units, columns]; the same units for all
+    statistic: Callable,  # of one array of sums [..., columns] for each group
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> CrossedInterval:
     "The interval of a statistic over other runs and other units; one run tells of other units only"
     import numpy as np
     from scipy.stats import t
-    groups = [np.asarray(g, dtype=float) for g in groups]; n = groups[0].shape[1]; whole = [g.sum((0, 1)) for g in groups]
-    if any(g.ndim != 3 or g.shape[1] != n for g in groups): raise ValueError(f"groups have shapes {[g.shape for g in groups]}, and should be [runs, the same units, columns]")
-    value, rng, quantiles = float(statistic(*whole)), np.random.default_rng([seed, 1]), (np.arange(n_resamples) + .5)/n_resamples
-    if n < 2 or np.isnan(value): return CrossedInterval(value, _undefined("the interval is undefined: one unit, or no value"), float("nan"), level)
-    draws = np.concatenate([statistic(*(c @ g.sum(0) for g in groups)) for c in resample_counts(n, n_resamples, seed)]); of_units, of_runs = np.nanvar(draws), 0.
+
+    groups = [np.asarray(g, dtype=float) for g in groups]
+    n = groups[0].shape[1]
+    whole = [g.sum((0, 1)) for g in groups]
+    if any(g.ndim != 3 or g.shape[1] != n for g in groups):
+        raise ValueError(
+            f"groups have shapes {[g.shape for g in groups]}, and should be [runs, the same units, columns]"
+        )
+    value, rng, quantiles = (
+        float(statistic(*whole)),
+        np.random.default_rng([seed, 1]),
+        (np.arange(n_resamples) + 0.5) / n_resamples,
+    )
+    if n < 2 or np.isnan(value):
+        return CrossedInterval(
+            value,
+            _undefined("the interval is undefined: one unit, or no value"),
+            float("nan"),
+            level,
+        )
+    draws = np.concatenate(
+        [statistic(*(c @ g.sum(0) for g in groups)) for c in resample_counts(n, n_resamples, seed)]
+    )
+    of_units, of_runs = np.nanvar(draws), 0.0
     for i, g in enumerate(groups):
-        if len(g) < 2: continue
-        var = np.var(statistic(*(g.sum(1) if j == i else w for j, w in enumerate(whole))), ddof=1)/len(g); of_runs += var
-        draws = draws + var**.5*t.ppf(rng.permutation(quantiles), len(g) - 1)
-    i, below = _limits(value, draws, level), min(np.mean(draws <= 0), np.mean(draws >= 0)); several = any(len(g) > 1 for g in groups)
-    return CrossedInterval(value, i.low, i.high, level, float(of_runs/(of_runs + of_units)) if several and of_runs + of_units > 0 else float("nan"),
-                           min(1., float(2*(below*n_resamples + 1)/(n_resamples + 1))))
+        if len(g) < 2:
+            continue
+        var = np.var(
+            statistic(*(g.sum(1) if j == i else w for j, w in enumerate(whole))), ddof=1
+        ) / len(g)
+        of_runs += var
+        draws = draws + var**0.5 * t.ppf(rng.permutation(quantiles), len(g) - 1)
+    i, below = _limits(value, draws, level), min(np.mean(draws <= 0), np.mean(draws >= 0))
+    several = any(len(g) > 1 for g in groups)
+    return CrossedInterval(
+        value,
+        i.low,
+        i.high,
+        level,
+        float(of_runs / (of_runs + of_units))
+        if several and of_runs + of_units > 0
+        else float("nan"),
+        min(1.0, float(2 * (below * n_resamples + 1) / (n_resamples + 1))),
+    )
 
 # %% ../nbs/02_stats.ipynb #b560f8f7
 def _flips(n: int, n_resamples: int, seed: int) -> Iterator:
     "Zeros and ones [some resamples, n]: all 2ⁿ patterns where they are no more than `n_resamples`, else random ones"
     import numpy as np
-    if n < 24 and 2**n <= n_resamples: yield (np.arange(2**n)[:, None] >> np.arange(n)) & 1; return
-    rng, step = np.random.default_rng(seed), max(1, 2**21//n)
+
+    if n < 24 and 2**n <= n_resamples:
+        yield (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return
+    rng, step = np.random.default_rng(seed), max(1, 2**21 // n)
     for b in (min(step, n_resamples - start) for start in range(0, n_resamples, step)):
-        yield np.unpackbits(rng.integers(0, 256, (b, -(-n//8)), dtype=np.uint8), axis=1, count=n)
+        yield np.unpackbits(rng.integers(0, 256, (b, -(-n // 8)), dtype=np.uint8), axis=1, count=n)
 
 # %% ../nbs/02_stats.ipynb #3290220a
-def paired_permutation_test(a: Sequence[float], b: Sequence[float],  # scores of two models, turn by turn
-                            clusters: Sequence | None = None,        # swapped together
-                            n_resamples: int = 9999, seed: int = 0) -> float:
+def paired_permutation_test(
+    a: Sequence[float],
+    b: Sequence[float],  # scores of two models, turn by turn
+    clusters: Sequence | None = None,  # swapped together
+    n_resamples: int = 9999,
+    seed: int = 0,
+) -> float:
     "Two-sided p-value of the mean paired difference; (hits + 1)/(resamples + 1) where not enumerated"
     import numpy as np
-    sums = sum_by(clusters, a, b); d = sums[:, 0] - sums[:, 1]
-    least = abs(d.sum()) - 1e-9*np.abs(d).sum()
-    hits = np.concatenate([abs(d.sum() - 2*(f.astype(float) @ d)) >= least for f in _flips(d.size, n_resamples, seed)])
+
+    sums = sum_by(clusters, a, b)
+    d = sums[:, 0] - sums[:, 1]
+    least = abs(d.sum()) - 1e-9 * np.abs(d).sum()
+    hits = np.concatenate(
+        [
+            abs(d.sum() - 2 * (f.astype(float) @ d)) >= least
+            for f in _flips(d.size, n_resamples, seed)
+        ]
+    )
     exact = d.size < 24 and hits.size == 2**d.size
-    return float(hits.mean()) if exact else (int(hits.sum()) + 1)/(hits.size + 1)
+    return float(hits.mean()) if exact else (int(hits.sum()) + 1) / (hits.size + 1)
 
 # %% ../nbs/02_stats.ipynb #85c5861a
 def holm(p_values: Sequence[float]) -> list[float]:
     "p-values corrected for their number, by Holm's step-down method"
     import numpy as np
-    p = np.asarray(p_values, dtype=float); out = p.copy(); known = np.flatnonzero(~np.isnan(p))
-    if ((p[known] < 0) | (p[known] > 1)).any(): raise ValueError(f"p-values should lie between 0 and 1, not {list(p_values)}")
+
+    p = np.asarray(p_values, dtype=float)
+    out = p.copy()
+    known = np.flatnonzero(~np.isnan(p))
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise ValueError(f"p-values should lie between 0 and 1, not {list(p_values)}")
     order = known[np.argsort(p[known])]
-    out[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(order.size, 0, -1)))
+    out[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)))
     return out.tolist()
 
 # %% ../nbs/02_stats.ipynb #ee9136e8
 def cohen_dz(a: Sequence[float], b: Sequence[float]) -> float:
     "Mean paired difference in units of its standard deviation"
-    sums = sum_by(None, a, b); d = sums[:, 0] - sums[:, 1]
-    if d.size < 2 or d.std() < 1e-12*abs(d).max(initial=0) or not d.any(): return _undefined("dz is undefined: the differences do not vary")
-    return float(d.mean()/d.std(ddof=1))
+    sums = sum_by(None, a, b)
+    d = sums[:, 0] - sums[:, 1]
+    if d.size < 2 or d.std() < 1e-12 * abs(d).max(initial=0) or not d.any():
+        return _undefined("dz is undefined: the differences do not vary")
+    return float(d.mean() / d.std(ddof=1))
 
 # %% ../nbs/02_stats.ipynb #51fffe99
 def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:
     "P(a > b) − P(a < b) over all pairs of values"
     import numpy as np
+
     a, b = _numbers(a), np.sort(_numbers(b))
-    return float((np.searchsorted(b, a, "left") - (b.size - np.searchsorted(b, a, "right"))).sum()/(a.size*b.size))
+    return float(
+        (np.searchsorted(b, a, "left") - (b.size - np.searchsorted(b, a, "right"))).sum()
+        / (a.size * b.size)
+    )
+
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
     "Probability that a positive value exceeds a negative one, ties counting half"
-    return (cliffs_delta(positive, negative) + 1)/2
+    return (cliffs_delta(positive, negative) + 1) / 2
 
 # %% ../nbs/02_stats.ipynb #7ff69e21
 @dataclass(frozen=True)
 class Comparison:
     "How far one model is ahead of another on the same turns, and how sure that is"
+
     difference: Interval  # of the means
-    p: float              # two-sided, by permutation
-    effect: float         # Cohen's dz
+    p: float  # two-sided, by permutation
+    effect: float  # Cohen's dz
 
 # %% ../nbs/02_stats.ipynb #790f52cf
-def compare_paired(a: Sequence[float], b: Sequence[float], clusters: Sequence | None = None,
-                   n_resamples: int = 9999, level: float = 0.95, seed: int = 0) -> Comparison:
+def compare_paired(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence | None = None,
+    n_resamples: int = 9999,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
     "Difference with interval, test and effect size in one go"
-    sums = sum_by(None, a, b); d = sums[:, 0] - sums[:, 1]
-    return Comparison(cluster_bootstrap(d, clusters, n_resamples, level, seed),
-                      paired_permutation_test(a, b, clusters, n_resamples, seed), cohen_dz(a, b))
+    sums = sum_by(None, a, b)
+    d = sums[:, 0] - sums[:, 1]
+    return Comparison(
+        cluster_bootstrap(d, clusters, n_resamples, level, seed),
+        paired_permutation_test(a, b, clusters, n_resamples, seed),
+        cohen_dz(a, b),
+    )
 
 # %% ../nbs/02_stats.ipynb #23e94ec0
 def _complete(*columns: Sequence[float]):
     "Columns as one array [columns, rows], with the rows that have no gap"
     import numpy as np
+
     x = [np.asarray(c, dtype=float) for c in columns]
-    if any(c.ndim != 1 or c.shape != x[0].shape for c in x): raise ValueError(f"shapes {[c.shape for c in x]} are not lists of the same length")
-    x = np.stack(x); keep = ~np.isnan(x).any(0)
+    if any(c.ndim != 1 or c.shape != x[0].shape for c in x):
+        raise ValueError(f"shapes {[c.shape for c in x]} are not lists of the same length")
+    x = np.stack(x)
+    keep = ~np.isnan(x).any(0)
     return x[:, keep], keep
 
 # %% ../nbs/02_stats.ipynb #d7ddd4ea
 def _correlate(kind: str, a: Sequence[float], b: Sequence[float]) -> float:
     "SciPy's rank correlation `kind` over the complete pairs"
     import numpy as np, scipy.stats
+
     (x, y), _ = _complete(a, b)
-    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0: return _undefined(f"{kind} is undefined: {x.size} complete pairs, one side constant")
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return _undefined(f"{kind} is undefined: {x.size} complete pairs, one side constant")
     return float(getattr(scipy.stats, kind)(x, y).statistic)
 
 # %% ../nbs/02_stats.ipynb #e5c52187
@@ -275,65 +449,137 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
 def _counted_ranks(values, counts):
     "Mid-ranks of `values` [n] in resamples given by `counts` [resamples, n], less the mean rank"
     import numpy as np
+
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
     group = np.cumsum(np.r_[False, np.diff(values[order]) > 0])
     size = np.add.reduceat(counts[:, order], first, axis=1)
-    ranks = np.empty_like(counts); ranks[:, order] = (size.cumsum(1) - size/2)[:, group]
-    return ranks - counts.sum(1, keepdims=True)/2
+    ranks = np.empty_like(counts)
+    ranks[:, order] = (size.cumsum(1) - size / 2)[:, group]
+    return ranks - counts.sum(1, keepdims=True) / 2
+
 
 def _counted_correlation(w, p, q):
     "Correlation of centred ranks `p` and `q` [resamples, n] with counts `w`"
-    return (w*p*q).sum(1)/((w*p*p).sum(1)*(w*q*q).sum(1))**.5
+    return (w * p * q).sum(1) / ((w * p * p).sum(1) * (w * q * q).sum(1)) ** 0.5
 
 # %% ../nbs/02_stats.ipynb #a281270a
-def _ranks_interval(value: float, x, keep, clusters, statistic: Callable, n_resamples: int, level: float, seed: int) -> Interval:
+def _ranks_interval(
+    value: float, x, keep, clusters, statistic: Callable, n_resamples: int, level: float, seed: int
+) -> Interval:
     "The percentile interval of a statistic of counts and of the ranks of the columns `x`, resampled by cluster"
     import numpy as np
+
     unit = np.arange(keep.size) if clusters is None else np.asarray(clusters, dtype=str)
-    if len(unit) != keep.size: raise ValueError(f"{len(unit)} clusters are named for {keep.size} values")
+    if len(unit) != keep.size:
+        raise ValueError(f"{len(unit)} clusters are named for {keep.size} values")
     names, index = np.unique(unit[keep], return_inverse=True)
-    if np.isnan(value) or names.size < 2: return Interval(value, _undefined("the interval of ρ is undefined"), float("nan"), level)
+    if np.isnan(value) or names.size < 2:
+        return Interval(value, _undefined("the interval of ρ is undefined"), float("nan"), level)
+
     def draw(c):
         w = c[:, index]
-        with np.errstate(invalid="ignore"): return statistic(w, *(_counted_ranks(v, w) for v in x))
-    return _limits(value, np.concatenate([*map(draw, resample_counts(names.size, n_resamples, seed, cells=max(1, 2**17*names.size//x.shape[1])))]), level)
+        with np.errstate(invalid="ignore"):
+            return statistic(w, *(_counted_ranks(v, w) for v in x))
+
+    return _limits(
+        value,
+        np.concatenate(
+            [
+                *map(
+                    draw,
+                    resample_counts(
+                        names.size,
+                        n_resamples,
+                        seed,
+                        cells=max(1, 2**17 * names.size // x.shape[1]),
+                    ),
+                )
+            ]
+        ),
+        level,
+    )
 
 # %% ../nbs/02_stats.ipynb #4488e5cb
-def spearman_interval(a: Sequence[float], b: Sequence[float], clusters: Sequence | None = None,
-                      n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+def spearman_interval(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
     "Spearman's ρ over complete pairs, with its percentile interval, resampled by cluster"
     rho = spearman(a, b)
-    return _ranks_interval(rho, *_complete(a, b), clusters, _counted_correlation, n_resamples, level, seed)
+    return _ranks_interval(
+        rho, *_complete(a, b), clusters, _counted_correlation, n_resamples, level, seed
+    )
 
 # %% ../nbs/02_stats.ipynb #d6c99832
 def partial_spearman(a: Sequence[float], b: Sequence[float], *given: Sequence[float]) -> float:
     "Spearman's ρ of `a` and `b`, with what the ranks of the other columns explain taken out"
     import numpy as np
     from scipy.stats import rankdata
+
     x, _ = _complete(a, b, *given)
-    if x.shape[1] < x.shape[0] + 1 or (np.ptp(x, axis=1) == 0).any(): return _undefined(f"the partial ρ is undefined: {x.shape[1]} complete rows, or a constant column")
+    if x.shape[1] < x.shape[0] + 1 or (np.ptp(x, axis=1) == 0).any():
+        return _undefined(
+            f"the partial ρ is undefined: {x.shape[1]} complete rows, or a constant column"
+        )
     r = np.corrcoef(rankdata(x, axis=1))
-    if np.linalg.cond(r) > 1e10: return _undefined("the partial ρ is undefined: the columns given explain one of the two in full")
+    if np.linalg.cond(r) > 1e10:
+        return _undefined(
+            "the partial ρ is undefined: the columns given explain one of the two in full"
+        )
     p = np.linalg.inv(r)
-    return float(-p[0, 1]/np.sqrt(p[0, 0]*p[1, 1]))
+    return float(-p[0, 1] / np.sqrt(p[0, 0] * p[1, 1]))
 
 # %% ../nbs/02_stats.ipynb #bdfcf5c6
 def williams(r12: float, r13: float, r23: float, n: int) -> tuple[float, float]:
     "(t, two-sided p) that the correlations of 1 with 2 and of 1 with 3 are the same, over the same `n` units (Williams 1959)"
     import numpy as np
     from scipy.stats import t
-    if not all(-1 <= r <= 1 for r in (r12, r13, r23)): return _undefined(f"Williams' test is undefined for the correlations {r12}, {r13}, {r23}"), float("nan")
-    if n < 4: raise ValueError(f"n is {n}, and Williams' test needs at least 4 units")
-    det = 1 - r12**2 - r13**2 - r23**2 + 2*r12*r13*r23
-    var = 2*max(det, 0)*(n - 1)/(n - 3) + (r12 + r13)**2/4*(1 - r23)**3
-    if var <= 0: return (0., 1.) if r12 == r13 else (_undefined("Williams' test is undefined: the two columns are the same"), float("nan"))
-    value = (r12 - r13)*np.sqrt((n - 1)*(1 + r23)/var)
-    return float(value), float(2*t.sf(abs(value), n - 3))
+
+    if not all(-1 <= r <= 1 for r in (r12, r13, r23)):
+        return _undefined(
+            f"Williams' test is undefined for the correlations {r12}, {r13}, {r23}"
+        ), float("nan")
+    if n < 4:
+        raise ValueError(f"n is {n}, and Williams' test needs at least 4 units")
+    det = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
+    var = 2 * max(det, 0) * (n - 1) / (n - 3) + (r12 + r13) ** 2 / 4 * (1 - r23) ** 3
+    if var <= 0:
+        return (
+            (0.0, 1.0)
+            if r12 == r13
+            else (
+                _undefined("Williams' test is undefined: the two columns are the same"),
+                float("nan"),
+            )
+        )
+    value = (r12 - r13) * np.sqrt((n - 1) * (1 + r23) / var)
+    return float(value), float(2 * t.sf(abs(value), n - 3))
 
 # %% ../nbs/02_stats.ipynb #00dacd40
-def spearman_difference(a: Sequence[float], b: Sequence[float], rating: Sequence[float], clusters: Sequence | None = None,
-                        n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+def spearman_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    rating: Sequence[float],
+    clusters: Sequence | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
     "How much better `a` agrees with the rating than `b`: ρ − ρ over complete rows, with its percentile interval, resampled by cluster"
-    x, keep = _complete(a, b, rating); c = _counted_correlation
-    return _ranks_interval(spearman(x[0], x[2]) - spearman(x[1], x[2]), x, keep, clusters, lambda w, p, q, y: c(w, p, y) - c(w, q, y), n_resamples, level, seed)
+    x, keep = _complete(a, b, rating)
+    c = _counted_correlation
+    return _ranks_interval(
+        spearman(x[0], x[2]) - spearman(x[1], x[2]),
+        x,
+        keep,
+        clusters,
+        lambda w, p, q, y: c(w, p, y) - c(w, q, y),
+        n_resamples,
+        level,
+        seed,
+    )

@@ -20,15 +20,19 @@ from .core import UserError, digest, digest_file, from_json, save_text, to_json
 # %% ../nbs/15_store.ipynb #59a420ed
 def _is_record(line: bytes) -> bool:
     "Whether `line` is one whole JSON object"
-    try: return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError): return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 # %% ../nbs/15_store.ipynb #b0b495d4
 def _line_start(f: BinaryIO, end: int, block: int = 1 << 16) -> int:
     "Where the line begins that holds byte `end` - 1, read backwards `block` bytes at a time"
     while end > 0:
-        start = max(0, end - block); f.seek(start)
-        if (at := f.read(end - start).rfind(b"\n")) >= 0: return start + at + 1
+        start = max(0, end - block)
+        f.seek(start)
+        if (at := f.read(end - start).rfind(b"\n")) >= 0:
+            return start + at + 1
         end = start
     return 0
 
@@ -38,49 +42,71 @@ def _whole_lines(path: Path) -> int:
     with path.open("rb") as f:
         end, n_cut = _line_start(f, path.stat().st_size), 0
         while end:
-            start = _line_start(f, end - 1); f.seek(start)
-            if _is_record(f.read(end - start)): return end
+            start = _line_start(f, end - 1)
+            f.seek(start)
+            if _is_record(f.read(end - start)):
+                return end
             end, n_cut = start, n_cut + 1
-    if n_cut > 1: raise UserError(f"{path} has {n_cut} lines and none is a record, so it is no log of this package; move it away")
+    if n_cut > 1:
+        raise UserError(
+            f"{path} has {n_cut} lines and none is a record, so it is no log of this package; move it away"
+        )
     return 0
 
 # %% ../nbs/15_store.ipynb #4c8b6e13
 class JsonlLog:
     "An append-only JSON Lines file of records, of one writer; opening it cuts off a torn end"
+
     def __init__(self, path: str | Path, cls: type = dict):
         self.path, self.cls = Path(path), cls
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and (whole := _whole_lines(self.path)) < self.path.stat().st_size: os.truncate(self.path, whole)
-        except OSError as e: raise disk_error(self.path, e) from None
+            if self.path.exists() and (whole := _whole_lines(self.path)) < self.path.stat().st_size:
+                os.truncate(self.path, whole)
+        except OSError as e:
+            raise disk_error(self.path, e) from None
 
     def __iter__(self) -> Iterator[Any]:
-        if not self.path.exists(): return
+        if not self.path.exists():
+            return
         with self.path.open("rb") as f:
             for n, line in enumerate(f, 1):
-                try: yield from_json(self.cls, line.decode())
+                try:
+                    yield from_json(self.cls, line.decode())
                 except (UserError, UnicodeDecodeError) as e:
-                    raise UserError(f"{self.path}, line {n}, is damaged ({e}); restore the file, or keep only the lines before it: "
-                                    "what followed is then made again") from None
+                    raise UserError(
+                        f"{self.path}, line {n}, is damaged ({e}); restore the file, or keep only the lines before it: "
+                        "what followed is then made again"
+                    ) from None
 
     def append(self, records: Iterable[Any]):
         "Add `records`; they are on the disk when this returns, and if it fails, nothing of them is"
-        data = memoryview(b"".join((to_json(r) + "\n").encode("utf-8", "backslashreplace") for r in records))
+        data = memoryview(
+            b"".join((to_json(r) + "\n").encode("utf-8", "backslashreplace") for r in records)
+        )
         try:
             with self.path.open("ab", buffering=0) as f:
                 size = os.fstat(f.fileno()).st_size
                 try:
-                    while data: data = data[f.write(data):]
+                    while data:
+                        data = data[f.write(data) :]
                     os.fsync(f.fileno())
-                except BaseException: os.truncate(self.path, size); raise
-        except OSError as e: raise disk_error(self.path, e) from None
+                except BaseException:
+                    os.truncate(self.path, size)
+                    raise
+        except OSError as e:
+            raise disk_error(self.path, e) from None
 
 # %% ../nbs/15_store.ipynb #9448cf93
 def disk_error(path: Path, e: OSError) -> UserError:
     "What a person can do about a disk that refuses"
-    remedy = {errno.ENOSPC: "the disk is full; make room, then run the same command again", errno.EDQUOT: "your disk quota is used up",
-              errno.EFBIG: "it would be larger than a file may be here", errno.EROFS: "the disk is read-only",
-              errno.EACCES: "you may not write there"}.get(e.errno, e.strerror)
+    remedy = {
+        errno.ENOSPC: "the disk is full; make room, then run the same command again",
+        errno.EDQUOT: "your disk quota is used up",
+        errno.EFBIG: "it would be larger than a file may be here",
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "you may not write there",
+    }.get(e.errno, e.strerror)
     return UserError(f"cannot write {path}: {remedy}. Nothing that was already made is lost")
 
 # %% ../nbs/15_store.ipynb #aaab1029
@@ -88,15 +114,17 @@ def _imports(tree: ast.AST) -> set[str]:
     "Modules of this package that a piece of code imports, wherever in it"
     found = set()
     for n in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
-        if n.module == "arabic_dialog" or n.level and not n.module: found |= {a.name for a in n.names if not a.name.startswith("__")}
-        elif n.level or n.module.startswith("arabic_dialog."): found.add(n.module.removeprefix("arabic_dialog."))
+        if n.module == "arabic_dialog" or n.level and not n.module:
+            found |= {a.name for a in n.names if not a.name.startswith("__")}
+        elif n.level or n.module.startswith("arabic_dialog."):
+            found.add(n.module.removeprefix("arabic_dialog."))
     return found
 
 # %% ../nbs/15_store.ipynb #e048e28c
 @cache
 def _module(name: str) -> tuple[str, frozenset[str]]:
     "(fingerprint, imports) of a module of this package"
-    path = Path(find_spec("arabic_dialog").submodule_search_locations[0])/f"{name}.py"
+    path = Path(find_spec("arabic_dialog").submodule_search_locations[0]) / f"{name}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return digest(ast.dump(tree)), frozenset(_imports(tree))
 
@@ -105,118 +133,218 @@ def code_digest(*modules: str) -> str:
     "Fingerprint of `modules` of this package and all that they import from it"
     seen, todo = {}, list(modules)
     while todo:
-        if (name := todo.pop()) not in seen: seen[name], imports = _module(name); todo += imports
+        if (name := todo.pop()) not in seen:
+            seen[name], imports = _module(name)
+            todo += imports
     return digest(seen)
 
 # %% ../nbs/15_store.ipynb #77795c9d
 def _taken(path: Path, owner: Path) -> UserError:
     "Who has the folder `path`, as far as the file `owner` says, and what to do about it"
     from psutil import pid_exists
-    try: o = json.loads(owner.read_text(encoding="utf-8"))
-    except (OSError, ValueError): o = {}
+
+    try:
+        o = json.loads(owner.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        o = {}
     who = f"process {o.get('pid', '?')} on {o.get('host', '?')} since {o.get('since', '?')}"
     if o.get("host") == socket.gethostname() and not pid_exists(o.get("pid", 0)):
-        return UserError(f"{path} was in use by {who}. It has ended, but its lock is still held: by a process that it started, or by a shared disk "
-                         "that has not noticed. End what is left of it, or use another folder (--run)")
-    return UserError(f"{path} is in use by {who}; wait for it, end it, or use another folder (--run)")
+        return UserError(
+            f"{path} was in use by {who}. It has ended, but its lock is still held: by a process that it started, or by a shared disk "
+            "that has not noticed. End what is left of it, or use another folder (--run)"
+        )
+    return UserError(
+        f"{path} is in use by {who}; wait for it, end it, or use another folder (--run)"
+    )
 
 # %% ../nbs/15_store.ipynb #235874ec
 class RunFolder:
     "The folder of one run"
-    def __init__(self, path: str | Path): self.path = Path(path)
-    def __truediv__(self, name: str) -> Path: return self.path/name
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
 
     @contextmanager
     def locked(self):
         "Own the folder while the block runs; UserError names the owner where there is one"
         from filelock import FileLock, Timeout
-        owner = self.path/"_owner.json"
-        try: self.path.mkdir(parents=True, exist_ok=True); lock = FileLock(self.path/"_lock"); lock.acquire(timeout=0)
-        except Timeout: raise _taken(self.path, owner) from None
-        except OSError as e: raise disk_error(self.path, e) from None
+
+        owner = self.path / "_owner.json"
         try:
-            save_text(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}))
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "_lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise _taken(self.path, owner) from None
+        except OSError as e:
+            raise disk_error(self.path, e) from None
+        try:
+            save_text(
+                owner,
+                json.dumps(
+                    {
+                        "pid": os.getpid(),
+                        "host": socket.gethostname(),
+                        "since": time.strftime("%F %T"),
+                    }
+                ),
+            )
             yield self
-        except OSError as e: raise (disk_error(Path(e.filename or self.path), e) if e.errno in
-                                    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES) else e) from None
-        finally: owner.unlink(missing_ok=True); lock.release()
+        except OSError as e:
+            raise (
+                disk_error(Path(e.filename or self.path), e)
+                if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+                else e
+            ) from None
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
 
 # %% ../nbs/15_store.ipynb #c3042c2b
 @dataclass(frozen=True)
 class Stage:
     "A finished stage"
+
     name: str
     path: Path
-    key: str               # fingerprint of everything that shapes the outputs
-    outputs: dict          # file → [SHA-256, bytes, time of change]
-    counts: dict           # what came out, for people
+    key: str  # fingerprint of everything that shapes the outputs
+    outputs: dict  # file → [SHA-256, bytes, time of change]
+    counts: dict  # what came out, for people
     seconds: float
     cached: bool = False
+
     @property
-    def digest(self) -> str: return digest({f: o[0] for f, o in self.outputs.items()})
+    def digest(self) -> str:
+        return digest({f: o[0] for f, o in self.outputs.items()})
 
 # %% ../nbs/15_store.ipynb #aabe5ee0
 def _outputs(path: Path) -> dict[str, list]:
     "Every file of a stage but those with a name (or folder) that begins with `_`, which are scratch or timings"
-    files = (p for p in sorted(path.rglob("*")) if p.is_file() and not any(q.startswith(("_", ".")) for q in p.relative_to(path).parts))
-    return {p.relative_to(path).as_posix(): [digest_file(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files}
+    files = (
+        p
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and not any(q.startswith(("_", ".")) for q in p.relative_to(path).parts)
+    )
+    return {
+        p.relative_to(path).as_posix(): [digest_file(p), p.stat().st_size, p.stat().st_mtime_ns]
+        for p in files
+    }
 
 # %% ../nbs/15_store.ipynb #ada56ae4
 def check_stage(stage: Stage) -> Stage:
     "`stage`, if its files are still what it wrote; else an error that names the file"
     for name, (sha, size, mtime) in stage.outputs.items():
-        p = stage.path/name; now = p.stat() if p.is_file() else None
-        if now and (now.st_size, now.st_mtime_ns) == (size, mtime): continue
-        if now and now.st_size == size and digest_file(p) == sha: continue
-        raise UserError(f"{p} is {'not what the stage wrote' if now else 'missing'}; put the file back, or delete the folder {stage.path} "
-                        "to make it again")
+        p = stage.path / name
+        now = p.stat() if p.is_file() else None
+        if now and (now.st_size, now.st_mtime_ns) == (size, mtime):
+            continue
+        if now and now.st_size == size and digest_file(p) == sha:
+            continue
+        raise UserError(
+            f"{p} is {'not what the stage wrote' if now else 'missing'}; put the file back, or delete the folder {stage.path} "
+            "to make it again"
+        )
     return stage
 
 # %% ../nbs/15_store.ipynb #159684cc
 def load_stage(folder: RunFolder, name: str) -> Stage | None:
     "The finished stage `name` of a run, or None"
-    state = folder/"stages"/f"{name.replace('/', '-')}.json"
-    if not state.is_file() or not (folder/name).is_dir(): return None
-    try: s = json.loads(state.read_text(encoding="utf-8"))
-    except ValueError: raise UserError(f"{state} is damaged; delete it to run the stage {name} again") from None
-    return Stage(name, folder/name, s["key"], s["outputs"], s["counts"], s["seconds"], True) if s.get("done") else None
+    state = folder / "stages" / f"{name.replace('/', '-')}.json"
+    if not state.is_file() or not (folder / name).is_dir():
+        return None
+    try:
+        s = json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{state} is damaged; delete it to run the stage {name} again") from None
+    return (
+        Stage(name, folder / name, s["key"], s["outputs"], s["counts"], s["seconds"], True)
+        if s.get("done")
+        else None
+    )
 
 # %% ../nbs/15_store.ipynb #fcb3cc66
 def _set_aside(folder: RunFolder, name: str, key: str):
     "Make room for the stage `name` with `key`: move another key's results away, bring this key's back"
-    flat = name.replace("/", "-"); state = folder/"stages"/f"{flat}.json"
-    def place(k): return folder/"replaced"/f"{flat}-{k}"
-    try: old = json.loads(state.read_text(encoding="utf-8")).get("key") if state.is_file() else None
-    except ValueError: raise UserError(f"{state} is damaged; delete it to run the stage {name} again") from None
-    if old == key: return
-    if (folder/name).exists():
-        away = place(old or "unknown"); shutil.rmtree(away, ignore_errors=True); away.mkdir(parents=True)
-        os.replace(folder/name, away/"files")
-        if state.is_file(): os.replace(state, away/"state.json")
-    if (place(key)/"files").is_dir() and (place(key)/"state.json").is_file():
-        (folder/name).parent.mkdir(parents=True, exist_ok=True); state.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(place(key)/"files", folder/name); os.replace(place(key)/"state.json", state); shutil.rmtree(place(key))
+    flat = name.replace("/", "-")
+    state = folder / "stages" / f"{flat}.json"
+
+    def place(k):
+        return folder / "replaced" / f"{flat}-{k}"
+
+    try:
+        old = json.loads(state.read_text(encoding="utf-8")).get("key") if state.is_file() else None
+    except ValueError:
+        raise UserError(f"{state} is damaged; delete it to run the stage {name} again") from None
+    if old == key:
+        return
+    if (folder / name).exists():
+        away = place(old or "unknown")
+        shutil.rmtree(away, ignore_errors=True)
+        away.mkdir(parents=True)
+        os.replace(folder / name, away / "files")
+        if state.is_file():
+            os.replace(state, away / "state.json")
+    if (place(key) / "files").is_dir() and (place(key) / "state.json").is_file():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(place(key) / "files", folder / name)
+        os.replace(place(key) / "state.json", state)
+        shutil.rmtree(place(key))
 
 # %% ../nbs/15_store.ipynb #1f1df7df
 def stage_key(name: str, params: dict, inputs: Iterable[Stage], code: str | Iterable[str]) -> str:
     "Fingerprint of all that shapes a stage's outputs"
-    return digest([name, params, [s.digest for s in inputs], code_digest(*([code] if isinstance(code, str) else code))])
+    return digest(
+        [
+            name,
+            params,
+            [s.digest for s in inputs],
+            code_digest(*([code] if isinstance(code, str) else code)),
+        ]
+    )
 
 # %% ../nbs/15_store.ipynb #98a4f82b
-def run_stage(folder: RunFolder, name: str,
-              make: Callable[[Path], dict],  # writes into the folder it is given, and goes on with what it finds there; returns counts
-              *, params: dict = {},          # plain values that shape the outputs
-              inputs: Iterable[Stage] = (),  # the stages it reads
-              code: str | Iterable[str] = (),  # the modules that do the work
-              note: Callable[[Stage], None] = lambda stage: None) -> Stage:
+def run_stage(
+    folder: RunFolder,
+    name: str,
+    make: Callable[
+        [Path], dict
+    ],  # writes into the folder it is given, and goes on with what it finds there; returns counts
+    *,
+    params: dict = {},  # plain values that shape the outputs
+    inputs: Iterable[Stage] = (),  # the stages it reads
+    code: str | Iterable[str] = (),  # the modules that do the work
+    note: Callable[[Stage], None] = lambda stage: None,
+) -> Stage:
     "The stage `name`: from the cache where nothing that shapes it has changed, else made (or continued)"
-    inputs = list(inputs); key = stage_key(name, params, inputs, code); path = folder/name
+    inputs = list(inputs)
+    key = stage_key(name, params, inputs, code)
+    path = folder / name
     _set_aside(folder, name, key)
-    state = folder/"stages"/f"{name.replace('/', '-')}.json"
-    if (done := load_stage(folder, name)) and done.key == key: note(check_stage(done)); return done
-    path.mkdir(parents=True, exist_ok=True); save_text(state, json.dumps({"key": key, "done": False}))
-    start = time.perf_counter(); counts = make(path) or {}
+    state = folder / "stages" / f"{name.replace('/', '-')}.json"
+    if (done := load_stage(folder, name)) and done.key == key:
+        note(check_stage(done))
+        return done
+    path.mkdir(parents=True, exist_ok=True)
+    save_text(state, json.dumps({"key": key, "done": False}))
+    start = time.perf_counter()
+    counts = make(path) or {}
     stage = Stage(name, path, key, _outputs(path), counts, round(time.perf_counter() - start, 2))
-    save_text(state, json.dumps({"done": True, "key": key, "outputs": stage.outputs, "counts": counts, "seconds": stage.seconds}, indent=1))
+    save_text(
+        state,
+        json.dumps(
+            {
+                "done": True,
+                "key": key,
+                "outputs": stage.outputs,
+                "counts": counts,
+                "seconds": stage.seconds,
+            },
+            indent=1,
+        ),
+    )
     note(stage)
     return stage

@@ -18,79 +18,151 @@ from .grammar import Grammar
 # %% ../nbs/27_students.ipynb #9d496777
 FIXED_TOKENS = ("<|endoftext|>", "<|pad|>", *ROLE_TOKENS)
 
+
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, names: Sequence[str] = ()):
     "A byte-level BPE tokenizer with the chat frame of the students; each word of `names` becomes one token where there is room"
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
-    if vocabulary_size < 256 + len(FIXED_TOKENS): raise UserError(f"vocabulary_size is {vocabulary_size}; the bytes alone need {256 + len(FIXED_TOKENS)}")
-    bpe = Tokenizer(models.BPE()); bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False); bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator([*texts, *([" " + " ".join(names)] * 40 if names else [])], trainers.BpeTrainer(vocab_size=vocabulary_size, special_tokens=list(FIXED_TOKENS), show_progress=False,
-                                                       initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+
+    if vocabulary_size < 256 + len(FIXED_TOKENS):
+        raise UserError(
+            f"vocabulary_size is {vocabulary_size}; the bytes alone need {256 + len(FIXED_TOKENS)}"
+        )
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        [*texts, *([" " + " ".join(names)] * 40 if names else [])],
+        trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=list(FIXED_TOKENS),
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     end, pad, *roles = FIXED_TOKENS
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=end, eos_token=end, pad_token=pad, extra_special_tokens=roles,
-                                   chat_template=load_chat_template(), padding_side="left", clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=end,
+        eos_token=end,
+        pad_token=pad,
+        extra_special_tokens=roles,
+        chat_template=load_chat_template(),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
 
 # %% ../nbs/27_students.ipynb #7d9858c3
 def add_chat_frame(tokenizer: Any) -> None:
     "Give a tokenizer without a chat template the students' own, and its role tokens"
-    if tokenizer.chat_template: return
+    if tokenizer.chat_template:
+        return
     tokenizer.chat_template = load_chat_template()
     tokenizer.add_special_tokens({"extra_special_tokens": list(ROLE_TOKENS)})
+
 
 def make_room(model: Any, tokenizer: Any) -> Any:
     "The model, with an embedding for each token of its tokenizer; new ones are drawn about the mean of the others, the same each time"
     import torch
+
     if len(tokenizer) > model.config.get_text_config().vocab_size:
-        with torch.random.fork_rng(): torch.manual_seed(0); model.resize_token_embeddings(len(tokenizer))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model.resize_token_embeddings(len(tokenizer))
     return model
 
 # %% ../nbs/27_students.ipynb #775ee876
 def shuffle_replies(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
     "Every assistant turn replaced by one of another topic and country; the replies as a whole stay the same"
     rng = stream(seed, "shuffle_replies")
-    slots = [(c, i) for i in range(max((len(c.turns) for c in conversations), default=0)) for c in range(len(conversations))
-             if i < len(conversations[c].turns) and conversations[c].turns[i].speaker == "assistant"]
+    slots = [
+        (c, i)
+        for i in range(max((len(c.turns) for c in conversations), default=0))
+        for c in range(len(conversations))
+        if i < len(conversations[c].turns) and conversations[c].turns[i].speaker == "assistant"
+    ]
     groups: dict[int, list[int]] = {}
-    for k, (_, i) in enumerate(slots): groups.setdefault(i, []).append(k)
+    for k, (_, i) in enumerate(slots):
+        groups.setdefault(i, []).append(k)
     giver = list(range(len(slots)))
     for g in groups.values():
-        for k, j in zip(g, rng.sample(g, len(g))): giver[k] = j
+        for k, j in zip(g, rng.sample(g, len(g))):
+            giver[k] = j
+
     def near(k: int, j: int) -> bool:
         a, b = conversations[slots[k][0]].scenario, conversations[slots[j][0]].scenario
         return a.topic == b.topic or a.country == b.country
+
     for k in range(len(slots)):
-        if not near(k, giver[k]): continue
+        if not near(k, giver[k]):
+            continue
         group = groups[slots[k][1]]
         for j in (*rng.choices(group, k=100), *rng.sample(range(len(slots)), len(slots))):
-            if not near(k, giver[j]) and not near(j, giver[k]): giver[k], giver[j] = giver[j], giver[k]; break
-        else: raise UserError(f"{len(conversations)} conversations are too few or too alike to shuffle their replies between topics and countries")
+            if not near(k, giver[j]) and not near(j, giver[k]):
+                giver[k], giver[j] = giver[j], giver[k]
+                break
+        else:
+            raise UserError(
+                f"{len(conversations)} conversations are too few or too alike to shuffle their replies between topics and countries"
+            )
     turns = [list(c.turns) for c in conversations]
-    for (c, i), j in zip(slots, giver): turns[c][i] = conversations[slots[j][0]].turns[slots[j][1]]
+    for (c, i), j in zip(slots, giver):
+        turns[c][i] = conversations[slots[j][0]].turns[slots[j][1]]
     return [replace(c, turns=tuple(t)) for c, t in zip(conversations, turns)]
 
 # %% ../nbs/27_students.ipynb #bf0d5d78
-def pretraining_texts(scenarios: Iterable[Scenario], seed: int, grammar: Grammar | None = None) -> tuple[list[str], list[str]]:
+def pretraining_texts(
+    scenarios: Iterable[Scenario], seed: int, grammar: Grammar | None = None
+) -> tuple[list[str], list[str]]:
     "Plain text about each scenario: (statements, statements and what an assistant might say)"
     grammar, plain, rich = grammar or Grammar.load(), [], []
     for s in scenarios:
         rng = stream(seed, "pretraining", s.id)
-        def statement(): return grammar.statement(s.topic, s.country, rng)
+
+        def statement():
+            return grammar.statement(s.topic, s.country, rng)
+
         plain.append(" ".join(statement() for _ in range(4)))
-        rich.append(" ".join([statement(), *(t.text for t in grammar.dialogue(s.topic, s.country, rng) if t.speaker == "assistant")]))
+        rich.append(
+            " ".join(
+                [
+                    statement(),
+                    *(
+                        t.text
+                        for t in grammar.dialogue(s.topic, s.country, rng)
+                        if t.speaker == "assistant"
+                    ),
+                ]
+            )
+        )
     return plain, rich
 
 # %% ../nbs/27_students.ipynb #5c74c1b7
 def recurring_names(grammar: Grammar) -> list[str]:
     "The words that name topics and countries, which should not fall to pieces in a small vocabulary"
-    words = [w for c in grammar.countries for w in grammar.country_words(c)] + [w for t, l in grammar.lexica.items() for w in (l.name, *grammar.keywords(t))]
+    words = [w for c in grammar.countries for w in grammar.country_words(c)] + [
+        w for t, l in grammar.lexica.items() for w in (l.name, *grammar.keywords(t))
+    ]
     return list(dict.fromkeys(w for phrase in words for w in phrase.split()))
 
 # %% ../nbs/27_students.ipynb #694ff281
 def blocks(tokenizer: Any, texts: Iterable[str], length: int, seed: int) -> list[dict]:
     "Texts, each closed by the end token, as rows of `length` tokens in random order"
-    texts = list(texts); stream(seed, "texts").shuffle(texts)
-    flow = [i for ids in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in (*ids, tokenizer.eos_token_id)] if texts else []
-    rows = [flow[i:i + length] for i in range(0, len(flow) - length + 1, length)]
-    if not rows: raise UserError(f"the texts have {len(flow)} tokens, fewer than one training sequence of {length}")
+    texts = list(texts)
+    stream(seed, "texts").shuffle(texts)
+    flow = (
+        [
+            i
+            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
+            for i in (*ids, tokenizer.eos_token_id)
+        ]
+        if texts
+        else []
+    )
+    rows = [flow[i : i + length] for i in range(0, len(flow) - length + 1, length)]
+    if not rows:
+        raise UserError(
+            f"the texts have {len(flow)} tokens, fewer than one training sequence of {length}"
+        )
     stream(seed, "blocks").shuffle(rows)
     return [{"input_ids": r, "labels": r} for r in rows]

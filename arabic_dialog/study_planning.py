@@ -21,79 +21,139 @@ from .raters import rating_frame, rating_matrix
 @dataclass(frozen=True)
 class Expected:
     "What a study is expected to meet; from a pilot (`pilot_values`), or assumed"
+
     raters: int = 2
-    sd: float = 1.0         # of one rater's ratings of one model, in points
-    agreement: float = 0.6  # between raters: ICC(2,1) or quadratic-weighted κ, which are nearly the same
-    mean: float = 4.0       # rating
-    pairing: float = 0.0    # correlation of two models' true quality over the same turns; 0 is cautious
+    sd: float = 1.0  # of one rater's ratings of one model, in points
+    agreement: float = (
+        0.6  # between raters: ICC(2,1) or quadratic-weighted κ, which are nearly the same
+    )
+    mean: float = 4.0  # rating
+    pairing: float = (
+        0.0  # correlation of two models' true quality over the same turns; 0 is cautious
+    )
+
     def __post_init__(self):
-        if self.raters < 1: raise UserError(f"{self.raters} raters; it takes at least one")
-        if not 0 < self.sd <= 2: raise UserError(f"the ratings' sd is {self.sd}, and on a scale from 1 to 5 should be above 0 and at most 2")
-        if not 0 < self.agreement < 1: raise UserError(f"agreement is {self.agreement}, and should be between 0 and 1, such as 0.6")
-        if not 1 < self.mean < 5: raise UserError(f"the mean rating is {self.mean}, and should be between 1 and 5")
-        if not -1 < self.pairing < 1: raise UserError(f"pairing is {self.pairing}, and should be a correlation, between −1 and 1")
+        if self.raters < 1:
+            raise UserError(f"{self.raters} raters; it takes at least one")
+        if not 0 < self.sd <= 2:
+            raise UserError(
+                f"the ratings' sd is {self.sd}, and on a scale from 1 to 5 should be above 0 and at most 2"
+            )
+        if not 0 < self.agreement < 1:
+            raise UserError(
+                f"agreement is {self.agreement}, and should be between 0 and 1, such as 0.6"
+            )
+        if not 1 < self.mean < 5:
+            raise UserError(f"the mean rating is {self.mean}, and should be between 1 and 5")
+        if not -1 < self.pairing < 1:
+            raise UserError(
+                f"pairing is {self.pairing}, and should be a correlation, between −1 and 1"
+            )
 
 # %% ../nbs/55_study_planning.ipynb #00afdc82
 def difference_sd(e: Expected) -> float:
     "Standard deviation, from turn to turn, of the difference between two models' mean ratings"
-    return e.sd*math.sqrt(2*(e.agreement*(1 - e.pairing) + (1 - e.agreement)/e.raters))
+    return e.sd * math.sqrt(2 * (e.agreement * (1 - e.pairing) + (1 - e.agreement) / e.raters))
 
 # %% ../nbs/55_study_planning.ipynb #0ce92f82
 def _alpha(level: float, models: int) -> float:
     "Level of a test when `models` are compared in pairs"
-    if models < 2: raise UserError(f"{models} models; a comparison takes two")
-    if not 0 < level < 1: raise UserError(f"level is {level}, and should be between 0 and 1, such as 0.95")
-    return (1 - level)/math.comb(models, 2)
+    if models < 2:
+        raise UserError(f"{models} models; a comparison takes two")
+    if not 0 < level < 1:
+        raise UserError(f"level is {level}, and should be between 0 and 1, such as 0.95")
+    return (1 - level) / math.comb(models, 2)
 
 # %% ../nbs/55_study_planning.ipynb #a986dfad
-def planned_power(effect: float, turns: int, e: Expected = Expected(), models: int = 2, level: float = 0.95) -> float:
+def planned_power(
+    effect: float, turns: int, e: Expected = Expected(), models: int = 2, level: float = 0.95
+) -> float:
     "Chance to find a difference of `effect` points between two models on `turns` turns, by the noncentral t distribution"
     from scipy.stats import nct, t
-    alpha, error = _alpha(level, models), difference_sd(e)/math.sqrt(max(turns, 1))
-    if turns < 2: return 0.
-    limit, at = t.ppf(1 - alpha/2, turns - 1) + 1/(e.raters*turns*error), effect/error
-    above, below = (float(f) for f in (nct.sf(limit, turns - 1, at), nct.cdf(-limit, turns - 1, at)))
-    return (1. if math.isnan(above) else above) + (0. if math.isnan(below) else below)  # SciPy gives NaN far out
+
+    alpha, error = _alpha(level, models), difference_sd(e) / math.sqrt(max(turns, 1))
+    if turns < 2:
+        return 0.0
+    limit, at = t.ppf(1 - alpha / 2, turns - 1) + 1 / (e.raters * turns * error), effect / error
+    above, below = (
+        float(f) for f in (nct.sf(limit, turns - 1, at), nct.cdf(-limit, turns - 1, at))
+    )
+    return (1.0 if math.isnan(above) else above) + (
+        0.0 if math.isnan(below) else below
+    )  # SciPy gives NaN far out
 
 # %% ../nbs/55_study_planning.ipynb #eba77816
 def _check_power(power: float):
     "An error where the power cannot be meant"
-    if not 0.05 < power < 1: raise UserError(f"power is {power}, and should be a share below 1, such as 0.8")
+    if not 0.05 < power < 1:
+        raise UserError(f"power is {power}, and should be a share below 1, such as 0.8")
 
-def turns_needed(effect: float, e: Expected = Expected(), models: int = 2, power: float = 0.8, level: float = 0.95) -> int:
+
+def turns_needed(
+    effect: float,
+    e: Expected = Expected(),
+    models: int = 2,
+    power: float = 0.8,
+    level: float = 0.95,
+) -> int:
     "Turns to be rated for every model, so that a difference of `effect` points is found with that power"
     _check_power(power)
-    if not 0 < effect < 4: raise UserError(f"the difference to be seen is {effect} points, and on a scale from 1 to 5 should be above 0 and below 4")
+    if not 0 < effect < 4:
+        raise UserError(
+            f"the difference to be seen is {effect} points, and on a scale from 1 to 5 should be above 0 and below 4"
+        )
     low, high = 1, 2
     while planned_power(effect, high, e, models, level) < power:
-        low, high = high, 2*high
-        if high > 10**7: raise UserError(f"a difference of {effect} points takes more than ten million turns; ask for a larger one")
+        low, high = high, 2 * high
+        if high > 10**7:
+            raise UserError(
+                f"a difference of {effect} points takes more than ten million turns; ask for a larger one"
+            )
     while high - low > 1:
-        middle = (low + high)//2
-        low, high = (low, middle) if planned_power(effect, middle, e, models, level) >= power else (middle, high)
+        middle = (low + high) // 2
+        low, high = (
+            (low, middle)
+            if planned_power(effect, middle, e, models, level) >= power
+            else (middle, high)
+        )
     return high
 
 # %% ../nbs/55_study_planning.ipynb #53e3e513
-def smallest_difference(turns: int, e: Expected = Expected(), models: int = 2, power: float = 0.8, level: float = 0.95) -> float:
+def smallest_difference(
+    turns: int, e: Expected = Expected(), models: int = 2, power: float = 0.8, level: float = 0.95
+) -> float:
     "The smallest difference, in points, that is found with that power on `turns` turns"
     from scipy.optimize import brentq
+
     _check_power(power)
-    if turns < 2: raise UserError(f"{turns} turns; a comparison takes two at least")
+    if turns < 2:
+        raise UserError(f"{turns} turns; a comparison takes two at least")
     high = difference_sd(e)
-    while planned_power(high, turns, e, models, level) < power: high *= 2
-    return float(brentq(lambda d: planned_power(d, turns, e, models, level) - power, 0, high, xtol=1e-9))
+    while planned_power(high, turns, e, models, level) < power:
+        high *= 2
+    return float(
+        brentq(lambda d: planned_power(d, turns, e, models, level) - power, 0, high, xtol=1e-9)
+    )
 
 # %% ../nbs/55_study_planning.ipynb #47b6546b
 def _grid():
     "(values, weights) of a standard normal quality"
     import numpy as np
-    z = np.linspace(-5, 5, 801); w = np.exp(-z*z/2)
-    return z, w/w.sum()
+
+    z = np.linspace(-5, 5, 801)
+    w = np.exp(-z * z / 2)
+    return z, w / w.sum()
+
 
 def _moments(centre: float, spread: float, noise: float) -> tuple[float, float, float]:
     "(mean, variance, covariance of two raters) of ratings when replies are normal with `centre` and `spread` and raters have `noise`"
     import numpy as np
-    z, w = _grid(); p = answer_chances(centre + spread*z, noise); points = np.array(POINTS); at = p @ points; mean = w @ at
+
+    z, w = _grid()
+    p = answer_chances(centre + spread * z, noise)
+    points = np.array(POINTS)
+    at = p @ points
+    mean = w @ at
     return float(mean), float(w @ (p @ points**2) - mean**2), float(w @ at**2 - mean**2)
 
 # %% ../nbs/55_study_planning.ipynb #3c9d107b
@@ -101,38 +161,80 @@ def matching_model(e: Expected, effect: float = 0) -> tuple[tuple[float, float],
     "(centres of two models, spread, noise) whose ratings are `effect` apart around the mean expected, with the spread and agreement expected of the two together"
     import numpy as np
     from scipy.optimize import least_squares
-    def found(x): return [_moments(c, math.exp(x[2]), math.exp(x[3])) for c in x[:2]]
+
+    def found(x):
+        return [_moments(c, math.exp(x[2]), math.exp(x[3])) for c in x[:2]]
+
     def miss(x):
         (m, v, c), (n, w, d) = found(x)
-        return [m - e.mean - effect/2, n - e.mean + effect/2, math.sqrt((v + w)/2) - e.sd, (c + d)/max(v + w, 1e-12) - e.agreement]
-    start = [e.mean + effect/2, e.mean - effect/2, math.log(e.sd*e.agreement**.5), math.log(e.sd*(1 - e.agreement)**.5)]
+        return [
+            m - e.mean - effect / 2,
+            n - e.mean + effect / 2,
+            math.sqrt((v + w) / 2) - e.sd,
+            (c + d) / max(v + w, 1e-12) - e.agreement,
+        ]
+
+    start = [
+        e.mean + effect / 2,
+        e.mean - effect / 2,
+        math.log(e.sd * e.agreement**0.5),
+        math.log(e.sd * (1 - e.agreement) ** 0.5),
+    ]
     x = (fit := least_squares(miss, start, bounds=([-12, -12, -4, -3], [18, 18, 3, 3]))).x
-    if np.abs(fit.fun).max() > .01:
-        raise UserError(f"ratings with means {e.mean + effect/2:g} and {e.mean - effect/2:g}, sd {e.sd} and agreement {e.agreement} cannot come from a scale of {len(POINTS)} points; nearest are means "
-                        f"{fit.fun[0] + e.mean + effect/2:.2f} and {fit.fun[1] + e.mean - effect/2:.2f}, sd {fit.fun[2] + e.sd:.2f} and agreement {fit.fun[3] + e.agreement:.2f}")
+    if np.abs(fit.fun).max() > 0.01:
+        raise UserError(
+            f"ratings with means {e.mean + effect / 2:g} and {e.mean - effect / 2:g}, sd {e.sd} and agreement {e.agreement} cannot come from a scale of {len(POINTS)} points; nearest are means "
+            f"{fit.fun[0] + e.mean + effect / 2:.2f} and {fit.fun[1] + e.mean - effect / 2:.2f}, sd {fit.fun[2] + e.sd:.2f} and agreement {fit.fun[3] + e.agreement:.2f}"
+        )
     return (float(x[0]), float(x[1])), math.exp(x[2]), math.exp(x[3])
 
 # %% ../nbs/55_study_planning.ipynb #d4d724a5
-def _latent_correlation(e: Expected, centres: Sequence[float], spread: float, noise: float) -> float:
+def _latent_correlation(
+    e: Expected, centres: Sequence[float], spread: float, noise: float
+) -> float:
     "The correlation of two models' qualities at which that of their expected ratings is the pairing"
     import numpy as np
     from scipy.optimize import brentq
-    if not e.pairing: return 0.
-    z, w = _grid(); z, w = z[::4], w[::4]/w[::4].sum(); points = np.array(POINTS)
-    def rated(c, u): return answer_chances(c + spread*u, noise) @ points
-    a = rated(centres[0], z); b = rated(centres[1], z); (ma, va), (mb, vb) = ((w @ x, w @ x**2 - (w @ x)**2) for x in (a, b))
-    def correlation(r): return ((w*(a - ma)) @ (rated(centres[1], r*z[:, None] + math.sqrt(1 - r*r)*z) @ w - mb))/math.sqrt(va*vb)
-    edge = math.copysign(.999, e.pairing)
-    return edge if abs(correlation(edge)) <= abs(e.pairing) else float(brentq(lambda r: correlation(r) - e.pairing, *sorted((0, edge)), xtol=1e-4))
+
+    if not e.pairing:
+        return 0.0
+    z, w = _grid()
+    z, w = z[::4], w[::4] / w[::4].sum()
+    points = np.array(POINTS)
+
+    def rated(c, u):
+        return answer_chances(c + spread * u, noise) @ points
+
+    a = rated(centres[0], z)
+    b = rated(centres[1], z)
+    (ma, va), (mb, vb) = ((w @ x, w @ x**2 - (w @ x) ** 2) for x in (a, b))
+
+    def correlation(r):
+        return (
+            (w * (a - ma)) @ (rated(centres[1], r * z[:, None] + math.sqrt(1 - r * r) * z) @ w - mb)
+        ) / math.sqrt(va * vb)
+
+    edge = math.copysign(0.999, e.pairing)
+    return (
+        edge
+        if abs(correlation(edge)) <= abs(e.pairing)
+        else float(brentq(lambda r: correlation(r) - e.pairing, *sorted((0, edge)), xtol=1e-4))
+    )
 
 # %% ../nbs/55_study_planning.ipynb #4cac1c95
 def draw_differences(effect: float, turns: int, e: Expected, studies: int, seed: int = 0):
     "Differences [studies, turns] between two models' mean ratings, the models' means being `effect` apart around the mean expected"
     import numpy as np
-    centres, spread, noise = matching_model(e, effect); r = _latent_correlation(e, centres, spread, noise); rng = np.random.default_rng(seed)
-    u, v = rng.normal(size=(2, studies, turns)); means = []
-    for centre, worth in zip(centres, (u, r*u + math.sqrt(1 - r*r)*v)):
-        seen = (centre + spread*worth)[..., None] + noise*rng.normal(size=(studies, turns, e.raters))
+
+    centres, spread, noise = matching_model(e, effect)
+    r = _latent_correlation(e, centres, spread, noise)
+    rng = np.random.default_rng(seed)
+    u, v = rng.normal(size=(2, studies, turns))
+    means = []
+    for centre, worth in zip(centres, (u, r * u + math.sqrt(1 - r * r) * v)):
+        seen = (centre + spread * worth)[..., None] + noise * rng.normal(
+            size=(studies, turns, e.raters)
+        )
         means.append((1 + np.searchsorted(RaterModel.thresholds, seen)).mean(-1))
     return means[0] - means[1]
 
@@ -140,70 +242,178 @@ def draw_differences(effect: float, turns: int, e: Expected, studies: int, seed:
 def permutation_p(differences, n_resamples: int = 1999, seed: int = 0):
     "Two-sided p-values of the paired permutation test for many studies [studies, turns] at once, all by the same flips of sign"
     import numpy as np
-    d = np.asarray(differences, dtype=float); rng, hits = np.random.default_rng(seed), np.zeros(len(d)); seen = abs(d.sum(1)) - 1e-9
+
+    d = np.asarray(differences, dtype=float)
+    rng, hits = np.random.default_rng(seed), np.zeros(len(d))
+    seen = abs(d.sum(1)) - 1e-9
     for b in range(0, n_resamples, 1000):
-        flips = 1. - 2*rng.integers(0, 2, (min(1000, n_resamples - b), d.shape[1]))
-        for i in range(0, len(d), 1000): hits[i:i + 1000] += (abs(flips @ d[i:i + 1000].T) >= seen[i:i + 1000]).sum(0)
-    return (hits + 1)/(n_resamples + 1)
+        flips = 1.0 - 2 * rng.integers(0, 2, (min(1000, n_resamples - b), d.shape[1]))
+        for i in range(0, len(d), 1000):
+            hits[i : i + 1000] += (abs(flips @ d[i : i + 1000].T) >= seen[i : i + 1000]).sum(0)
+    return (hits + 1) / (n_resamples + 1)
 
 # %% ../nbs/55_study_planning.ipynb #fe900d97
-def simulated_power(effect: float, turns: int, e: Expected = Expected(), models: int = 2, level: float = 0.95, studies: int = 4000, seed: int = 0) -> float:
+def simulated_power(
+    effect: float,
+    turns: int,
+    e: Expected = Expected(),
+    models: int = 2,
+    level: float = 0.95,
+    studies: int = 4000,
+    seed: int = 0,
+) -> float:
     "Share of simulated studies in which the permutation test finds the difference"
-    if turns < 2 or studies < 1: return 0. if studies > 0 else math.nan
-    alpha = _alpha(level, models); step = max(1, 2**22//(turns*e.raters)); found = 0  # studies in memory at once
+    if turns < 2 or studies < 1:
+        return 0.0 if studies > 0 else math.nan
+    alpha = _alpha(level, models)
+    step = max(1, 2**22 // (turns * e.raters))
+    found = 0  # studies in memory at once
     for n in range(0, studies, step):
         d = draw_differences(effect, turns, e, min(step, studies - n), seed + n)
-        found += int((permutation_p(d, min(39_999, max(1999, math.ceil(50/alpha))), seed + n) <= alpha).sum())
-    return found/studies
+        found += int(
+            (
+                permutation_p(d, min(39_999, max(1999, math.ceil(50 / alpha))), seed + n) <= alpha
+            ).sum()
+        )
+    return found / studies
 
 # %% ../nbs/55_study_planning.ipynb #ca98f261
 def kappa_half_width(items: int, e: Expected = Expected(), level: float = 0.95) -> float:
     "Half the width of the interval of quadratic-weighted κ between two raters, to be expected at `items` items"
     import numpy as np
     from scipy.special import ndtri
-    (centre, _), spread, noise = matching_model(e); z, w = _grid(); p = answer_chances(centre + spread*z, noise)
-    table = np.einsum("g,gk,gl->kl", w, p, p); step = 1e-6
-    slope = (table_kappa(table + step*np.eye(table.size).reshape(-1, *table.shape), "quadratic") - table_kappa(table, "quadratic"))/step
-    p = table.ravel(); return float(ndtri((1 + level)/2)*math.sqrt(max(0, (p*slope**2).sum() - (p*slope).sum()**2)/items))
+
+    (centre, _), spread, noise = matching_model(e)
+    z, w = _grid()
+    p = answer_chances(centre + spread * z, noise)
+    table = np.einsum("g,gk,gl->kl", w, p, p)
+    step = 1e-6
+    slope = (
+        table_kappa(table + step * np.eye(table.size).reshape(-1, *table.shape), "quadratic")
+        - table_kappa(table, "quadratic")
+    ) / step
+    p = table.ravel()
+    return float(
+        ndtri((1 + level) / 2)
+        * math.sqrt(max(0, (p * slope**2).sum() - (p * slope).sum() ** 2) / items)
+    )
 
 # %% ../nbs/55_study_planning.ipynb #2a02d859
-def pilot_values(ratings: Iterable[Rating | dict], criterion: str = "overall", models: dict[str, str] | None = None) -> Expected:  # models: of each item, where several were rated
+def pilot_values(
+    ratings: Iterable[Rating | dict],
+    criterion: str = "overall",
+    models: dict[str, str] | None = None,
+) -> Expected:  # models: of each item, where several were rated
     "What the ratings of a pilot make one expect: spread and agreement within a model, mean, and number of raters"
     import numpy as np
-    matrix = rating_matrix(rating_frame(ratings), criterion).dropna(how="all"); x = matrix.loc[:, matrix.notna().sum() > 1]
-    if len(matrix) < 2 or x.shape[1] < 10: raise UserError(f"the pilot has {x.shape[1]} items with two ratings or more on {criterion!r}; ten are needed to say anything")
-    x = x.sub(x.mean(axis=1), axis=0); group = x.columns.map(lambda i: (models or {}).get(i, "")); x = x - x.T.groupby(group).transform("mean").T.mean(axis=0)
-    v = x.to_numpy(); i, j = np.triu_indices(len(v), 1); both = v[i]*v[j]; variance = float(np.nanmean(v**2)); n = x.shape[1]; scale = n/max(1, n - len(set(group)))
-    if variance <= 0: raise UserError(f"all ratings of the pilot are alike on {criterion!r}; nothing can be planned from them")
-    return Expected(len(matrix), min(2., math.sqrt(variance*scale)), float(np.clip(np.nanmean(both)/variance, .01, .99)), float(np.clip(np.nanmean(matrix.to_numpy()), 1.01, 4.99)))
+
+    matrix = rating_matrix(rating_frame(ratings), criterion).dropna(how="all")
+    x = matrix.loc[:, matrix.notna().sum() > 1]
+    if len(matrix) < 2 or x.shape[1] < 10:
+        raise UserError(
+            f"the pilot has {x.shape[1]} items with two ratings or more on {criterion!r}; ten are needed to say anything"
+        )
+    x = x.sub(x.mean(axis=1), axis=0)
+    group = x.columns.map(lambda i: (models or {}).get(i, ""))
+    x = x - x.T.groupby(group).transform("mean").T.mean(axis=0)
+    v = x.to_numpy()
+    i, j = np.triu_indices(len(v), 1)
+    both = v[i] * v[j]
+    variance = float(np.nanmean(v**2))
+    n = x.shape[1]
+    scale = n / max(1, n - len(set(group)))
+    if variance <= 0:
+        raise UserError(
+            f"all ratings of the pilot are alike on {criterion!r}; nothing can be planned from them"
+        )
+    return Expected(
+        len(matrix),
+        min(2.0, math.sqrt(variance * scale)),
+        float(np.clip(np.nanmean(both) / variance, 0.01, 0.99)),
+        float(np.clip(np.nanmean(matrix.to_numpy()), 1.01, 4.99)),
+    )
 
 # %% ../nbs/55_study_planning.ipynb #e4542da4
-def plan_table(effect: float, e: Expected = Expected(), models: int = 2, power: float = 0.8, level: float = 0.95, seconds: float = 45, raters: Sequence[int] = ()) -> Any:
+def plan_table(
+    effect: float,
+    e: Expected = Expected(),
+    models: int = 2,
+    power: float = 0.8,
+    level: float = 0.95,
+    seconds: float = 45,
+    raters: Sequence[int] = (),
+) -> Any:
     "Turns, items and hours for several numbers of raters; `seconds`: of a rater for one item"
     import pandas as pd
     from dataclasses import replace
+
     rows = []
     for k in sorted({*raters, e.raters}):
-        turns = turns_needed(effect, own := replace(e, raters=k), models, power, level); items = turns*models
-        rows.append({"raters": k, "turns": turns, "items": items, "ratings": items*k, "hours_per_rater": items*seconds/3600, "hours": items*k*seconds/3600,
-                     "power": planned_power(effect, turns, own, models, level), "kappa_half_width": kappa_half_width(items, own, level)})
+        turns = turns_needed(effect, own := replace(e, raters=k), models, power, level)
+        items = turns * models
+        rows.append(
+            {
+                "raters": k,
+                "turns": turns,
+                "items": items,
+                "ratings": items * k,
+                "hours_per_rater": items * seconds / 3600,
+                "hours": items * k * seconds / 3600,
+                "power": planned_power(effect, turns, own, models, level),
+                "kappa_half_width": kappa_half_width(items, own, level),
+            }
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/55_study_planning.ipynb #91c0fd68
-def print_rating_plan(effect: float = 0.3, raters: int = 2, sd: float = 1.0, agreement: float = 0.6, mean: float = 4.0, models: int = 2, power: float = 0.8, level: float = 0.95,
-                      pairing: float = 0.0, seconds: float = 45, studies: int = 4000, seed: int = 0, say: Callable[[str], None] = print, source: str = "assumed") -> None:
+def print_rating_plan(
+    effect: float = 0.3,
+    raters: int = 2,
+    sd: float = 1.0,
+    agreement: float = 0.6,
+    mean: float = 4.0,
+    models: int = 2,
+    power: float = 0.8,
+    level: float = 0.95,
+    pairing: float = 0.0,
+    seconds: float = 45,
+    studies: int = 4000,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+    source: str = "assumed",
+) -> None:
     "Say how many items a study needs to see a difference, what it costs its raters, and what smaller studies can see; `source`: where spread and agreement are from"
-    if not 0 < seconds < math.inf: raise UserError(f"an item takes {seconds} seconds; that should be above 0")
-    e = Expected(raters, sd, agreement, mean, pairing); table = plan_table(effect, e, models, power, level, seconds, (1, 2, 3, 5)); pairs = math.comb(models, 2)
-    own = table[table.raters == raters].iloc[0]; turns = int(own.turns)
-    say(f"To see a difference of {effect:g} points between two of {models} models, with power {power:.0%}, confidence {level:.0%}" + (f" and Holm's correction over {pairs} pairs (the strictest)" if pairs > 1 else ""))
-    say(f"Expected ({source}): ratings with mean {mean:g} and sd {sd:g}, agreement between raters {agreement:g}, models' correlation over turns {pairing:g}; {seconds:g} seconds for an item\n")
-    say(f"  {'raters':>6} {'turns':>7} {'items':>7} {'hours each':>11} {'hours in all':>13} {'power':>6} {'κ to within':>12}")
+    if not 0 < seconds < math.inf:
+        raise UserError(f"an item takes {seconds} seconds; that should be above 0")
+    e = Expected(raters, sd, agreement, mean, pairing)
+    table = plan_table(effect, e, models, power, level, seconds, (1, 2, 3, 5))
+    pairs = math.comb(models, 2)
+    own = table[table.raters == raters].iloc[0]
+    turns = int(own.turns)
+    say(
+        f"To see a difference of {effect:g} points between two of {models} models, with power {power:.0%}, confidence {level:.0%}"
+        + (f" and Holm's correction over {pairs} pairs (the strictest)" if pairs > 1 else "")
+    )
+    say(
+        f"Expected ({source}): ratings with mean {mean:g} and sd {sd:g}, agreement between raters {agreement:g}, models' correlation over turns {pairing:g}; {seconds:g} seconds for an item\n"
+    )
+    say(
+        f"  {'raters':>6} {'turns':>7} {'items':>7} {'hours each':>11} {'hours in all':>13} {'power':>6} {'κ to within':>12}"
+    )
     for r in table.itertuples():
-        say(f"{'→' if r.raters == raters else ' ':>2}{r.raters:6} {r.turns:7,} {r.items:7,} {r.hours_per_rater:11,.1f} {r.hours:13,.1f} {r.power:6.0%} {'±' + format(r.kappa_half_width, '.2f'):>12}")
+        say(
+            f"{'→' if r.raters == raters else ' ':>2}{r.raters:6} {r.turns:7,} {r.items:7,} {r.hours_per_rater:11,.1f} {r.hours:13,.1f} {r.power:6.0%} {'±' + format(r.kappa_half_width, '.2f'):>12}"
+        )
     if studies and turns <= 5000:
-        say(f"\nBy simulation ({studies:,} studies of simulated raters, seed {seed}): with {raters} raters and {turns:,} turns the difference is found in "
-            f"{simulated_power(effect, turns, e, models, level, studies, seed):.1%} of them (planned {own.power:.1%})")
+        say(
+            f"\nBy simulation ({studies:,} studies of simulated raters, seed {seed}): with {raters} raters and {turns:,} turns the difference is found in "
+            f"{simulated_power(effect, turns, e, models, level, studies, seed):.1%} of them (planned {own.power:.1%})"
+        )
     say(f"\nThe smallest difference seen with power {power:.0%} by {raters} raters")
-    for n in sorted({20, 40, 80, 160, 320, turns}): say(f"  {n:7,} turns, {n*models:7,} items: {smallest_difference(n, e, models, power, level):.2f} points")
-    say("\nA turn is rated for every model. Turns of one conversation are alike: take each from another, or rate more of them.")
+    for n in sorted({20, 40, 80, 160, 320, turns}):
+        say(
+            f"  {n:7,} turns, {n * models:7,} items: {smallest_difference(n, e, models, power, level):.2f} points"
+        )
+    say(
+        "\nA turn is rated for every model. Turns of one conversation are alike: take each from another, or rate more of them."
+    )

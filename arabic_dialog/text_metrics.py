@@ -15,48 +15,70 @@ from .arabic import words
 from .core import Turn, UserError, stream
 from .encoders import Encoder
 
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # %% ../nbs/47_text_metrics.ipynb #277016e7
 def chrf(replies: Sequence[str], references: Sequence[str]) -> list[float]:
     "chrF of each reply against its reference, 0 … 100; 0 where either has no letter"
     from sacrebleu.metrics import CHRF
-    if len(replies) != len(references): raise UserError(f"there are {len(references):,} references for {len(replies):,} replies")
+
+    if len(replies) != len(references):
+        raise UserError(f"there are {len(references):,} references for {len(replies):,} replies")
     metric = CHRF()
-    return [float(metric.sentence_score(r, [t]).score) if r.strip() and t.strip() else 0.0 for r, t in zip(replies, references)]
+    return [
+        float(metric.sentence_score(r, [t]).score) if r.strip() and t.strip() else 0.0
+        for r, t in zip(replies, references)
+    ]
 
 # %% ../nbs/47_text_metrics.ipynb #771a22e5
 def word_matching(replies: Sequence[str], references: Sequence[str], encoder: Encoder) -> Any:
     "precision, recall and f1 of each reply: cosine of each word with the nearest of the other text, averaged; 0 where either has no word"
     import numpy as np, pandas as pd
-    if len(replies) != len(references): raise UserError(f"there are {len(references):,} references for {len(replies):,} replies")
+
+    if len(replies) != len(references):
+        raise UserError(f"there are {len(references):,} references for {len(replies):,} replies")
     rows = []
     for start in range(0, len(replies), 256):
-        pairs = [(words(r)[:400], words(t)[:400]) for r, t in zip(replies[start:start+256], references[start:start+256])]
-        known = {w: k for k, w in enumerate(sorted({w for p in pairs for side in p for w in side}))}; v = encoder.encode(known)
+        pairs = [
+            (words(r)[:400], words(t)[:400])
+            for r, t in zip(replies[start : start + 256], references[start : start + 256])
+        ]
+        known = {w: k for k, w in enumerate(sorted({w for p in pairs for side in p for w in side}))}
+        v = encoder.encode(known)
         for said, wanted in pairs:
-            if not said or not wanted: rows.append((0.0, 0.0, 0.0)); continue
+            if not said or not wanted:
+                rows.append((0.0, 0.0, 0.0))
+                continue
             near = np.clip(v[[known[w] for w in said]] @ v[[known[w] for w in wanted]].T, 0, 1)
             p, r = float(near.max(1).mean()), float(near.max(0).mean())
-            rows.append((p, r, 2*p*r/(p + r) if p + r else 0.0))
+            rows.append((p, r, 2 * p * r / (p + r) if p + r else 0.0))
     return pd.DataFrame(rows, columns=["precision", "recall", "f1"])
 
 # %% ../nbs/47_text_metrics.ipynb #aa672d77
 def distinct(texts: Iterable[str], n: int = 2) -> float:
     "Different word sequences of length `n` among all of them, over all texts; NaN where there is none"
-    if n < 1: raise UserError(f"n is {n}, and should be at least 1")
-    runs = [tuple(w[i:i+n]) for w in map(words, texts) for i in range(len(w) - n + 1)]
-    return len(set(runs))/len(runs) if runs else math.nan
+    if n < 1:
+        raise UserError(f"n is {n}, and should be at least 1")
+    runs = [tuple(w[i : i + n]) for w in map(words, texts) for i in range(len(w) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else math.nan
 
 # %% ../nbs/47_text_metrics.ipynb #62223860
-def self_bleu(texts: Sequence[str], most: int = 100, seed: int = 0) -> float:   # texts drawn where there are more
+def self_bleu(
+    texts: Sequence[str], most: int = 100, seed: int = 0
+) -> float:  # texts drawn where there are more
     "Mean BLEU of each text against all others, 0 … 100; NaN for fewer than two texts with words"
     from sacrebleu.metrics import BLEU
+
     said = [" ".join(w) for w in map(words, texts) if w]
-    if len(said) < 2: return math.nan
-    if len(said) > most: said = stream(seed, "self-bleu").sample(said, most)
+    if len(said) < 2:
+        return math.nan
+    if len(said) > most:
+        said = stream(seed, "self-bleu").sample(said, most)
     metric = BLEU(effective_order=True, tokenize="none")
-    return sum(metric.sentence_score(t, said[:k] + said[k+1:]).score for k, t in enumerate(said))/len(said)
+    return sum(
+        metric.sentence_score(t, said[:k] + said[k + 1 :]).score for k, t in enumerate(said)
+    ) / len(said)
 
 # %% ../nbs/47_text_metrics.ipynb #a1496e7b
 def n_words(texts: Iterable[str]) -> list[int]:
@@ -64,31 +86,64 @@ def n_words(texts: Iterable[str]) -> list[int]:
     return [len(words(t)) for t in texts]
 
 # %% ../nbs/47_text_metrics.ipynb #18a3a70e
-def against_references(encoder: Encoder) -> Callable[[Sequence[tuple[Any, str]], Sequence[str]], dict[str, Any]]:
+def against_references(
+    encoder: Encoder,
+) -> Callable[[Sequence[tuple[Any, str]], Sequence[str]], dict[str, Any]]:
     "A measure of ((history, reply) pairs, true replies): chrF, and the F1 of word matching"
+
     def measure(pairs, references):
         replies = [r for _, r in pairs]
-        return {"chrf": chrf(replies, references), "word_f1": word_matching(replies, references, encoder)["f1"].to_numpy()}
+        return {
+            "chrf": chrf(replies, references),
+            "word_f1": word_matching(replies, references, encoder)["f1"].to_numpy(),
+        }
+
     return measure
 
-def variety(replies: Iterable[Any]) -> Any:   # of the benchmark: model, seed, text
+
+def variety(replies: Iterable[Any]) -> Any:  # of the benchmark: model, seed, text
     "A row per model: distinct 1- and 2-grams, self-BLEU and mean number of words of its replies, means over its seeds"
     import pandas as pd
+
     texts: dict[tuple[str, int], list[str]] = {}
-    for r in replies: texts.setdefault((r.model, r.seed), []).append(r.text)
-    rows = [(m, distinct(t, 1), distinct(t, 2), self_bleu(t), sum(n_words(t))/len(t)) for (m, _), t in texts.items()]
-    return pd.DataFrame(rows, columns=["model", "distinct_1", "distinct_2", "self_bleu", "n_words"]).groupby("model", as_index=False).mean()
+    for r in replies:
+        texts.setdefault((r.model, r.seed), []).append(r.text)
+    rows = [
+        (m, distinct(t, 1), distinct(t, 2), self_bleu(t), sum(n_words(t)) / len(t))
+        for (m, _), t in texts.items()
+    ]
+    return (
+        pd.DataFrame(rows, columns=["model", "distinct_1", "distinct_2", "self_bleu", "n_words"])
+        .groupby("model", as_index=False)
+        .mean()
+    )
 
 # %% ../nbs/47_text_metrics.ipynb #dd3c1005
-Item = tuple[str, int, tuple[Turn, ...], Turn]  # conversation id, index of the turn, the turns before it, the reply
+Item = tuple[
+    str, int, tuple[Turn, ...], Turn
+]  # conversation id, index of the turn, the turns before it, the reply
+
 
 def without_history(items: Iterable[Item]) -> list[Item]:
     "The same replies, each after an empty turn and nothing else"
     return [(f"{c}:{i}", 1, (Turn("user", ""),), r) for c, i, _, r in items]
 
-def mutual_information(with_history: Sequence[dict], alone: Sequence[dict],   # rows of perplexity.score_replies, of the same replies
-                       per_token: bool = False) -> list[float]:
+
+def mutual_information(
+    with_history: Sequence[dict],
+    alone: Sequence[dict],  # rows of perplexity.score_replies, of the same replies
+    per_token: bool = False,
+) -> list[float]:
     "Nats that the history saves for each reply (for each of its tokens); NaN for a reply without a token"
-    if len(with_history) != len(alone): raise UserError(f"{len(with_history):,} replies with a history and {len(alone):,} without one are not the same replies")
-    if odd := [k for k, (a, b) in enumerate(zip(with_history, alone)) if a["n_chars"] != b["n_chars"]]: raise UserError(f"reply {odd[0]} is not the same in both lists")
-    return [(b["nll"] - a["nll"])/(a["n_tokens"] if per_token else 1) if a["n_tokens"] else math.nan for a, b in zip(with_history, alone)]
+    if len(with_history) != len(alone):
+        raise UserError(
+            f"{len(with_history):,} replies with a history and {len(alone):,} without one are not the same replies"
+        )
+    if odd := [
+        k for k, (a, b) in enumerate(zip(with_history, alone)) if a["n_chars"] != b["n_chars"]
+    ]:
+        raise UserError(f"reply {odd[0]} is not the same in both lists")
+    return [
+        (b["nll"] - a["nll"]) / (a["n_tokens"] if per_token else 1) if a["n_tokens"] else math.nan
+        for a, b in zip(with_history, alone)
+    ]

@@ -20,45 +20,61 @@ from .decoding import free_memory
 # %% ../nbs/29_training.ipynb #f7129fe1
 METHODS = ("full", "lora", "qlora")
 
+
 @dataclass(frozen=True)
 class Training:
     "How a model is trained"
+
     steps: int
-    learning_rate: float           # the highest, after the warm-up
-    batch_size: int                # conversations of a step, of all processes together
+    learning_rate: float  # the highest, after the warm-up
+    batch_size: int  # conversations of a step, of all processes together
     seed: int
-    method: str = "full"           # `full`: every weight; `lora`: adapters on every linear layer; `qlora`: the same, on weights of four bits
+    method: str = "full"  # `full`: every weight; `lora`: adapters on every linear layer; `qlora`: the same, on weights of four bits
     lora_rank: int = 16
-    lora_alpha: int = 32           # adapters are scaled by lora_alpha / lora_rank
-    schedule: str = "linear"       # of the learning rate after the warm-up: linear, cosine or constant
-    warmup_share: float = .05      # of the steps
-    weight_decay: float = 0.
-    max_grad_norm: float = 1.      # gradients are clipped to it
-    n_evaluations: int = 3         # on the validation split, at equal distances; each leaves a checkpoint
-    patience: int = 0              # evaluations without a better loss after which training stops; 0: never
-    packing: bool = True           # flat batches without padding, where the model keeps their rows apart
-    micro_batch_size: int = 0      # conversations computed at once in a process; 0: found from the free memory
-    precision: str = ""            # of the arithmetic, beside weights of float32: bfloat16 or float32; empty: bfloat16 where the machine multiplies it natively
-    deterministic: bool = False    # also where that costs speed (on a GPU)
+    lora_alpha: int = 32  # adapters are scaled by lora_alpha / lora_rank
+    schedule: str = "linear"  # of the learning rate after the warm-up: linear, cosine or constant
+    warmup_share: float = 0.05  # of the steps
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0  # gradients are clipped to it
+    n_evaluations: int = 3  # on the validation split, at equal distances; each leaves a checkpoint
+    patience: int = 0  # evaluations without a better loss after which training stops; 0: never
+    packing: bool = True  # flat batches without padding, where the model keeps their rows apart
+    micro_batch_size: int = (
+        0  # conversations computed at once in a process; 0: found from the free memory
+    )
+    precision: str = ""  # of the arithmetic, beside weights of float32: bfloat16 or float32; empty: bfloat16 where the machine multiplies it natively
+    deterministic: bool = False  # also where that costs speed (on a GPU)
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "lora_rank", "lora_alpha", "n_evaluations"):
-            if getattr(self, name) < 1: raise UserError(f"{name} is {getattr(self, name)}, and should be at least 1")
-        if self.learning_rate <= 0: raise UserError(f"learning_rate is {self.learning_rate}, and should be above 0")
-        for name, known in (("method", METHODS), ("schedule", ("linear", "cosine", "constant")), ("precision", ("", "bfloat16", "float32"))):
-            if getattr(self, name) not in known: raise UserError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}, and should be at least 1")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate is {self.learning_rate}, and should be above 0")
+        for name, known in (
+            ("method", METHODS),
+            ("schedule", ("linear", "cosine", "constant")),
+            ("precision", ("", "bfloat16", "float32")),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
 
 # %% ../nbs/29_training.ipynb #aaf44bef
-def order_rows(rows: Sequence[Mapping], steps: int, batch_size: int, seed: int, alike: bool = True) -> list[int]:
+def order_rows(
+    rows: Sequence[Mapping], steps: int, batch_size: int, seed: int, alike: bool = True
+) -> list[int]:
     "Which row is seen when: `steps` batches, every row once before any row twice; `alike`: similar lengths together"
     rng, order, size = stream(seed, "order"), [], steps * batch_size
-    while len(order) < size: order += rng.sample(range(len(rows)), len(rows))
-    if not alike: return order[:size]
+    while len(order) < size:
+        order += rng.sample(range(len(rows)), len(rows))
+    if not alike:
+        return order[:size]
     out: list[int] = []
     for i in range(0, size, 8 * batch_size):
-        near = sorted(order[:size][i:i + 8 * batch_size], key=lambda k: len(rows[k]["input_ids"]))
-        batches = [near[j:j + batch_size] for j in range(0, len(near), batch_size)]
-        rng.shuffle(batches); out += [k for b in batches for k in b]
+        near = sorted(order[:size][i : i + 8 * batch_size], key=lambda k: len(rows[k]["input_ids"]))
+        batches = [near[j : j + batch_size] for j in range(0, len(near), batch_size)]
+        rng.shuffle(batches)
+        out += [k for b in batches for k in b]
     return out
 
 # %% ../nbs/29_training.ipynb #0113b883
@@ -66,29 +82,46 @@ def processes() -> tuple[int, int]:
     "(number of this process, how many) of those that a launcher started; (0, 1) without one"
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
+
 def sizes(batch_size: int, n_processes: int = 1) -> list[int]:
     "How many conversations a process may compute at once, the most first, so that a step has `batch_size`"
-    if batch_size % n_processes: raise UserError(f"a batch of {batch_size} conversations cannot be shared by {n_processes} processes; set finetune_batch_size to a multiple of {n_processes}")
+    if batch_size % n_processes:
+        raise UserError(
+            f"a batch of {batch_size} conversations cannot be shared by {n_processes} processes; set finetune_batch_size to a multiple of {n_processes}"
+        )
     share = batch_size // n_processes
     return [n for n in range(share, 0, -1) if share % n == 0]
 
 # %% ../nbs/29_training.ipynb #8d74362a
-MEMORY_SHARE = .5   # of the free memory
+MEMORY_SHARE = 0.5  # of the free memory
+
 
 def activation_bytes(config: Any, recomputed: bool) -> int:
     "An estimate of the bytes that training keeps for each token"
     c = config.get_text_config()
-    return 4 * (c.hidden_size * (c.num_hidden_layers * (2 if recomputed else 24) + 24) + 3 * c.vocab_size)
+    return 4 * (
+        c.hidden_size * (c.num_hidden_layers * (2 if recomputed else 24) + 24) + 3 * c.vocab_size
+    )
 
-def fitting_size(model: Any, how: Training, longest: int, recomputed: bool) -> int:   # longest: tokens of the longest row
+
+def fitting_size(
+    model: Any, how: Training, longest: int, recomputed: bool
+) -> int:  # longest: tokens of the longest row
     "How many conversations to begin with at once"
     allowed = sizes(how.batch_size, processes()[1])
-    if how.micro_batch_size: return next((n for n in allowed if n <= how.micro_batch_size), 1)
-    free = MEMORY_SHARE * free_memory(next(model.parameters()).device) - 16 * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return next((n for n in allowed if n * longest * activation_bytes(model.config, recomputed) <= free), 1)
+    if how.micro_batch_size:
+        return next((n for n in allowed if n <= how.micro_batch_size), 1)
+    free = MEMORY_SHARE * free_memory(next(model.parameters()).device) - 16 * sum(
+        p.numel() for p in model.parameters() if p.requires_grad
+    )
+    return next(
+        (n for n in allowed if n * longest * activation_bytes(model.config, recomputed) <= free), 1
+    )
 
 # %% ../nbs/29_training.ipynb #cbc5ae1a
-class NotANumber(UserError): "A loss that is no number"
+class NotANumber(UserError):
+    "A loss that is no number"
+
 
 def trainer_class() -> type:
     "SFTTrainer with a lean loss, exact validation, and a watch over its numbers"
@@ -98,127 +131,303 @@ def trainer_class() -> type:
 
     class Trainer(SFTTrainer):
         "TRL's trainer, and what this package adds"
+
         def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs); self._losses: list[tuple[int, Any]] = []
-            own = self.accelerator.unwrap_model(self.model); plain = own.get_base_model() if hasattr(own, "get_base_model") else own
-            self._lean = (self.args.device.type == "cpu" or plain is not own) and "logits_to_keep" in inspect.signature(type(plain).forward).parameters
+            super().__init__(*args, **kwargs)
+            self._losses: list[tuple[int, Any]] = []
+            own = self.accelerator.unwrap_model(self.model)
+            plain = own.get_base_model() if hasattr(own, "get_base_model") else own
+            self._lean = (
+                self.args.device.type == "cpu" or plain is not own
+            ) and "logits_to_keep" in inspect.signature(type(plain).forward).parameters
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            if return_outputs or not self._lean: return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            labels = inputs["labels"][:, 1:]; kept = (labels != -100).any(0).nonzero().flatten()
-            logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False, logits_to_keep=kept).logits
-            total = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, kept].flatten(), reduction="sum")
-            if num_items_in_batch is None: return total / (labels != -100).sum().clamp(min=1)
-            return total / num_items_in_batch * (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1)
+            if return_outputs or not self._lean:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            labels = inputs["labels"][:, 1:]
+            kept = (labels != -100).any(0).nonzero().flatten()
+            logits = model(
+                **{k: v for k, v in inputs.items() if k != "labels"},
+                use_cache=False,
+                logits_to_keep=kept,
+            ).logits
+            total = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(), labels[:, kept].flatten(), reduction="sum"
+            )
+            if num_items_in_batch is None:
+                return total / (labels != -100).sum().clamp(min=1)
+            return (
+                total
+                / num_items_in_batch
+                * (self.accelerator.num_processes if self.args.average_tokens_across_devices else 1)
+            )
 
         def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs); self._losses.append((self.state.global_step + 1, loss.detach())); return loss
+            loss = super().training_step(*args, **kwargs)
+            self._losses.append((self.state.global_step + 1, loss.detach()))
+            return loss
 
         def check_numbers(self):
             "Refuse to go on, or to save, after a loss that is no number"
             seen, self._losses = self._losses, []
-            if seen and not (good := torch.stack([x for _, x in seen]).isfinite()).all(): raise NotANumber(str(seen[good.tolist().index(False)][0]))
+            if seen and not (good := torch.stack([x for _, x in seen]).isfinite()).all():
+                raise NotANumber(str(seen[good.tolist().index(False)][0]))
 
-        def log(self, logs, *args, **kwargs): self.check_numbers(); super().log(logs, *args, **kwargs)
-        def _save_checkpoint(self, *args, **kwargs): self.check_numbers(); super()._save_checkpoint(*args, **kwargs)
+        def log(self, logs, *args, **kwargs):
+            self.check_numbers()
+            super().log(logs, *args, **kwargs)
+
+        def _save_checkpoint(self, *args, **kwargs):
+            self.check_numbers()
+            super()._save_checkpoint(*args, **kwargs)
 
         def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
             "Mean loss of the trained tokens of the validation rows"
-            self.check_numbers(); model, n, rank = self.model_wrapped, self.accelerator.num_processes, self.accelerator.process_index
-            rows, size = list(self.eval_dataset), self.args.per_device_eval_batch_size; total = torch.zeros(2, dtype=torch.float64); model.eval()
+            self.check_numbers()
+            model, n, rank = (
+                self.model_wrapped,
+                self.accelerator.num_processes,
+                self.accelerator.process_index,
+            )
+            rows, size = list(self.eval_dataset), self.args.per_device_eval_batch_size
+            total = torch.zeros(2, dtype=torch.float64)
+            model.eval()
             for i in range(0, len(rows), n * size):
-                part = rows[i + rank*size:i + (rank + 1)*size] or [dict(rows[0], labels=[-100] * len(rows[0]["labels"]))]   # all processes compute as often
-                inputs = self._prepare_inputs(self.data_collator(part)); n_trained = int((inputs["labels"][:, 1:] != -100).sum())
-                with torch.no_grad(), self.compute_loss_context_manager(): loss = self.compute_loss(model, inputs, num_items_in_batch=torch.tensor(n, device=self.args.device))
+                part = rows[i + rank * size : i + (rank + 1) * size] or [
+                    dict(rows[0], labels=[-100] * len(rows[0]["labels"]))
+                ]  # all processes compute as often
+                inputs = self._prepare_inputs(self.data_collator(part))
+                n_trained = int((inputs["labels"][:, 1:] != -100).sum())
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    loss = self.compute_loss(
+                        model, inputs, num_items_in_batch=torch.tensor(n, device=self.args.device)
+                    )
                 total += torch.tensor([float(loss), n_trained], dtype=torch.float64)
-            summed = self.accelerator.reduce(total.float().to(self.args.device), "sum") if n > 1 else total
+            summed = (
+                self.accelerator.reduce(total.float().to(self.args.device), "sum")
+                if n > 1
+                else total
+            )
             metrics = {"eval_loss": float(summed[0] / summed[1])}
-            if not math.isfinite(metrics["eval_loss"]): raise NotANumber(str(self.state.global_step))
-            self.log(dict(metrics)); self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            if not math.isfinite(metrics["eval_loss"]):
+                raise NotANumber(str(self.state.global_step))
+            self.log(dict(metrics))
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, metrics
+            )
             return metrics
+
     return Trainer
 
 # %% ../nbs/29_training.ipynb #79317033
 def has_bfloat16() -> bool:
     "Whether this machine multiplies bfloat16 natively"
     import torch
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+
+    return (
+        torch.cuda.is_bf16_supported()
+        if torch.cuda.is_available()
+        else torch.cpu._is_avx512_bf16_supported()
+    )
+
 
 def precision_of(how: Training) -> str:
     "The precision of the arithmetic on this machine"
     return how.precision or ("bfloat16" if has_bfloat16() else "float32")
 
+
 def keep_memory() -> None:
     "Let this process keep freed memory for reuse, where the C library can (glibc)"
     import ctypes
-    try: mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError): return
-    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)): mallopt(option, value)   # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)):
+        mallopt(option, value)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
 
 # %% ../nbs/29_training.ipynb #c9af69c8
-def arguments(out: Path, how: Training, size: int, packing: bool):   # size: conversations at once in a process
+def arguments(
+    out: Path, how: Training, size: int, packing: bool
+):  # size: conversations at once in a process
     "The trainer's settings: state kept for resuming, the best checkpoint kept, silent"
     import torch
     from trl import SFTConfig
+
     gpu, part = torch.cuda.is_available(), max(1, math.ceil(how.steps / how.n_evaluations))
     schedule = "constant_with_warmup" if how.schedule == "constant" else how.schedule
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)   # TRL sets its default by a name that transformers no longer likes
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # TRL sets its default by a name that transformers no longer likes
         return SFTConfig(
-            output_dir=str(out/"_trainer"), max_steps=how.steps, learning_rate=how.learning_rate, lr_scheduler_type=schedule, adam_beta2=.98,
-            weight_decay=how.weight_decay, warmup_steps=max(1, round(how.warmup_share * how.steps)), max_grad_norm=how.max_grad_norm,
-            per_device_train_batch_size=size, per_device_eval_batch_size=size, gradient_accumulation_steps=how.batch_size // (size * processes()[1]), padding_free=packing,
-            seed=how.seed, full_determinism=how.deterministic, bf16=precision_of(how) == "bfloat16", use_cpu=not gpu, gradient_checkpointing=gpu, train_sampling_strategy="sequential", max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=max(1, min(10, how.steps // 20)), logging_nan_inf_filter=False, eval_strategy="steps", eval_steps=part, eval_on_start=True,
-            save_strategy="steps", save_steps=part, save_total_limit=1, load_best_model_at_end=True, metric_for_best_model="eval_loss", greater_is_better=False,
-            report_to="none", log_level_replica="error", disable_tqdm=True, dataloader_pin_memory=gpu, ddp_backend="gloo" if processes()[1] > 1 and not gpu else None, ddp_find_unused_parameters=False)
+            output_dir=str(out / "_trainer"),
+            max_steps=how.steps,
+            learning_rate=how.learning_rate,
+            lr_scheduler_type=schedule,
+            adam_beta2=0.98,
+            weight_decay=how.weight_decay,
+            warmup_steps=max(1, round(how.warmup_share * how.steps)),
+            max_grad_norm=how.max_grad_norm,
+            per_device_train_batch_size=size,
+            per_device_eval_batch_size=size,
+            gradient_accumulation_steps=how.batch_size // (size * processes()[1]),
+            padding_free=packing,
+            seed=how.seed,
+            full_determinism=how.deterministic,
+            bf16=precision_of(how) == "bfloat16",
+            use_cpu=not gpu,
+            gradient_checkpointing=gpu,
+            train_sampling_strategy="sequential",
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            logging_steps=max(1, min(10, how.steps // 20)),
+            logging_nan_inf_filter=False,
+            eval_strategy="steps",
+            eval_steps=part,
+            eval_on_start=True,
+            save_strategy="steps",
+            save_steps=part,
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="eval_loss",
+            greater_is_better=False,
+            report_to="none",
+            log_level_replica="error",
+            disable_tqdm=True,
+            dataloader_pin_memory=gpu,
+            ddp_backend="gloo" if processes()[1] > 1 and not gpu else None,
+            ddp_find_unused_parameters=False,
+        )
 
 # %% ../nbs/29_training.ipynb #0974d742
 def whole_checkpoint(state: Path) -> str | None:
     "The newest whole checkpoint of a trainer's folder; torn ones are removed"
-    def step(p): return int(p.name.split("-")[1])
-    for p in sorted((p for p in state.glob("checkpoint-*") if p.name.split("-")[1].isdecimal()), key=step, reverse=True):
-        try: json.loads((p/"trainer_state.json").read_text(encoding="utf-8")); return str(p)
+
+    def step(p):
+        return int(p.name.split("-")[1])
+
+    for p in sorted(
+        (p for p in state.glob("checkpoint-*") if p.name.split("-")[1].isdecimal()),
+        key=step,
+        reverse=True,
+    ):
+        try:
+            json.loads((p / "trainer_state.json").read_text(encoding="utf-8"))
+            return str(p)
         except (OSError, ValueError):
-            if processes()[0] == 0: shutil.rmtree(p, ignore_errors=True)
+            if processes()[0] == 0:
+                shutil.rmtree(p, ignore_errors=True)
     return None
 
 # %% ../nbs/29_training.ipynb #2a5bfadb
 def keep_last_good(state: Path, out: Path) -> Path | None:
     "The last whole checkpoint as a folder of its own; None where there is none"
-    if not (found := whole_checkpoint(state)): return None
-    shutil.rmtree(out/"last-good", ignore_errors=True)
-    shutil.copytree(found, out/"last-good", ignore=shutil.ignore_patterns("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "training_args.bin"))
-    return out/"last-good"
+    if not (found := whole_checkpoint(state)):
+        return None
+    shutil.rmtree(out / "last-good", ignore_errors=True)
+    shutil.copytree(
+        found,
+        out / "last-good",
+        ignore=shutil.ignore_patterns(
+            "optimizer*",
+            "scheduler*",
+            "scaler*",
+            "rng_state*",
+            "trainer_state.json",
+            "training_args.bin",
+        ),
+    )
+    return out / "last-good"
 
 # %% ../nbs/29_training.ipynb #1f487323
-def lora_config(model: Any, how: Training, tokens: Iterable[int] = ()):   # tokens: whose embeddings are trained as well
+def lora_config(
+    model: Any, how: Training, tokens: Iterable[int] = ()
+):  # tokens: whose embeddings are trained as well
     "PEFT's settings for a model"
-    try: from peft import LoraConfig
-    except ImportError: raise UserError(f"method {how.method} needs PEFT: pip install 'arabic-dialog[lora]'") from None
-    turned = sorted({name.rsplit(".", 1)[-1] for name, m in model.named_modules() if type(m).__name__ == "Conv1D"})
-    where = dict(target_modules=turned, fan_in_fan_out=True) if turned else dict(target_modules="all-linear")
-    return LoraConfig(task_type="CAUSAL_LM", r=how.lora_rank, lora_alpha=how.lora_alpha, trainable_token_indices=sorted(set(tokens)) or None, **where)
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise UserError(
+            f"method {how.method} needs PEFT: pip install 'arabic-dialog[lora]'"
+        ) from None
+    turned = sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, m in model.named_modules()
+            if type(m).__name__ == "Conv1D"
+        }
+    )
+    where = (
+        dict(target_modules=turned, fan_in_fan_out=True)
+        if turned
+        else dict(target_modules="all-linear")
+    )
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=how.lora_rank,
+        lora_alpha=how.lora_alpha,
+        trainable_token_indices=sorted(set(tokens)) or None,
+        **where,
+    )
 
 # %% ../nbs/29_training.ipynb #ca841d1d
 def settle_ends(model: Any, tokenizer: Any) -> None:
     "Let a model's settings say what its tokenizer says about the ends of a text, and the tokenizer nothing of how it was loaded"
-    model.generation_config.update(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    model.config.eos_token_id, model.config.pad_token_id, tokenizer.padding_side = tokenizer.eos_token_id, tokenizer.pad_token_id, "left"
-    for key in ("is_local", "local_files_only"): tokenizer.init_kwargs.pop(key, None)
+    model.generation_config.update(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.config.eos_token_id, model.config.pad_token_id, tokenizer.padding_side = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        "left",
+    )
+    for key in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(key, None)
 
-def save_trained(trainer: Any, tokenizer: Any, out: Path, plain: Any = None) -> None:   # plain: () → the model without adapters, where its weights were of four bits
+
+def save_trained(
+    trainer: Any, tokenizer: Any, out: Path, plain: Any = None
+) -> None:  # plain: () → the model without adapters, where its weights were of four bits
     "Write the trained model and its learning curve into a folder; all processes call it, the first one writes"
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
-    if processes()[0]: return
+    state = (
+        trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_fsdp_enabled
+        else None
+    )
+    if processes()[0]:
+        return
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         from peft import PeftModel
-        model.save_pretrained(out/"adapter"); model = (PeftModel.from_pretrained(plain(), out/"adapter") if plain else model).merge_and_unload()
-    model.save_pretrained(out, state_dict=state); tokenizer.save_pretrained(out); save_curve(trainer.state.log_history, out/"curve.csv")
+
+        model.save_pretrained(out / "adapter")
+        model = (
+            PeftModel.from_pretrained(plain(), out / "adapter") if plain else model
+        ).merge_and_unload()
+    model.save_pretrained(out, state_dict=state)
+    tokenizer.save_pretrained(out)
+    save_curve(trainer.state.log_history, out / "curve.csv")
 
 # %% ../nbs/29_training.ipynb #ebd75de3
-def save_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:   # history: what the trainer logged
+def save_curve(
+    history: Sequence[Mapping[str, Any]], path: Path
+) -> None:  # history: what the trainer logged
     "Losses as CSV: step, split, loss in nats per trained token, perplexity"
-    curve = {(h["step"], split): h[key] for h in history for key, split in (("loss", "train"), ("eval_loss", "validation")) if key in h}
-    save_text(path, "step,split,loss,perplexity\n" + "".join(f"{step},{split},{loss:.6g},{math.exp(min(loss, 700)):.6g}\n" for (step, split), loss in curve.items()))
+    curve = {
+        (h["step"], split): h[key]
+        for h in history
+        for key, split in (("loss", "train"), ("eval_loss", "validation"))
+        if key in h
+    }
+    save_text(
+        path,
+        "step,split,loss,perplexity\n"
+        + "".join(
+            f"{step},{split},{loss:.6g},{math.exp(min(loss, 700)):.6g}\n"
+            for (step, split), loss in curve.items()
+        ),
+    )

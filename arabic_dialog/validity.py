@@ -17,130 +17,256 @@ from typing import TYPE_CHECKING, Any
 from .core import Conversation, Turn, UserError, data_path, digest, save_text
 from .raven import PARTS, VERSION, Raven, combine, ladder, trigrams
 from .spoiling import RUNGS, is_unseen, sample_conversations
-from .stats import _counted_ranks, partial_spearman, resample_counts, spearman, williams
+from arabic_dialog.stats import (
+    _counted_ranks,
+    partial_spearman,
+    resample_counts,
+    spearman,
+    williams,
+)
 from .text_metrics import mutual_information, n_words, without_history
 
-if TYPE_CHECKING: import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # %% ../nbs/52_validity.ipynb #4004e939
 @dataclass(frozen=True)
 class RatedTurn:
     "A reply that people rated"
+
     context: tuple[str, ...]
     reply: str
-    rating: float      # NaN where nobody rated it
+    rating: float  # NaN where nobody rated it
     cluster: str
+
 
 def _rated_turn(data: Any, where: str) -> RatedTurn:
     "A line of a set, checked"
-    if not isinstance(data, dict): raise UserError(f"{where} is no JSON object with context, reply and rating")
-    if missing := [k for k in ("context", "reply", "rating") if k not in data]: raise UserError(f"{where} has no {missing[0]!r}")
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is no JSON object with context, reply and rating")
+    if missing := [k for k in ("context", "reply", "rating") if k not in data]:
+        raise UserError(f"{where} has no {missing[0]!r}")
     context, reply, rating = data["context"], data["reply"], data["rating"]
-    if not isinstance(context, list) or not all(isinstance(t, str) for t in context): raise UserError(f"{where}: context should be a list of texts")
-    if not isinstance(reply, str): raise UserError(f"{where}: reply should be a text")
-    if rating is not None and (isinstance(rating, bool) or not isinstance(rating, (int, float)) or math.isinf(rating)): raise UserError(f"{where}: rating is {str(rating)[:40]!r}, and should be a number")
-    return RatedTurn(tuple(context), reply, math.nan if rating is None else float(rating), str(data.get("cluster", digest(context))))
+    if not isinstance(context, list) or not all(isinstance(t, str) for t in context):
+        raise UserError(f"{where}: context should be a list of texts")
+    if not isinstance(reply, str):
+        raise UserError(f"{where}: reply should be a text")
+    if rating is not None and (
+        isinstance(rating, bool) or not isinstance(rating, (int, float)) or math.isinf(rating)
+    ):
+        raise UserError(f"{where}: rating is {str(rating)[:40]!r}, and should be a number")
+    return RatedTurn(
+        tuple(context),
+        reply,
+        math.nan if rating is None else float(rating),
+        str(data.get("cluster", digest(context))),
+    )
 
 # %% ../nbs/52_validity.ipynb #3c8c3d8b
 def load_rated(folder: str | Path) -> dict[str, list[RatedTurn]]:
     "The sets of a folder by their names, without the turns that nobody rated"
     files = sorted(Path(folder).glob("*.jsonl"))
-    if not files: raise UserError(f"{folder} has no .jsonl file of rated turns (context, reply, rating, cluster; see nbs/52_validity.ipynb)")
+    if not files:
+        raise UserError(
+            f"{folder} has no .jsonl file of rated turns (context, reply, rating, cluster; see nbs/52_validity.ipynb)"
+        )
     sets = {}
     for f in files:
         rows = []
         for k, line in enumerate(f.read_text(encoding="utf-8").splitlines(), 1):
-            if not line.strip(): continue
-            try: rows.append(_rated_turn(json.loads(line), f"{f.name}, line {k}"))
+            if not line.strip():
+                continue
+            try:
+                rows.append(_rated_turn(json.loads(line), f"{f.name}, line {k}"))
             except ValueError as e:
-                raise e if isinstance(e, UserError) else UserError(f"{f.name}, line {k} is no JSON") from None
+                raise (
+                    e if isinstance(e, UserError) else UserError(f"{f.name}, line {k} is no JSON")
+                ) from None
         sets[f.stem] = [r for r in rows if not math.isnan(r.rating)]
         if len({r.rating for r in sets[f.stem]}) < 2 or len(sets[f.stem]) < 10:
-            raise UserError(f"{f.name} has {len(sets[f.stem])} rated turns and {len({r.rating for r in sets[f.stem]})} different ratings; agreement needs at least 10 turns and 2 ratings")
+            raise UserError(
+                f"{f.name} has {len(sets[f.stem])} rated turns and {len({r.rating for r in sets[f.stem]})} different ratings; agreement needs at least 10 turns and 2 ratings"
+            )
     return sets
 
 # %% ../nbs/52_validity.ipynb #0f7c78e5
 def _letters_cosine(a: str, b: str) -> float:
     "Cosine of the counts of three-letter sequences"
     x, y = Counter(trigrams(a)), Counter(trigrams(b))
-    norm = math.sqrt(sum(v*v for v in x.values())*sum(v*v for v in y.values()))
-    return sum(v*y[k] for k, v in x.items())/norm if norm else 0.0
+    norm = math.sqrt(sum(v * v for v in x.values()) * sum(v * v for v in y.values()))
+    return sum(v * y[k] for k, v in x.items()) / norm if norm else 0.0
+
 
 BASELINES = ("cosine", "letters", "length")
+
 
 def columns(rated: Sequence[RatedTurn], raven: Raven) -> dict[str, "np.ndarray"]:
     "Every measure of every rated turn"
     import numpy as np
-    items = [(t.context, t.reply) for t in rated]; table = raven.score(items); p = {k: table[k].to_numpy() for k in PARTS}; one = np.ones(len(items))
+
+    items = [(t.context, t.reply) for t in rated]
+    table = raven.score(items)
+    p = {k: table[k].to_numpy() for k in PARTS}
+    one = np.ones(len(items))
     last, said = [t.context[-1] if t.context else "" for t in rated], [t.reply for t in rated]
     core = {"relevance": p["coherence"], "coherence": p["relevance"]}
-    without = {f"without {k}": core.get(k, np.sqrt(p["relevance"]*p["coherence"]))*combine(p | {k: one}) for k in PARTS}
+    without = {
+        f"without {k}": core.get(k, np.sqrt(p["relevance"] * p["coherence"]))
+        * combine(p | {k: one})
+        for k in PARTS
+    }
     encoder = raven.encoder
-    return {"raven": table["raven"].to_numpy()} | p | without | {"cosine": (encoder.encode(last)*encoder.encode(said)).sum(1).astype(float),
-            "letters": np.array([_letters_cosine(a, b) for a, b in zip(last, said)]), "length": np.array(n_words(said), float)}
+    return (
+        {"raven": table["raven"].to_numpy()}
+        | p
+        | without
+        | {
+            "cosine": (encoder.encode(last) * encoder.encode(said)).sum(1).astype(float),
+            "letters": np.array([_letters_cosine(a, b) for a, b in zip(last, said)]),
+            "length": np.array(n_words(said), float),
+        }
+    )
 
 # %% ../nbs/52_validity.ipynb #90678ace
-def rho_draws(values: dict[str, "np.ndarray"], rating: "np.ndarray", clusters: Sequence[str], n_resamples: int = 1000, seed: int = 0) -> dict[str, "np.ndarray"]:
+def rho_draws(
+    values: dict[str, "np.ndarray"],
+    rating: "np.ndarray",
+    clusters: Sequence[str],
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, "np.ndarray"]:
     "ρ of each measure with `rating` in each resample of clusters; the same resamples for all, so that differences are paired"
     import numpy as np
-    names, index = np.unique(np.asarray(clusters, str), return_inverse=True); out = {k: [] for k in values}
-    for c in resample_counts(len(names), n_resamples, seed, cells=max(1, 2**19*len(names)//len(rating))):
-        w = c[:, index]; q = _counted_ranks(rating, w); qq = (w*q*q).sum(1)
+
+    names, index = np.unique(np.asarray(clusters, str), return_inverse=True)
+    out = {k: [] for k in values}
+    for c in resample_counts(
+        len(names), n_resamples, seed, cells=max(1, 2**19 * len(names) // len(rating))
+    ):
+        w = c[:, index]
+        q = _counted_ranks(rating, w)
+        qq = (w * q * q).sum(1)
         for k, x in values.items():
             p = _counted_ranks(x, w)
-            with np.errstate(invalid="ignore", divide="ignore"): out[k].append((w*p*q).sum(1)/np.sqrt((w*p*p).sum(1)*qq))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                out[k].append((w * p * q).sum(1) / np.sqrt((w * p * p).sum(1) * qq))
     return {k: np.concatenate(v) for k, v in out.items()}
 
 # %% ../nbs/52_validity.ipynb #bc8481b9
 def _limits(x: "np.ndarray") -> tuple[float, float]:
     "The middle 95% of draws; NaN where there is none"
     import numpy as np
+
     x = x[np.isfinite(x)]
     return tuple(map(float, np.quantile(x, [0.025, 0.975]))) if len(x) else (math.nan, math.nan)
 
-def _rows(name: str, measured: dict[str, "np.ndarray"], rating: "np.ndarray", clusters: Sequence[str], draws: dict[str, "np.ndarray"]) -> list[dict]:
+
+def _rows(
+    name: str,
+    measured: dict[str, "np.ndarray"],
+    rating: "np.ndarray",
+    clusters: Sequence[str],
+    draws: dict[str, "np.ndarray"],
+) -> list[dict]:
     "Agreement of each measure on one set, and how far RAVEN is ahead of it"
     import warnings
+
     n, rows = len(rating), []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # a constant column has no ρ: NaN in the table
+        warnings.simplefilter("ignore")  # a constant column has no ρ: NaN in the table
         mine = spearman(measured["raven"], rating)
         for k, x in measured.items():
-            rho = spearman(x, rating); row = {"set": name, "measure": k, "n": n, "rho": rho} | dict(zip(("low", "high"), _limits(draws[k])))
-            row["rho_given_length"] = partial_spearman(x, rating, measured["length"]) if k != "length" else math.nan
+            rho = spearman(x, rating)
+            row = {"set": name, "measure": k, "n": n, "rho": rho} | dict(
+                zip(("low", "high"), _limits(draws[k]))
+            )
+            row["rho_given_length"] = (
+                partial_spearman(x, rating, measured["length"]) if k != "length" else math.nan
+            )
             if k != "raven":
-                row |= {"ahead": mine - rho} | dict(zip(("ahead_low", "ahead_high"), _limits(draws["raven"] - draws[k])))
+                row |= {"ahead": mine - rho} | dict(
+                    zip(("ahead_low", "ahead_high"), _limits(draws["raven"] - draws[k]))
+                )
                 row["p_williams"] = williams(mine, rho, spearman(measured["raven"], x), n)[1]
             rows.append(row)
     return rows
 
+
 def _within(x: "np.ndarray") -> "np.ndarray":
     "Ranks as shares of the set"
     from scipy.stats import rankdata
-    return (rankdata(x) - 0.5)/len(x)
 
-def agreement(sets: dict[str, list[RatedTurn]], raven: Raven,
-              more: dict[str, Callable[[Sequence[RatedTurn]], "np.ndarray"]] = {},   # further measures, by name
-              n_resamples: int = 1000, seed: int = 0, progress: Callable[[Iterable], Iterable] = lambda sets: sets) -> Any:
+    return (rankdata(x) - 0.5) / len(x)
+
+
+def agreement(
+    sets: dict[str, list[RatedTurn]],
+    raven: Raven,
+    more: dict[
+        str, Callable[[Sequence[RatedTurn]], "np.ndarray"]
+    ] = {},  # further measures, by name
+    n_resamples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = lambda sets: sets,
+) -> Any:
     "A row per set and measure: n, rho, its interval, rho given length, how far RAVEN is ahead with its interval, and Williams' p"
     import numpy as np, pandas as pd
+
     rows, together, ratings, clusters, draws = [], {}, [], [], {}
     for name in progress(list(sets)):
-        rated = sets[name]; measured = columns(rated, raven) | {k: np.asarray(f(rated), float) for k, f in more.items()}
+        rated = sets[name]
+        measured = columns(rated, raven) | {k: np.asarray(f(rated), float) for k, f in more.items()}
         rating, groups = np.array([t.rating for t in rated]), [t.cluster for t in rated]
         found = rho_draws(measured, rating, groups, n_resamples, seed)
-        rows += _rows(name, measured, rating, groups, found); ratings.append(_within(rating)); clusters += [f"{name}/{g}" for g in groups]
-        for k, x in measured.items(): together.setdefault(k, []).append(_within(x)); draws.setdefault(k, []).append(found[k])
+        rows += _rows(name, measured, rating, groups, found)
+        ratings.append(_within(rating))
+        clusters += [f"{name}/{g}" for g in groups]
+        for k, x in measured.items():
+            together.setdefault(k, []).append(_within(x))
+            draws.setdefault(k, []).append(found[k])
     if len(sets) > 1:
-        table = pd.DataFrame(rows); mean = {k: np.mean(v, 0) for k, v in draws.items()}
+        table = pd.DataFrame(rows)
+        mean = {k: np.mean(v, 0) for k, v in draws.items()}
         for k in mean:
-            row = {"set": "mean", "measure": k, "n": len(clusters), "rho": table.rho[table.measure == k].mean()}
+            row = {
+                "set": "mean",
+                "measure": k,
+                "n": len(clusters),
+                "rho": table.rho[table.measure == k].mean(),
+            }
             row |= dict(zip(("low", "high"), _limits(mean[k])))
-            if k != "raven": row |= {"ahead": table.rho[table.measure == "raven"].mean() - row["rho"]} | dict(zip(("ahead_low", "ahead_high"), _limits(mean["raven"] - mean[k])))
+            if k != "raven":
+                row |= {"ahead": table.rho[table.measure == "raven"].mean() - row["rho"]} | dict(
+                    zip(("ahead_low", "ahead_high"), _limits(mean["raven"] - mean[k]))
+                )
             rows.append(row)
-        pooled, rating = {k: np.concatenate(v) for k, v in together.items()}, np.concatenate(ratings)
-        rows += _rows("pooled", pooled, rating, clusters, rho_draws(pooled, rating, clusters, n_resamples, seed))
-    return pd.DataFrame(rows, columns=["set", "measure", "n", "rho", "low", "high", "rho_given_length", "ahead", "ahead_low", "ahead_high", "p_williams"])
+        pooled, rating = (
+            {k: np.concatenate(v) for k, v in together.items()},
+            np.concatenate(ratings),
+        )
+        rows += _rows(
+            "pooled",
+            pooled,
+            rating,
+            clusters,
+            rho_draws(pooled, rating, clusters, n_resamples, seed),
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "set",
+            "measure",
+            "n",
+            "rho",
+            "low",
+            "high",
+            "rho_given_length",
+            "ahead",
+            "ahead_low",
+            "ahead_high",
+            "p_williams",
+        ],
+    )
 
 # %% ../nbs/52_validity.ipynb #558aac7d
 def under_encoder(other: Raven) -> Callable[[Sequence[RatedTurn]], "np.ndarray"]:
@@ -150,42 +276,74 @@ def under_encoder(other: Raven) -> Callable[[Sequence[RatedTurn]], "np.ndarray"]
 # %% ../nbs/52_validity.ipynb #afa2908e
 def _as_items(rated: Sequence[RatedTurn]) -> list[tuple]:
     "Rated turns as `perplexity` takes replies: the reply is the assistant's, the turns before it alternate"
-    def speaker(k, n): return "user" if (n - k) % 2 else "assistant"
-    turns = [t.context or ("",) for t in rated]
-    return [(str(i), len(c), tuple(Turn(speaker(k, len(c)), x) for k, x in enumerate(c)), Turn("assistant", t.reply)) for i, (c, t) in enumerate(zip(turns, rated))]
 
-def information_under(name: str, batch_size: int = 8) -> Callable[[Sequence[RatedTurn]], list[float]]:
+    def speaker(k, n):
+        return "user" if (n - k) % 2 else "assistant"
+
+    turns = [t.context or ("",) for t in rated]
+    return [
+        (
+            str(i),
+            len(c),
+            tuple(Turn(speaker(k, len(c)), x) for k, x in enumerate(c)),
+            Turn("assistant", t.reply),
+        )
+        for i, (c, t) in enumerate(zip(turns, rated))
+    ]
+
+
+def information_under(
+    name: str, batch_size: int = 8
+) -> Callable[[Sequence[RatedTurn]], list[float]]:
     "A measure for `agreement`: the mutual information of reply and history under the language model `name`"
     from arabic_dialog.architectures import load_model, load_tokenizer
     from arabic_dialog.perplexity import score_replies
+
     tokenizer, model = load_tokenizer(name), load_model(name)
-    if not tokenizer.chat_template: tokenizer = load_tokenizer(name, frame="plain")   # a base model
+    if not tokenizer.chat_template:
+        tokenizer = load_tokenizer(name, frame="plain")  # a base model
+
     def measure(rated):
         items = _as_items(rated)
-        with_history, alone = (score_replies(model, tokenizer, x, batch_size=batch_size) for x in (items, without_history(items)))
+        with_history, alone = (
+            score_replies(model, tokenizer, x, batch_size=batch_size)
+            for x in (items, without_history(items))
+        )
         return [0.0 if math.isnan(x) else x for x in mutual_information(with_history, alone)]
+
     return measure
 
 # %% ../nbs/52_validity.ipynb #f51aba06
-def run_ladder(conversations: Sequence[Conversation], raven: Raven, n: int = 60, seed: int = 0) -> Any:
+def run_ladder(
+    conversations: Sequence[Conversation], raven: Raven, n: int = 60, seed: int = 0
+) -> Any:
     "The ladder on at most `n` of `conversations`; `unseen` says whether all are of topics and countries that the calibration had no conversation of"
-    unseen = [c for c in conversations if is_unseen(c.scenario)]; enough = len(unseen) >= 20
+    unseen = [c for c in conversations if is_unseen(c.scenario)]
+    enough = len(unseen) >= 20
     table = ladder((unseen if enough else list(conversations))[:n], raven, seed).reset_index()
     return table.assign(unseen=enough)
 
 # %% ../nbs/52_validity.ipynb #b301236a
-def study(folder: str | Path, raven: Raven,
-          others: Sequence[Raven] = (),         # RAVEN with other encoders
-          model: str = "",                      # a language model whose mutual information is one more measure
-          n_resamples: int = 1000, seed: int = 0, progress: Callable[[Iterable], Iterable] = lambda sets: sets,
-          n: int = 150,   # conversations of the ladder
-          ) -> tuple[Any, Any]:
+def study(
+    folder: str | Path,
+    raven: Raven,
+    others: Sequence[Raven] = (),  # RAVEN with other encoders
+    model: str = "",  # a language model whose mutual information is one more measure
+    n_resamples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = lambda sets: sets,
+    n: int = 150,  # conversations of the ladder
+) -> tuple[Any, Any]:
     "(agreement with the people who rated the sets of `folder`, the ladder on the embedded grammar's conversations)"
     sets = load_rated(folder)
-    more = {f"raven with {o.encoder.name}": under_encoder(o) for o in others} | ({f"information under {Path(model).name}": information_under(model)} if model else {})
+    more = {f"raven with {o.encoder.name}": under_encoder(o) for o in others} | (
+        {f"information under {Path(model).name}": information_under(model)} if model else {}
+    )
     people = agreement(sets, raven, more, n_resamples, seed, progress)
     steps = run_ladder(sample_conversations(n, "test", seed), raven, n, seed)
-    return tuple(t.assign(version=VERSION, encoder=raven.calibration.encoder) for t in (people, steps))
+    return tuple(
+        t.assign(version=VERSION, encoder=raven.calibration.encoder) for t in (people, steps)
+    )
 
 # %% ../nbs/52_validity.ipynb #2f96c85a
 def print_study(people: Any, ladder: Any) -> None:
@@ -194,18 +352,50 @@ def print_study(people: Any, ladder: Any) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    console = Console(); sets = list(dict.fromkeys(people.set)); at = people.set_index(["set", "measure"])
-    def number(x, digits=2): return "–" if x != x else f"{x:.{digits}f}"
-    table = Table(box=box.SIMPLE_HEAD); whole = "pooled" if "pooled" in sets else sets[0]
-    for name in ("Spearman's ρ", *sets, f"ahead, {whole}", "p (Williams)"): table.add_column(Text(name))
+
+    console = Console()
+    sets = list(dict.fromkeys(people.set))
+    at = people.set_index(["set", "measure"])
+
+    def number(x, digits=2):
+        return "–" if x != x else f"{x:.{digits}f}"
+
+    table = Table(box=box.SIMPLE_HEAD)
+    whole = "pooled" if "pooled" in sets else sets[0]
+    for name in ("Spearman's ρ", *sets, f"ahead, {whole}", "p (Williams)"):
+        table.add_column(Text(name))
     for m in dict.fromkeys(people.measure):
         r = at.loc[(whole, m)]
-        lead = f"{number(r.ahead)} [{number(r.ahead_low)}, {number(r.ahead_high)}]" if m != "raven" else ""
-        table.add_row(Text(m), *(f"{number(at.rho[s, m])} [{number(at.low[s, m])}, {number(at.high[s, m])}]" if m == "raven" else number(at.rho[s, m]) for s in sets), lead, "" if m == "raven" else number(r.p_williams, 4))
-    table.add_row("raven given length", *(number(at.rho_given_length[s, "raven"]) for s in sets), "", "")
+        lead = (
+            f"{number(r.ahead)} [{number(r.ahead_low)}, {number(r.ahead_high)}]"
+            if m != "raven"
+            else ""
+        )
+        table.add_row(
+            Text(m),
+            *(
+                f"{number(at.rho[s, m])} [{number(at.low[s, m])}, {number(at.high[s, m])}]"
+                if m == "raven"
+                else number(at.rho[s, m])
+                for s in sets
+            ),
+            lead,
+            "" if m == "raven" else number(r.p_williams, 4),
+        )
+    table.add_row(
+        "raven given length", *(number(at.rho_given_length[s, "raven"]) for s in sets), "", ""
+    )
     console.print(table)
-    table = Table("ladder (area under the curve)", "n", "lost", "raven", *PARTS, box=box.SIMPLE_HEAD)
-    for r in ladder.to_dict("records"): table.add_row(Text(r["rung"]), str(r["n"]), number(r["lost"]), *(number(r[m]) for m in ("raven", *PARTS)))
+    table = Table(
+        "ladder (area under the curve)", "n", "lost", "raven", *PARTS, box=box.SIMPLE_HEAD
+    )
+    for r in ladder.to_dict("records"):
+        table.add_row(
+            Text(r["rung"]),
+            str(r["n"]),
+            number(r["lost"]),
+            *(number(r[m]) for m in ("raven", *PARTS)),
+        )
     console.print(table)
 
 # %% ../nbs/52_validity.ipynb #c4b7eaec
@@ -213,9 +403,14 @@ def save_people(table: Any, path: str | Path) -> Path:
     "The table of `agreement` as CSV, four digits"
     return save_text(path, table.to_csv(index=False, float_format="%.4g", lineterminator="\n"))
 
+
 def load_people() -> Any:
     "The agreement with people that was measured with this version"
     import pandas as pd
+
     table = pd.read_csv(data_path("raven", "people.csv"))
-    if set(table.version) != {VERSION}: raise UserError(f"data/raven/people.csv is for {', '.join(sorted(set(table.version)))}, and {VERSION} is in use; run arabic-dialog validity on the rated sets again")
+    if set(table.version) != {VERSION}:
+        raise UserError(
+            f"data/raven/people.csv is for {', '.join(sorted(set(table.version)))}, and {VERSION} is in use; run arabic-dialog validity on the rated sets again"
+        )
     return table

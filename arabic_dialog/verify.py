@@ -20,9 +20,12 @@ from .store import RunFolder, check_stage, load_stage
 @dataclass(frozen=True)
 class Finding:
     "Something that is not as it was when the report was made"
-    what: str    # a file, a stage or a notebook
-    how: str     # `changed`, `missing`, `failed`, or in words
-    breaks: bool = True  # does the report no longer match? (Newer code does not change what a report says)
+
+    what: str  # a file, a stage or a notebook
+    how: str  # `changed`, `missing`, `failed`, or in words
+    breaks: bool = (
+        True  # does the report no longer match? (Newer code does not change what a report says)
+    )
 
 # %% ../nbs/84_verify.ipynb #58b5d645
 def _compare(folder: RunFolder, files: dict[str, str], why: str) -> list[Finding]:
@@ -30,51 +33,92 @@ def _compare(folder: RunFolder, files: dict[str, str], why: str) -> list[Finding
     out = []
     for name, was in files.items():
         path = input_path(folder, name)
-        if not path.is_file(): out.append(Finding(name, f"missing ({why})"))
-        elif digest_file(path) != was: out.append(Finding(name, f"changed ({why})"))
+        if not path.is_file():
+            out.append(Finding(name, f"missing ({why})"))
+        elif digest_file(path) != was:
+            out.append(Finding(name, f"changed ({why})"))
     return out
 
 # %% ../nbs/84_verify.ipynb #8d0295cc
 def check_stages(folder: RunFolder) -> list[Finding]:
     "Findings for the files that the stages wrote"
     out = []
-    for state in sorted((folder/"stages").glob("*.json")):
+    for state in sorted((folder / "stages").glob("*.json")):
         said = json.loads(state.read_text(encoding="utf-8"))
-        if not said.get("done"): out.append(Finding(state.stem, "a stage that has not ended")); continue
-        name = next((n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder/n).is_dir()), None)
-        try: check_stage(load_stage(folder, name)) if name else out.append(Finding(state.stem, "missing (of a stage)"))
-        except UserError as e: out.append(Finding(name, str(e)))
+        if not said.get("done"):
+            out.append(Finding(state.stem, "a stage that has not ended"))
+            continue
+        name = next(
+            (n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()),
+            None,
+        )
+        try:
+            check_stage(load_stage(folder, name)) if name else out.append(
+                Finding(state.stem, "missing (of a stage)")
+            )
+        except UserError as e:
+            out.append(Finding(name, str(e)))
     return out
 
 # %% ../nbs/84_verify.ipynb #4f39d409
 def check_notebook(folder: RunFolder, name: str) -> list[Finding]:
     "Findings for one result: what it was made from, what it wrote, and the notebook itself"
     made = read_made(folder, name)
-    if made is None: return []
-    out = _compare(folder, made["inputs"], f"{name} was made from it") + _compare(folder, {f"paper/{name}/{f}": sha for f, sha in made["outputs"].items()}, f"{name} wrote it")
-    if name not in notebook_names(): return out + [Finding(f"nbs/paper/{name}.ipynb", f"missing ({name} was made by it)")]
-    if notebook_key(name, made["parameters"]) != made["key"]: out.append(Finding(f"nbs/paper/{name}.ipynb", f"changed ({name} was made by it)"))
-    elif notebook_code(name) != made["code"]: out.append(Finding(name, "was made by other code of the package; `arabic-dialog paper` makes it again", False))
+    if made is None:
+        return []
+    out = _compare(folder, made["inputs"], f"{name} was made from it") + _compare(
+        folder, {f"paper/{name}/{f}": sha for f, sha in made["outputs"].items()}, f"{name} wrote it"
+    )
+    if name not in notebook_names():
+        return out + [Finding(f"nbs/paper/{name}.ipynb", f"missing ({name} was made by it)")]
+    if notebook_key(name, made["parameters"]) != made["key"]:
+        out.append(Finding(f"nbs/paper/{name}.ipynb", f"changed ({name} was made by it)"))
+    elif notebook_code(name) != made["code"]:
+        out.append(
+            Finding(
+                name,
+                "was made by other code of the package; `arabic-dialog paper` makes it again",
+                False,
+            )
+        )
     return out
 
 # %% ../nbs/84_verify.ipynb #6d494498
 def verify_run(path: str | Path) -> tuple[int, list[Finding]]:
     "(how many files the report was made from, what is no longer as it was)"
     folder = RunFolder(open_run(path).path)
-    try: report = json.loads((folder/"report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): raise UserError(f"{folder.path} has no report.json, which says what a report was made from; write the report with `arabic-dialog paper --run {path}`") from None
-    out = check_stages(folder) + _compare(folder, report["made"], "the report itself") + _compare(folder, report["inputs"], "the report was made from it")
-    for name in sorted(p.name for p in (folder/"paper").glob("*") if p.is_dir()): out += check_notebook(folder, name)
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder.path} has no report.json, which says what a report was made from; write the report with `arabic-dialog paper --run {path}`"
+        ) from None
+    out = (
+        check_stages(folder)
+        + _compare(folder, report["made"], "the report itself")
+        + _compare(folder, report["inputs"], "the report was made from it")
+    )
+    for name in sorted(p.name for p in (folder / "paper").glob("*") if p.is_dir()):
+        out += check_notebook(folder, name)
     out += [Finding(name, "failed when the report was made", False) for name in report["failed"]]
     seen: dict[str, Finding] = {}
-    for f in out: seen.setdefault(f.what, f)
+    for f in out:
+        seen.setdefault(f.what, f)
     return len(report["made"]) + len(report["inputs"]), list(seen.values())
 
 # %% ../nbs/84_verify.ipynb #18cdc260
 def print_verification(path: str | Path, say: Callable[[str], None] = print) -> bool:
     "Say whether a run's report still matches its files; returns whether it does"
-    n, found = verify_run(path); broken = [f for f in found if f.breaks]
-    for f in found: say(f"{'✗' if f.breaks else '·'} {f.what}: {f.how}")
-    if broken: say(f"the report of {path} no longer matches: {len(broken)} of its parts are not as they were. `arabic-dialog reproduce` makes again what depends on them")
-    else: say(f"✓ the report of {path} matches the {n:,} files that it was made from, and all that the stages wrote")
+    n, found = verify_run(path)
+    broken = [f for f in found if f.breaks]
+    for f in found:
+        say(f"{'✗' if f.breaks else '·'} {f.what}: {f.how}")
+    if broken:
+        say(
+            f"the report of {path} no longer matches: {len(broken)} of its parts are not as they were. `arabic-dialog reproduce` makes again what depends on them"
+        )
+    else:
+        say(
+            f"✓ the report of {path} matches the {n:,} files that it was made from, and all that the stages wrote"
+        )
     return not broken

@@ -7,6 +7,7 @@ own    the peak of memory that is the process's own (RssAnon, looked at every mi
 all    the peak of everything resident (VmHWM), with the pages of the checkpoint's file that are mapped in. The system takes those back when memory is
        short, and they cost nothing twice: another process that reads the file shares them
 """
+
 import json, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -35,32 +36,78 @@ print((peak - before["RssAnon"])/n, (memory()["VmHWM"] - before["VmHWM"])/n, sec
 def store(folder, weights, config, form, shards):
     import torch
     from safetensors.torch import save_file
-    folder.mkdir(); config.save_pretrained(folder)
-    stem, suffix = ("model", "safetensors") if form.startswith("safe") else ("pytorch_model", "bin"); keys, names = list(weights), {}
+
+    folder.mkdir()
+    config.save_pretrained(folder)
+    stem, suffix = ("model", "safetensors") if form.startswith("safe") else ("pytorch_model", "bin")
+    keys, names = list(weights), {}
     for i in range(shards):
-        part = {k: weights[k] for k in keys[i::shards]}; name = f"{stem}.{suffix}" if shards == 1 else f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}"
-        if suffix == "bin": torch.save(part, folder/name, _use_new_zipfile_serialization="before" not in form)
-        else: save_file(part, folder/name, metadata={"format": "pt"})
+        part = {k: weights[k] for k in keys[i::shards]}
+        name = f"{stem}.{suffix}" if shards == 1 else f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}"
+        if suffix == "bin":
+            torch.save(part, folder / name, _use_new_zipfile_serialization="before" not in form)
+        else:
+            save_file(part, folder / name, metadata={"format": "pt"})
         names |= dict.fromkeys(part, name)
-    if shards > 1: (folder/f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    if shards > 1:
+        (folder / f"{stem}.{suffix}.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": names})
+        )
 
 
 def main(layers=12):
     from arabic_dialog.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
+
     with tempfile.TemporaryDirectory() as d:
-        d = Path(d); tiny = AraGPT2ForCausalLM(AraGPT2Config(vocab_size=8, n_positions=8, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0)); tiny.save_pretrained(d/"tiny")
-        model = AraGPT2ForCausalLM(AraGPT2Config(vocab_size=64000, n_layer=layers, bos_token_id=0, eos_token_id=0))
-        weights = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}; size = sum(v.nbytes for v in weights.values())
-        print(f"AraGPT2, {model.num_parameters():,} weights, {size/1e6:,.0f} MB in float32; peaks as multiples of the weights as they are loaded")
+        d = Path(d)
+        tiny = AraGPT2ForCausalLM(
+            AraGPT2Config(
+                vocab_size=8,
+                n_positions=8,
+                n_embd=8,
+                n_layer=1,
+                n_head=1,
+                bos_token_id=0,
+                eos_token_id=0,
+            )
+        )
+        tiny.save_pretrained(d / "tiny")
+        model = AraGPT2ForCausalLM(
+            AraGPT2Config(vocab_size=64000, n_layer=layers, bos_token_id=0, eos_token_id=0)
+        )
+        weights = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
+        size = sum(v.nbytes for v in weights.values())
+        print(
+            f"AraGPT2, {model.num_parameters():,} weights, {size / 1e6:,.0f} MB in float32; peaks as multiples of the weights as they are loaded"
+        )
         for form, shards in FORMS.items():
-            store(folder := d/form.replace(" ", "_").replace(",", ""), weights, model.config, form, shards)
+            store(
+                folder := d / form.replace(" ", "_").replace(",", ""),
+                weights,
+                model.config,
+                form,
+                shards,
+            )
             start = time.perf_counter()
-            for f in folder.iterdir(): f.read_bytes()
+            for f in folder.iterdir():
+                f.read_bytes()
             read = time.perf_counter() - start
             for dtype in ("float32", "bfloat16"):
-                own, all_, seconds = map(float, subprocess.run([sys.executable, "-c", LOAD, str(d/"tiny"), str(folder), dtype], check=True, capture_output=True, text=True).stdout.split())
-                print(f"  {form:17} as {dtype:9} own {own:5.2f} ×   all {all_:5.2f} ×   time {seconds/read:5.1f} × reading the file")
-            for f in folder.iterdir(): f.unlink()
+                own, all_, seconds = map(
+                    float,
+                    subprocess.run(
+                        [sys.executable, "-c", LOAD, str(d / "tiny"), str(folder), dtype],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                    ).stdout.split(),
+                )
+                print(
+                    f"  {form:17} as {dtype:9} own {own:5.2f} ×   all {all_:5.2f} ×   time {seconds / read:5.1f} × reading the file"
+                )
+            for f in folder.iterdir():
+                f.unlink()
 
 
-if __name__ == "__main__": main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

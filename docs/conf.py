@@ -1,4 +1,5 @@
 """Sphinx's settings for the site; `build.py` copies this beside the processed notebooks."""
+
 project = html_title = "arabic_dialog"
 author = "the arabic_dialog developers"
 extensions = ["myst_nb"]
@@ -9,7 +10,11 @@ myst_enable_extensions = ["colon_fence"]
 nb_render_markdown_format = "myst"
 html_static_path = ["_static"]
 html_css_files = ["rtl.css"]
-html_theme_options = {"use_download_button": False, "show_navbar_depth": 1, "navbar_persistent": []}  # one search field, in the sidebar
+html_theme_options = {
+    "use_download_button": False,
+    "show_navbar_depth": 1,
+    "navbar_persistent": [],
+}  # one search field, in the sidebar
 html_copy_source = False
 html_show_copyright = False
 suppress_warnings = ["myst.header"]  # nbdev documents definitions with level-3 headings

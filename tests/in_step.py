@@ -2,6 +2,7 @@
 
 Compares the files with themselves rather than with git, so that it says the same before and after a commit.
 """
+
 import hashlib, subprocess, sys
 from pathlib import Path
 
@@ -9,15 +10,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def state():
-    files = [*ROOT.glob("nbs/**/*.ipynb"), *ROOT.glob("arabic_dialog/**/*.py"), ROOT/"README.md"]
-    return {f.relative_to(ROOT).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if ".ipynb_checkpoints" not in f.parts}
+    files = [*ROOT.glob("nbs/**/*.ipynb"), *ROOT.glob("arabic_dialog/**/*.py"), ROOT / "README.md"]
+    return {
+        f.relative_to(ROOT).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in files
+        if ".ipynb_checkpoints" not in f.parts
+    }
 
 
 before = state()
 for command in ("nbdev-clean", "nbdev-export"):
     subprocess.run([Path(sys.executable).with_name(command)], cwd=ROOT, check=True)
-subprocess.run([sys.executable, ROOT/"docs"/"readme.py"], check=True)
+subprocess.run([sys.executable, ROOT / "docs" / "readme.py"], check=True)
 after = state()
 if changed := sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f)):
-    sys.exit("notebooks and package were not in step; they are now. Look at the change and commit it:\n  " + "\n  ".join(changed))
+    sys.exit(
+        "notebooks and package were not in step; they are now. Look at the change and commit it:\n  "
+        + "\n  ".join(changed)
+    )
 print(f"in step: {len(after)} files")

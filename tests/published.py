@@ -1,4 +1,5 @@
 "Checkpoint files in every form in which they are published, and token ids to try them with"
+
 import json
 
 import torch
@@ -7,16 +8,33 @@ from safetensors.torch import save_file
 
 def store(folder, weights, form, shards=1):
     "Replace a checkpoint's weights, as one file or as several with an index"
-    for f in (*folder.glob("model*"), *folder.glob("pytorch_model*")): f.unlink()
+    for f in (*folder.glob("model*"), *folder.glob("pytorch_model*")):
+        f.unlink()
     stem, suffix = ("model", "safetensors") if form == "safetensors" else ("pytorch_model", "bin")
+
     def put(part, name):
-        if form == "safetensors": save_file(part, folder/name, metadata={"format": "pt"})
-        elif form == "old bin": torch.save(part, folder/name, _use_new_zipfile_serialization=False)
-        else: torch.save(part, folder/name)
-    if shards == 1: return put(weights, f"{stem}.{suffix}")
-    names = [f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}" for i in range(shards)]; keys = sorted(weights)
-    for i, n in enumerate(names): put({k: weights[k] for k in keys[i::shards]}, n)
-    (folder/f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {k: n for i, n in enumerate(names) for k in keys[i::shards]}}))
+        if form == "safetensors":
+            save_file(part, folder / name, metadata={"format": "pt"})
+        elif form == "old bin":
+            torch.save(part, folder / name, _use_new_zipfile_serialization=False)
+        else:
+            torch.save(part, folder / name)
+
+    if shards == 1:
+        return put(weights, f"{stem}.{suffix}")
+    names = [f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}" for i in range(shards)]
+    keys = sorted(weights)
+    for i, n in enumerate(names):
+        put({k: weights[k] for k in keys[i::shards]}, n)
+    (folder / f"{stem}.{suffix}.index.json").write_text(
+        json.dumps(
+            {
+                "metadata": {},
+                "weight_map": {k: n for i, n in enumerate(names) for k in keys[i::shards]},
+            }
+        )
+    )
 
 
-def ids_of(*shape, seed=1): return torch.randint(1, 60, shape, generator=torch.Generator().manual_seed(seed))
+def ids_of(*shape, seed=1):
+    return torch.randint(1, 60, shape, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,5 @@
 "Raters who answer without a pause, over plain connections; a server in a process of its own. For tests and for benchmarks/bench_rating.py"
+
 import asyncio, json, re, signal, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,20 @@ FIELDS = ("fluency", "coherence", "relevance", "cultural_fit", "overall")
 def material(n=24, models=("base", "finetuned"), text="نعم، يُعدّ في البيت."):
     "Replies and conversations, as a run has them"
     places = ("EG", "MA", "JP", "BR")
-    talks = [Conversation(f"t{k}", Scenario(f"t{k}", f"topic-{k % 3}", places[k % 4], 0), (Turn("user", "ما أشهر أنواع الخبز في مصر؟"), Turn("assistant", text)), "hand-written") for k in range(n)]
-    return [dict(conversation_id=t.id, turn=1, model=m, seed=0, text=text) for t in talks for m in models], talks
+    talks = [
+        Conversation(
+            f"t{k}",
+            Scenario(f"t{k}", f"topic-{k % 3}", places[k % 4], 0),
+            (Turn("user", "ما أشهر أنواع الخبز في مصر؟"), Turn("assistant", text)),
+            "hand-written",
+        )
+        for k in range(n)
+    ]
+    return [
+        dict(conversation_id=t.id, turn=1, model=m, seed=0, text=text)
+        for t in talks
+        for m in models
+    ], talks
 
 
 def make_study(folder, raters, n=20, **more):
@@ -25,8 +38,21 @@ def make_study(folder, raters, n=20, **more):
 @contextmanager
 def serving(folder, *more):
     "`arabic-dialog rate serve` on a free port; gives its process and port"
-    command = [sys.executable, "-c", "from arabic_dialog.cli import main; main()", "rate", "serve", "--study", str(folder), "--port", "0", *more]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-c",
+        "from arabic_dialog.cli import main; main()",
+        "rate",
+        "serve",
+        "--study",
+        str(folder),
+        "--port",
+        "0",
+        *more,
+    ]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
     try:
         said = server.stdout.readline()
         port = re.search(r":(\d+)\.|port (\d+)", said)
@@ -35,50 +61,86 @@ def serving(folder, *more):
     finally:
         if server.poll() is None:
             server.send_signal(signal.SIGINT)
-            try: server.wait(10)
-            except subprocess.TimeoutExpired: server.kill()
-        server.stdout.close(); server.wait()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+        server.stdout.close()
+        server.wait()
 
 
 async def _request(reader, writer, method, path, body=b""):
     "One request on an open connection; (status, body)"
     kind = "Content-Type: application/json\r\n" if body else ""
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    head = await reader.readuntil(b"\r\n\r\n"); length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+    writer.write(
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
     return int(head.split(b" ", 2)[1]), await reader.readexactly(length)
 
 
 async def _rater(port, link, n, until, acknowledged, times, errors):
     "Answers until the time is up, or the server is gone"
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port); seen = k = 0
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        seen = k = 0
         while time.perf_counter() < until:
-            position, field, value = 1 + k//len(FIELDS) % n, FIELDS[k % len(FIELDS)], 1 + k % 5; k += 1
-            body = json.dumps(dict(position=position, field=field, value=value, tab="load", seen=seen, visit=f"v{position}", seconds=k)).encode(); begun = time.perf_counter()
+            position, field, value = 1 + k // len(FIELDS) % n, FIELDS[k % len(FIELDS)], 1 + k % 5
+            k += 1
+            body = json.dumps(
+                dict(
+                    position=position,
+                    field=field,
+                    value=value,
+                    tab="load",
+                    seen=seen,
+                    visit=f"v{position}",
+                    seconds=k,
+                )
+            ).encode()
+            begun = time.perf_counter()
             status, said = await _request(reader, writer, "POST", f"/r/{link}/answers", body)
             times.append(time.perf_counter() - begun)
-            if status != 200: errors.append((status, said[:200])); continue
-            seen = json.loads(said)["revision"]; acknowledged.append((seen, position, field, value))
+            if status != 200:
+                errors.append((status, said[:200]))
+                continue
+            seen = json.loads(said)["revision"]
+            acknowledged.append((seen, position, field, value))
         writer.close()
-    except (OSError, asyncio.IncompleteReadError) as e: errors.append((0, repr(e)))
+    except (OSError, asyncio.IncompleteReadError) as e:
+        errors.append((0, repr(e)))
 
 
 async def _owner(port, secret, until, errors):
     "The owner looks at the page every few seconds"
     while time.perf_counter() < until - 1:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port); status, _ = await _request(reader, writer, "GET", f"/o/{secret}"); writer.close()
-            if status != 200: errors.append((status, "owner"))
-        except (OSError, asyncio.IncompleteReadError) as e: errors.append((0, repr(e)))
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            status, _ = await _request(reader, writer, "GET", f"/o/{secret}")
+            writer.close()
+            if status != 200:
+                errors.append((status, "owner"))
+        except (OSError, asyncio.IncompleteReadError) as e:
+            errors.append((0, repr(e)))
         await asyncio.sleep(5)
 
 
 def load(port, links, n, seconds, during=None, owner=None):
     "All raters at once: {rater: acknowledged answers}, seconds each answer took, and errors; `during`: a coroutine beside them"
-    until = time.perf_counter() + seconds; got = {r: [] for r in links}; times, errors = [], []
+    until = time.perf_counter() + seconds
+    got = {r: [] for r in links}
+    times, errors = [], []
+
     async def everybody():
         jobs = [_rater(port, link, n, until, got[r], times, errors) for r, link in links.items()]
-        await asyncio.gather(*jobs, *([during()] if during else []), *([_owner(port, owner, until, errors)] if owner else []))
+        await asyncio.gather(
+            *jobs,
+            *([during()] if during else []),
+            *([_owner(port, owner, until, errors)] if owner else []),
+        )
+
     asyncio.run(everybody())
     return got, times, errors
 
@@ -86,7 +148,18 @@ def load(port, links, n, seconds, during=None, owner=None):
 def lost(path, acknowledged):
     "Acknowledged answers that the study's file does not hold, each with its revision"
     from arabic_dialog.answers import StudyFile
+
     with StudyFile(path) as study:
-        kept = {r: (who, p, f, json.loads(v)) for r, who, p, f, v in study.rows("SELECT revision, rater, position, field, value FROM answers")}
+        kept = {
+            r: (who, p, f, json.loads(v))
+            for r, who, p, f, v in study.rows(
+                "SELECT revision, rater, position, field, value FROM answers"
+            )
+        }
         assert study.rows("PRAGMA integrity_check") == [("ok",)]
-    return [(who, a) for who, all_ in acknowledged.items() for a in all_ if kept.get(a[0]) != (who, *a[1:])]
+    return [
+        (who, a)
+        for who, all_ in acknowledged.items()
+        for a in all_
+        if kept.get(a[0]) != (who, *a[1:])
+    ]

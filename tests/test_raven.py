@@ -1,4 +1,5 @@
 """What RAVEN must do whatever it is given, and what a notebook cell cannot show: damage, other processes, properties over many texts."""
+
 import json
 import multiprocessing
 import random
@@ -37,22 +38,39 @@ def test_a_score_does_not_depend_on_the_batch(raven):
 
 def test_each_rung_is_told_apart(raven):
     table = rv.ladder(sample_conversations(45, "test", seed=7), raven)
-    least = {"off-topic": .97, "other country": .85, "copied question": .99, "self-repetition": .98, "gibberish": .99, "English": .98,
-             "all-purpose": .95, "truncated": .85, "shuffled turns": .7}
+    least = {
+        "off-topic": 0.97,
+        "other country": 0.85,
+        "copied question": 0.99,
+        "self-repetition": 0.98,
+        "gibberish": 0.99,
+        "English": 0.98,
+        "all-purpose": 0.95,
+        "truncated": 0.85,
+        "shuffled turns": 0.7,
+    }
     assert {k: v for k, v in least.items() if table.raven[k] < v} == {}
-    assert abs(table.lost["dialect"]) <= .05
+    assert abs(table.lost["dialect"]) <= 0.05
 
 
 def test_the_shipped_calibration_is_the_documented_one():
     """Its letter sequences and its numbers of conversations are those of the documented call; the curves follow from them."""
     encoder = load_encoder()
     shipped = rv.load_calibration(encoder)
-    assert shipped.made["conversations"] == 2000 and shipped.made["from"] == "sample_conversations(2000, 'calibration'), people_chatting()"
+    assert (
+        shipped.made["conversations"] == 2000
+        and shipped.made["from"] == "sample_conversations(2000, 'calibration'), people_chatting()"
+    )
     lines = sample_conversations(2000, "calibration")
-    assert shipped.made["data"] == digest([[t.text for t in c.turns] for c in lines]), "the grammar has changed: make the calibration again (nbs/41_raven.ipynb)"
+    assert shipped.made["data"] == digest([[t.text for t in c.turns] for c in lines]), (
+        "the grammar has changed: make the calibration again (nbs/41_raven.ipynb)"
+    )
     for signal, (low, high) in shipped.curves.items():
         assert (low > high) == (signal in ("generic", "copied", "repeated")), signal
-    assert set(shipped.curves) == {*rv.SIGNALS, "agreement"} and rv.unpack_judge(shipped.judge).width == encoder.width
+    assert (
+        set(shipped.curves) == {*rv.SIGNALS, "agreement"}
+        and rv.unpack_judge(shipped.judge).width == encoder.width
+    )
 
 
 def test_another_encoder_can_be_calibrated():
@@ -60,12 +78,25 @@ def test_another_encoder_can_be_calibrated():
     calibration = rv.calibrate(sample_conversations(100, "calibration"), encoder, steps=40)
     with pytest.raises(UserError, match="ngrams"):
         rv.Raven(load_encoder(), calibration)
-    table = rv.ladder(sample_conversations(25, "test"), rv.Raven(encoder, calibration), rungs=["off-topic", "copied question", "English"])
-    assert table.raven["off-topic"] > .8 and table.raven[["copied question", "English"]].min() > .95
+    table = rv.ladder(
+        sample_conversations(25, "test"),
+        rv.Raven(encoder, calibration),
+        rungs=["off-topic", "copied question", "English"],
+    )
+    assert (
+        table.raven["off-topic"] > 0.8 and table.raven[["copied question", "English"]].min() > 0.95
+    )
 
 
-@pytest.mark.parametrize("change, said", [({"version": "raven-1"}, "raven-1"), ({"encoder": "use-multilingual-00000000"}, "00000000"), ({"extra": 1}, "extra"),
-                                          ({"judge": {}}, "judge cannot be read")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"version": "raven-1"}, "raven-1"),
+        ({"encoder": "use-multilingual-00000000"}, "00000000"),
+        ({"extra": 1}, "extra"),
+        ({"judge": {}}, "judge cannot be read"),
+    ],
+)
 def test_a_calibration_for_something_else_is_refused(tmp_path, monkeypatch, change, said):
     encoder = load_encoder()
     data = json.loads(rv.calibration_path(encoder).read_text(encoding="utf-8")) | change
@@ -101,29 +132,54 @@ def test_a_reference_adds_a_form_and_changes_nothing_else(raven):
     items = [(h, r) for _, _, h, r in cases(sample_conversations(8, "test"))]
     plain, with_true = raven.score(items), raven.score(items, references=[r for _, r in items])
     other = raven.score(items, references=["تقلع الطائرة في السابعة صباحًا."] * len(items))
-    assert (with_true[plain.columns] == plain).all(axis=None) and with_true.agreement.min() > .9
-    assert (with_true.raven_with_reference > other.raven_with_reference).all() and other.agreement.median() < .3
+    assert (with_true[plain.columns] == plain).all(axis=None) and with_true.agreement.min() > 0.9
+    assert (
+        with_true.raven_with_reference > other.raven_with_reference
+    ).all() and other.agreement.median() < 0.3
     with pytest.raises(UserError, match="1 references"):
         raven.score(items, references=["نص"])
-    assert list(raven.score([], references=[]).columns[-2:]) == ["agreement", "raven_with_reference"]
+    assert list(raven.score([], references=[]).columns[-2:]) == [
+        "agreement",
+        "raven_with_reference",
+    ]
 
 
-ODD = {"empty": "", "emoji": "😀", "marks": "\u064b\u064c\u0650", "spaces": " \n\t", "long": "كلمة " * 10_000, "controls": "\x00\u202e\u200f", "loop": "هه" * 5000}
+ODD = {
+    "empty": "",
+    "emoji": "😀",
+    "marks": "\u064b\u064c\u0650",
+    "spaces": " \n\t",
+    "long": "كلمة " * 10_000,
+    "controls": "\x00\u202e\u200f",
+    "loop": "هه" * 5000,
+}
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("history", [[], [""], ["😀"], ["ما رأيك في القهوة؟"] * 50, ["كلمة " * 10_000]])
+@pytest.mark.parametrize(
+    "history", [[], [""], ["😀"], ["ما رأيك في القهوة؟"] * 50, ["كلمة " * 10_000]]
+)
 def test_replies_and_histories_that_are_hardly_any(raven, name, history):
     p = {k: float(v[0]) for k, v in raven.parts([(history, ODD[name])]).items()}
     assert all(0 <= v <= 1 for v in p.values())
-    if name in ("empty", "emoji", "marks", "spaces", "controls"): assert p["raven"] == 0
+    if name in ("empty", "emoji", "marks", "spaces", "controls"):
+        assert p["raven"] == 0
     assert len(raven.explain(history, ODD[name])) == len(rv.PARTS) + 1
 
 
 def test_an_explanation_names_what_was_spoiled(raven):
-    history, good = ["ما أشهر أنواع الخبز في مصر؟"], "الخبز البلدي هو الأشهر في مصر، ويُخبز من القمح الكامل في أفران ساخنة جدًا."
-    said = {"copies an earlier turn": history[0], "repeats itself": "الخبز البلدي " * 8, "not in Arabic script": "Baladi bread is the best known.",
-            "breaks off": "الخبز البلدي هو الأشهر في مصر ويُخبز من", "names a country that": "الأرز الأبيض هو الأشهر في اليابان.", "far from the last turn": "تقلع الطائرة في السابعة صباحًا."}
+    history, good = (
+        ["ما أشهر أنواع الخبز في مصر؟"],
+        "الخبز البلدي هو الأشهر في مصر، ويُخبز من القمح الكامل في أفران ساخنة جدًا.",
+    )
+    said = {
+        "copies an earlier turn": history[0],
+        "repeats itself": "الخبز البلدي " * 8,
+        "not in Arabic script": "Baladi bread is the best known.",
+        "breaks off": "الخبز البلدي هو الأشهر في مصر ويُخبز من",
+        "names a country that": "الأرز الأبيض هو الأشهر في اليابان.",
+        "far from the last turn": "تقلع الطائرة في السابعة صباحًا.",
+    }
     for why, reply in said.items():
         table = raven.explain(history, reply).set_index("part")["why it is low"]
         assert why in " ".join(table[list(rv.PARTS)]) and table["raven"].startswith("most by"), why
@@ -132,6 +188,7 @@ def test_an_explanation_names_what_was_spoiled(raven):
 
 def test_memory_does_not_grow_with_the_number_of_turns(raven):
     import tracemalloc
+
     items = [(h, r) for _, _, h, r in cases(sample_conversations(60, "test"))]
     raven.score(items)
 
@@ -142,6 +199,7 @@ def test_memory_does_not_grow_with_the_number_of_turns(raven):
         out = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return out
+
     few, many = peak(2), peak(12)
     assert many < few + 12 * len(items) * 200  # a row of numbers for each turn, and nothing else
 
@@ -154,7 +212,9 @@ def test_too_few_conversations_do_not_make_a_calibration():
 @pytest.mark.parametrize("rung", RUNGS)
 def test_spoiling_is_seeded_and_changes_something(rung):
     pool = cases(sample_conversations(20, "test"))
-    first, second = ([spoil(rung, c, pool, random.Random(k)) for k, c in enumerate(pool)] for _ in range(2))
+    first, second = (
+        [spoil(rung, c, pool, random.Random(k)) for k, c in enumerate(pool)] for _ in range(2)
+    )
     assert first == second
     made = [(s, c) for s, c in zip(first, pool) if s]
     assert made
@@ -164,7 +224,11 @@ def test_spoiling_is_seeded_and_changes_something(rung):
 
 def test_a_moved_reply_no_longer_names_its_country():
     pool = cases(sample_conversations(60, "test"))
-    moved = [(c, s) for k, c in enumerate(pool) if (s := spoil("other country", c, pool, random.Random(k)))]
+    moved = [
+        (c, s)
+        for k, c in enumerate(pool)
+        if (s := spoil("other country", c, pool, random.Random(k)))
+    ]
     left = [c for c, s in moved if any(p == {c[0].scenario.country} for p in places(s[1]))]
     assert len(left) < len(moved) / 20
 
@@ -206,11 +270,16 @@ def test_a_killed_writer_leaves_a_sound_cache(tmp_path):
     VectorFile(path, 4).put({"قديم": np.ones(4, np.float32)})
     writer = context.Process(target=_store, args=((path, 0),))
     writer.start()
-    while not VectorFile(path, 4).get(["نص 3"]) and writer.is_alive(): pass
+    while not VectorFile(path, 4).get(["نص 3"]) and writer.is_alive():
+        pass
     writer.kill()
     writer.join()
     found = VectorFile(path, 4).get(["قديم", *(f"نص {k}" for k in range(50))])
-    assert found["قديم"][0] == 1 and len(found) >= 2 and all(v[0] == int(t.split()[1]) for t, v in found.items() if t != "قديم")
+    assert (
+        found["قديم"][0] == 1
+        and len(found) >= 2
+        and all(v[0] == int(t.split()[1]) for t, v in found.items() if t != "قديم")
+    )
     VectorFile(path, 4).put({"جديد": np.ones(4, np.float32)})
     assert "جديد" in VectorFile(path, 4).get(["جديد"])
 
@@ -230,43 +299,87 @@ def sentence_model(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
     from sentence_transformers.sentence_transformer import modules
+
     folder = tmp_path_factory.mktemp("model") / "tiny bert"
-    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ابتثجحخدذرزسشصضطظعغفقكلمنهويةىأإآءئؤ"]
-    tokens = Tokenizer(models.WordPiece({t: k for k, t in enumerate([*letters, *("##" + t for t in letters[5:])])}, unk_token="[UNK]"))
+    letters = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *"ابتثجحخدذرزسشصضطظعغفقكلمنهويةىأإآءئؤ",
+    ]
+    tokens = Tokenizer(
+        models.WordPiece(
+            {t: k for k, t in enumerate([*letters, *("##" + t for t in letters[5:])])},
+            unk_token="[UNK]",
+        )
+    )
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
     torch.manual_seed(0)
     bert = folder.parent / "bert"
-    BertModel(BertConfig(vocab_size=len(letters) * 2, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)).save_pretrained(bert)
-    PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=64).save_pretrained(bert)
+    BertModel(
+        BertConfig(
+            vocab_size=len(letters) * 2,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+    ).save_pretrained(bert)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    ).save_pretrained(bert)
     word = modules.Transformer(str(bert))
-    st_.SentenceTransformer(modules=[word, modules.Pooling(word.get_embedding_dimension())], device="cpu").save(str(folder))
+    st_.SentenceTransformer(
+        modules=[word, modules.Pooling(word.get_embedding_dimension())], device="cpu"
+    ).save(str(folder))
     return folder
 
 
 def test_a_model_of_sentence_transformers_by_its_folder(sentence_model, tmp_path):
     encoder = load_encoder(str(sentence_model), cache_dir=tmp_path)
     v = encoder.encode(["قهوة الصباح", "", "قهوة الصباح", "شاي"])
-    assert encoder.width == 24 and np.allclose(np.linalg.norm(v, axis=1), [1, 0, 1, 1], atol=1e-5) and (v[0] == v[2]).all()
+    assert (
+        encoder.width == 24
+        and np.allclose(np.linalg.norm(v, axis=1), [1, 0, 1, 1], atol=1e-5)
+        and (v[0] == v[2]).all()
+    )
     again = load_encoder(str(sentence_model), cache_dir=tmp_path)
     again._encode = None  # would fail if asked
     assert again.fingerprint == encoder.fingerprint and (again.encode(["شاي"]) == v[3:]).all()
     with pytest.raises(UserError, match="no raven-2 calibration for the encoder tiny bert"):
         rv.Raven(encoder)
     calibration = rv.calibrate(sample_conversations(100, "calibration"), encoder, steps=30)
-    assert rv.Raven(encoder, calibration).score([(["ما رأيك في القهوة؟"], "القهوة لذيذة.")]).raven.between(0, 1).all()
+    assert (
+        rv.Raven(encoder, calibration)
+        .score([(["ما رأيك في القهوة؟"], "القهوة لذيذة.")])
+        .raven.between(0, 1)
+        .all()
+    )
 
 
 def test_other_weights_are_another_encoder(sentence_model, tmp_path):
     import shutil
+
     copy = tmp_path / sentence_model.name
     shutil.copytree(sentence_model, copy)
-    with next(copy.rglob("*.safetensors")).open("r+b") as f: f.seek(-4, 2); f.write(b"\0\0\0\0")
+    with next(copy.rglob("*.safetensors")).open("r+b") as f:
+        f.seek(-4, 2)
+        f.write(b"\0\0\0\0")
     one, other = load_encoder(str(sentence_model)), load_encoder(str(copy))
     assert one.name == other.name and one.fingerprint != other.fingerprint
 
 
 def test_code_that_comes_with_a_model_is_not_run(sentence_model, tmp_path):
     import shutil
+
     copy = tmp_path / "foreign"
     shutil.copytree(sentence_model, copy)
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Encoder: pass\n")
@@ -278,7 +391,10 @@ def test_code_that_comes_with_a_model_is_not_run(sentence_model, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name, said", [("bert", "no encoder"), ("nobody/nothing", "neither a folder nor"), (".", "modules.json")])
+@pytest.mark.parametrize(
+    "name, said",
+    [("bert", "no encoder"), ("nobody/nothing", "neither a folder nor"), (".", "modules.json")],
+)
 def test_encoders_that_are_none(name, said, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=said):
@@ -304,8 +420,17 @@ def test_memory_of_an_encoder_is_bounded():
 
 def test_chats_between_people_are_read_from_their_file_alone(tmp_path):
     from arabic_dialog.judging import people_chatting
-    said = [[{"text": "Hello"}], [{"text": " hi "}, {"text": "how are you?"}], [{"text": ""}], [{"text": "fine"}], [{"text": "x" * 900}]]
-    (tmp_path / "dataset.json").write_text(json.dumps({"b": {"messages": said}, "a": {"messages": said[:2]}}))
+
+    said = [
+        [{"text": "Hello"}],
+        [{"text": " hi "}, {"text": "how are you?"}],
+        [{"text": ""}],
+        [{"text": "fine"}],
+        [{"text": "x" * 900}],
+    ]
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"b": {"messages": said}, "a": {"messages": said[:2]}})
+    )
     chats = people_chatting(tmp_path / "dataset.json")
     assert chats == [["Hello", "hi how are you?", "fine", "x" * 400]]
     (tmp_path / "dataset.json").write_text("{")
