@@ -12,7 +12,7 @@ import krippendorff, numpy as np, scipy.stats
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from arabic_dialog.agreement import COEFFICIENTS, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, agreement
 
 POINTS = range(1, 6)
 

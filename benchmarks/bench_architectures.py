@@ -11,8 +11,8 @@ import argparse, statistics, time
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from arabic_dialog.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
-from arabic_dialog.jais import JaisConfig, JaisForCausalLM
+from arabic_dialog.models.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
+from arabic_dialog.models.jais import JaisConfig, JaisForCausalLM
 
 SIZE = dict(
     vocab_size=8000,

@@ -6,11 +6,14 @@ python benchmarks/bench_dataset.py [N …]     sizes, 5,000 20,000 43,316 by def
 import resource, sys, tempfile, time
 from pathlib import Path
 
-from arabic_dialog.cluster import make_engine
-from arabic_dialog.completing import CompletionLog
-from arabic_dialog.core import Completion, find_root, iter_jsonl, to_json
-from arabic_dialog.generation import check, complete, load_gate, make_prompter, plan_profile
-from arabic_dialog.settings import load_profile
+from arabic_dialog.generation.completing import make_engine
+from arabic_dialog.generation.completing import CompletionLog
+from arabic_dialog.core.files import find_root, iter_jsonl, to_json
+from arabic_dialog.core.records import Completion
+from arabic_dialog.generation.checking import check, load_gate
+from arabic_dialog.generation.dataset import complete
+from arabic_dialog.generation.scenarios import make_prompter, plan_profile
+from arabic_dialog.core.settings import load_profile
 
 
 def timed(f):

@@ -5,9 +5,9 @@ python benchmarks/bench_duplicates.py [N]     N conversations of the embedded ge
 
 import random, sys, time
 
-from arabic_dialog.arabic import shingles
-from arabic_dialog.duplicates import DuplicateIndex, find_near_duplicates, jaccard
-from arabic_dialog.grammar import Grammar
+from arabic_dialog.core.arabic import shingles
+from arabic_dialog.generation.duplicates import DuplicateIndex, find_near_duplicates, jaccard
+from arabic_dialog.generation.grammar import Grammar
 
 THRESHOLD = 0.8
 

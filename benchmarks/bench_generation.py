@@ -19,8 +19,8 @@ from transformers import (
     pipeline,
 )
 
-from arabic_dialog.core import Request, Sampling
-from arabic_dialog.llm import TransformersEngine
+from arabic_dialog.core.records import Request, Sampling
+from arabic_dialog.models.engines import TransformersEngine
 
 VOCABULARY, EOS, MEAN = 8192, 0, 48  # MEAN: tokens of a reply, about
 LENGTHS = []

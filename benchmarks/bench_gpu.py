@@ -12,7 +12,7 @@ import argparse, json, time
 import torch
 from transformers import AutoModelForCausalLM
 
-from arabic_dialog.architectures import config_class, load_checkpoints, model_facts
+from arabic_dialog.models.loading import config_class, load_checkpoints, model_facts
 
 GPU = torch.cuda.is_available()
 DEVICE, DTYPE = ("cuda", torch.bfloat16) if GPU else ("cpu", torch.float32)

@@ -16,7 +16,7 @@ FORMS = {"safetensors": 1, "safetensors in 4": 4, "bin": 1, "bin in 4": 4, "bin,
 LOAD = """
 import sys, threading, time
 import torch, transformers
-from arabic_dialog.architectures import load_model
+from arabic_dialog.models.loading import load_model
 transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
 def memory(): return {l.split(":")[0]: 1024*int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(("VmHWM", "RssAnon"))}
 load_model(sys.argv[1], device="cpu")   # a tiny one: whatever is imported on the way is there now
@@ -56,7 +56,7 @@ def store(folder, weights, config, form, shards):
 
 
 def main(layers=12):
-    from arabic_dialog.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
+    from arabic_dialog.models.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
 
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)

@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from arabic_dialog.architectures import load_chat_template, new_model
-from arabic_dialog.perplexity import reply_items, score_replies
-from arabic_dialog.spoiling import sample_conversations
+from arabic_dialog.models.loading import load_chat_template, new_model
+from arabic_dialog.metrics.perplexity import reply_items, score_replies
+from arabic_dialog.metrics.spoiling import sample_conversations
 
 SIZES = {
     "offline": (6000, 2, 128, 4),

@@ -18,7 +18,7 @@ RATERS = [f"rater-{n + 1}" for n in range(50)]
 
 def alone(path, n=200):
     "Answers a second, each in a transaction of its own"
-    from arabic_dialog.answers import Answer, StudyFile
+    from arabic_dialog.rating.answers import Answer, StudyFile
 
     with StudyFile(path) as study:
         begun = time.perf_counter()

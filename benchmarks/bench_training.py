@@ -14,10 +14,10 @@ import torch, transformers
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
-from arabic_dialog.architectures import new_model
-from arabic_dialog.packing import packed
-from arabic_dialog.students import train_tokenizer
-from arabic_dialog.training import Training, arguments, trainer_class
+from arabic_dialog.models.loading import new_model
+from arabic_dialog.finetuning.packing import packed
+from arabic_dialog.finetuning.students import train_tokenizer
+from arabic_dialog.finetuning.trainer import Training, arguments, trainer_class
 from trl import SFTTrainer  # after ours, which asks a package that it imports to be quiet
 
 BATCH, HOW = 8, dict(learning_rate=1e-3, batch_size=8, seed=0, precision="float32", n_evaluations=1)

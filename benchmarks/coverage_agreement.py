@@ -8,7 +8,7 @@ import sys, warnings
 import numpy as np
 from scipy.special import ndtr
 
-from arabic_dialog.agreement import COEFFICIENTS, _item_rows, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, _item_rows, agreement
 
 NAMES = [
     n for n in COEFFICIENTS if not n.startswith("conger")

@@ -5,8 +5,8 @@ python benchmarks/coverage_power.py [STUDIES]     4,000 studies for each of 40 p
 
 import itertools, random, sys
 
-from arabic_dialog.core import UserError
-from arabic_dialog.study_planning import Expected, planned_power, simulated_power, turns_needed
+from arabic_dialog.core.records import UserError
+from arabic_dialog.rating.power import Expected, planned_power, simulated_power, turns_needed
 
 GRID = dict(
     effect=(0.2, 0.3, 0.5),

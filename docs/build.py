@@ -12,17 +12,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, OUT = ROOT / "_proc_sphinx", ROOT / "_docs"
-FLOORS = {
-    "0": "Text",
-    "1": "Parts",
-    "2": "Engines and gates",
-    "3": "Pipelines",
-    "4": "Measures",
-    "5": "Studies",
-    "6": "Views",
-    "7": "The paper",
-    "8": "A run",
-    "9": "Commands",
+FOLDERS = {
+    "core": "What everything stands on",
+    "models": "Models of others, run safely and fast",
+    "generation": "Topics × countries → conversations",
+    "finetuning": "Conversations → checkpoints",
+    "metrics": "Checkpoints → numbers",
+    "rating": "People → ratings",
+    "analysis": "Numbers and ratings → findings",
+    "reporting": "Findings → tables, figures, one page",
+    "commands": "What a person types",
 }
 GUIDE = (
     "start",
@@ -129,11 +128,14 @@ def listing(pages):
 
 def overviews(pages):
     """Pages that list others: the API by floor, the tables and figures, the changes; returns nothing"""
-    modules = [p for p in pages if re.match(r"\d\d_", p)]
-    api = "# API\n\n> One page a module. A module imports only from lower floors\n\nEach page is the notebook that the module is exported from: its definitions, with examples that are run as tests.\n\n"
-    for f in sorted({m[0] for m in modules}):
-        of = [m for m in modules if m[0] == f]
-        api += f"## {FLOORS[f]}\n\n{listing(of)}{toctree('', of)}"
+    api = (
+        "# API\n\n> One page a module. A folder imports only from folders above it\n\n"
+        "Each page is the notebook that the module is exported from: its definitions, with "
+        "examples that are run as tests.\n\n"
+    )
+    for folder, arrow in FOLDERS.items():
+        of = [p for p in pages if p.split("/")[0] == folder]
+        api += f"## {folder}\n\n{arrow}.\n\n{listing(of)}{toctree('', of)}"
     (SOURCE / "api.md").write_text(api, encoding="utf-8")
     papers = [p for p in pages if p.startswith("paper/")]
     (SOURCE / "tables.md").write_text(
@@ -147,7 +149,7 @@ def overviews(pages):
 
 def quoted(text):
     """Text of a run as Markdown in which nothing means anything"""
-    from arabic_dialog.cards import quote
+    from arabic_dialog.reporting.cards import quote
 
     return quote(text)
 
@@ -270,7 +272,7 @@ def main():
     from nbdev.serve import proc_nbs
 
     sys.path.insert(0, str(ROOT / "docs"))
-    from collect import KEPT, collect
+    from collect import collect
 
     for folder in (SOURCE, OUT):
         shutil.rmtree(folder, ignore_errors=True)

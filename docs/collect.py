@@ -6,11 +6,11 @@ python docs/collect.py runs/offline    writes docs/_static/run/, which is commit
 import json, shutil, sys
 from pathlib import Path
 
-from arabic_dialog.cards import about_run
-from arabic_dialog.core import load_csv
-from arabic_dialog.paper import notebook_names
-from arabic_dialog.report import claim_view, table_view
-from arabic_dialog.results import claims_ledger, open_run
+from arabic_dialog.reporting.cards import about_run
+from arabic_dialog.core.files import load_csv
+from arabic_dialog.reporting.notebooks import notebook_names
+from arabic_dialog.reporting.report import claim_view, table_view
+from arabic_dialog.reporting.results import claims_ledger, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "_static" / "run"

@@ -4,8 +4,8 @@ import asyncio, json, re, signal, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from arabic_dialog.core import Conversation, Scenario, Turn
-from arabic_dialog.rating_study import load_links, new_study
+from arabic_dialog.core.records import Conversation, Scenario, Turn
+from arabic_dialog.rating.study import load_links, new_study
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("fluency", "coherence", "relevance", "cultural_fit", "overall")
@@ -41,7 +41,7 @@ def serving(folder, *more):
     command = [
         sys.executable,
         "-c",
-        "from arabic_dialog.cli import main; main()",
+        "from arabic_dialog.commands.cli import main; main()",
         "rate",
         "serve",
         "--study",
@@ -147,7 +147,7 @@ def load(port, links, n, seconds, during=None, owner=None):
 
 def lost(path, acknowledged):
     "Acknowledged answers that the study's file does not hold, each with its revision"
-    from arabic_dialog.answers import StudyFile
+    from arabic_dialog.rating.answers import StudyFile
 
     with StudyFile(path) as study:
         kept = {

@@ -1,0 +1,415 @@
+"Masks that train the wrong tokens, texts that mean harm, and the page that shows what is trained"
+
+import json, re
+from html.parser import HTMLParser
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from arabic_dialog.models.loading import ROLE_TOKENS, load_chat_template, load_tokenizer, new_model
+from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
+from arabic_dialog.finetuning.finetune import finetune
+from arabic_dialog.finetuning.students import train_tokenizer
+from arabic_dialog.finetuning.masking import (
+    encode_conversations,
+    encode_turns,
+    mask_facts,
+    prove_batch,
+    prove_mask,
+    render_mask,
+    sample_rows,
+    save_mask,
+)
+
+GOOD = load_chat_template()
+TURNS = (
+    Turn("user", "ما أشهر الخبز؟"),
+    Turn("assistant", "العيش البلدي."),
+    Turn("user", "نعم"),
+    Turn("assistant", "أهلا بك في الأكل."),
+)
+OWN, SAID = (
+    "{{- '<|user|>' + message['content'] -}}",
+    "{{- message['content'] + eos_token -}}\n        {%- endgeneration -%}",
+)
+ON, OFF = "{%- generation -%}", "{%- endgeneration -%}"
+FAULTY = {
+    "no marks": (re.sub(r"\{%- (end)?generation -%\}", "", GOOD), "no token is trained"),
+    "empty marks": (
+        GOOD.replace(SAID, "{%- endgeneration -%}{{- message['content'] + eos_token -}}"),
+        "no token is trained",
+    ),
+    "no stop token": (
+        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),
+        "stop token after 'العيش",
+    ),
+    "no stop token at all": (
+        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}"),
+        "stop token after 'العيش",
+    ),
+    "user too": (GOOD.replace(OWN, ON + OWN + OFF), "the user's 'ما أشهر"),
+    "user's words too": (
+        GOOD.replace(OWN, "{{- '<|user|>' -}}" + ON + "{{- message['content'] -}}" + OFF),
+        "the user's 'ما أشهر",
+    ),
+    "all": (
+        ON
+        + re.sub(r"\{%- (end)?generation -%\}", "", GOOD).replace(
+            "{%- endfor -%}", "{%- endfor -%}" + OFF, 1
+        ),
+        "the user's",
+    ),
+    "role token too": (
+        GOOD.replace(
+            "{{- '<|assistant|>' -}}\n        {%- generation -%}", ON + "{{- '<|assistant|>' -}}"
+        ),
+        r"frame's own token '<\|assistant\|>'",
+    ),
+    "more after the stop token": (
+        GOOD.replace(SAID, "{{- message['content'] + eos_token + 'x' -}}" + OFF),
+        "goes on after the stop token",
+    ),
+    "only the last reply": (
+        GOOD.replace(ON, "{%- if loop.last -%}" + ON).replace(
+            SAID, SAID + "{%- else -%}{{- message['content'] + eos_token -}}{%- endif -%}"
+        ),
+        "2 assistant turns, but 1 trained",
+    ),
+    "other words": (
+        GOOD.replace(SAID, "{{- 'قال: ' + message['content'] + eos_token -}}" + OFF),
+        "and should be",
+    ),
+    "user left out": (GOOD.replace(OWN, "{{- '<|user|>' -}}"), "is not among the untrained"),
+    "no template": (None, "chat frame"),
+    "broken": ("{{- raise_exception('no') -}}", "chat frame: no"),
+    "no jinja": ("{% for %}", "chat frame"),
+}
+
+
+@pytest.fixture(scope="module")
+def words():
+    return [t.text for t in TURNS]
+
+
+@pytest.fixture(params=["gpt2", "aragpt2"], scope="module")
+def tokenizer(request, words, tmp_path_factory):
+    "As it comes back from a checkpoint of each architecture"
+    path = tmp_path_factory.mktemp(request.param)
+    made = train_tokenizer(words, 330)
+    new_model(request.param, made, 1, 16, 2, 64, seed=0).save_pretrained(path)
+    made.save_pretrained(path)
+    return load_tokenizer(path)
+
+
+@pytest.fixture
+def loose(words):
+    return train_tokenizer(words, 330)  # one to spoil
+
+
+def conversation(name, turns):
+    return Conversation(name, Scenario("s", "bread", "EG", 0), tuple(turns), "m")
+
+
+@pytest.mark.parametrize("what", FAULTY)
+def test_a_template_that_fails_is_refused_with_the_reason(loose, what):
+    loose.chat_template, reason = FAULTY[what]
+    assert loose.chat_template != GOOD
+    with pytest.raises(UserError, match=f"conversation c7: .*{reason}"):
+        encode_conversations(loose, [conversation("c7", TURNS)], 999)
+
+
+def test_without_a_stop_token_nothing_is_encoded(loose):
+    loose.eos_token = None
+    with pytest.raises(UserError, match="no end-of-text token"):
+        encode_turns(loose, TURNS, 999)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_reply_is_refused_and_an_empty_question_is_not(tokenizer, text):
+    turns = TURNS[:1] + (Turn("assistant", text),) + TURNS[2:]
+    with pytest.raises(UserError, match="empty"):
+        encode_conversations(tokenizer, [conversation("c", turns)], 999)
+    turns = (Turn("user", text),) + TURNS[1:]
+    assert (
+        encode_conversations(tokenizer, [conversation("c", turns)], 999)[1]["n_stops_trained"] == 2
+    )
+
+
+@pytest.mark.parametrize("special", [*ROLE_TOKENS, "<|endoftext|>", "<|pad|>"])
+@pytest.mark.parametrize("place", range(4))
+def test_tokens_of_the_frame_are_not_smuggled_in(tokenizer, special, place):
+    turns = [Turn(t.speaker, t.text + special) if i == place else t for i, t in enumerate(TURNS)]
+    with pytest.raises(UserError, match=re.escape(special)):
+        encode_conversations(tokenizer, [conversation("c", turns)], 999)
+
+
+def test_a_mask_with_one_wrong_token_is_refused(tokenizer):
+    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
+    prove_mask(tokenizer, TURNS, ids, labels)
+    for k, i in enumerate(ids):
+        with pytest.raises(UserError):
+            prove_mask(
+                tokenizer,
+                TURNS,
+                ids,
+                [*labels[:k], -100 if labels[k] != -100 else i, *labels[k + 1 :]],
+            )
+    with pytest.raises(UserError, match="in its place"):
+        prove_mask(tokenizer, TURNS, ids, labels[:-1])
+    with pytest.raises(UserError, match="in its place"):
+        prove_mask(tokenizer, TURNS, ids, [-100, *labels[:-1]])
+
+
+TEXT = st.text(
+    st.one_of(
+        st.sampled_from("ابتسشلاأإآلمنهويةىءَُِّـ ؟،.\u200c\u200d\u202e\n"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=30,
+)
+HOSTILE = st.one_of(
+    TEXT,
+    TEXT.map(lambda t: f"<b>&{t}</b>"),
+    st.sampled_from(
+        ["<|user", "|>", "[|AI|]", "{{ eos_token }}", "لا", "‏", "\ufffd", "😀", "\x00"]
+    ),
+)
+SPOKEN = HOSTILE.filter(
+    lambda t: t.strip() and not any(x in t for x in (*ROLE_TOKENS, "<|endoftext|>", "<|pad|>"))
+)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(texts=st.lists(SPOKEN, min_size=2, max_size=6).filter(lambda l: len(l) % 2 == 0))
+def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
+    turns = [Turn(("user", "assistant")[i % 2], t) for i, t in enumerate(texts)]
+    ids, labels, _ = encode_turns(tokenizer, turns, 9999)
+
+    def alone(t):
+        return tokenizer(t, add_special_tokens=False)["input_ids"]
+
+    want = [
+        (i, i if t.speaker == "assistant" and k else -100)
+        for t in turns
+        for k, i in enumerate(
+            [
+                alone(f"<|{t.speaker}|>")[0],
+                *alone(t.text),
+                *([tokenizer.eos_token_id] if t.speaker == "assistant" else []),
+            ]
+        )
+    ]
+    assert list(zip(ids, labels)) == want
+    assert prove_mask(tokenizer, turns, ids, labels)["n_trained"] == sum(l != -100 for _, l in want)
+    shown = Page(render_mask(tokenizer, [dict(id=texts[0], input_ids=ids, labels=labels)]))
+    assert shown.tokens == [(i, l != -100) for i, l in want] and not shown.strange
+    assert "".join(c for t in turns for c in t.text if c.isalnum()) in "".join(
+        c for c in shown.text if c.isalnum()
+    )
+
+
+class Page(HTMLParser):
+    "What a browser would find: (token, is it trained?) in order, the text inside tokens without marks, and elements that do not belong"
+
+    KNOWN = {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "main",
+        "h1",
+        "h2",
+        "p",
+        "dl",
+        "div",
+        "dt",
+        "dd",
+        "ul",
+        "li",
+        "section",
+        "span",
+        "mark",
+        "bdi",
+    }
+
+    def __init__(self, page):
+        super().__init__()
+        self.tokens, self.sections, self.strange, self.text, self.inside, self.aside = (
+            [],
+            [],
+            set(),
+            "",
+            0,
+            0,
+        )
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        if tag not in self.KNOWN or any(k.startswith("on") or k in ("src", "href") for k in a):
+            self.strange.add(tag)
+        if tag in ("mark", "span") and "title" in a:
+            self.tokens.append((int(a["title"]), tag == "mark"))
+            self.inside = 1
+        if tag == "bdi":
+            self.aside = 1
+        if tag == "section":
+            self.sections.append((a["data-id"], int(a["data-tokens"]), int(a["data-trained"])))
+
+    def handle_endtag(self, tag):
+        if tag in ("mark", "span"):
+            self.inside = 0
+        if tag == "bdi":
+            self.aside = 0
+
+    def handle_data(self, data):
+        if self.inside and not self.aside:
+            self.text += data
+
+
+def test_the_page_escapes_and_says_what_the_json_says(tokenizer, tmp_path):
+    bad = "<script>alert(1)</script>\"' onload=x {{ 7*7 }} <img src=x>"
+    cs = [
+        conversation(f"{bad}{k}", (Turn("user", bad), Turn("assistant", bad + "لا")))
+        for k in range(12)
+    ]
+    rows, sums = encode_conversations(tokenizer, cs, 999)
+    shown = sample_rows(tokenizer, cs, 999, seed=1)
+    save_mask(tmp_path, tokenizer, shown, sums)
+    html, data = (
+        (tmp_path / "mask.html").read_text(encoding="utf-8"),
+        json.loads((tmp_path / "mask.json").read_text(encoding="utf-8")),
+    )
+    page, facts = Page(html), data["shown"]
+    assert (
+        data["dataset"] == sums
+        and len(facts["conversations"]) == 8
+        and not page.strange
+        and bad not in html
+        and "49" not in page.text
+    )
+    assert page.sections == [
+        (c["id"], c["n_tokens"], c["n_trained"]) for c in facts["conversations"]
+    ]
+    assert (
+        len(page.tokens) == facts["n_tokens"]
+        and sum(on for _, on in page.tokens) == facts["n_trained"]
+    )
+    for c in facts["conversations"]:
+        assert (
+            f"{c['n_trained']:,} of {c['n_tokens']:,} tokens trained ({100 * c['trained_share']:.2f}%)"
+            in html
+        )
+    assert (
+        html.count("■") - 1 == facts["n_stops_trained"] == 8
+        and f"<dd>{sums['n_trained']:,}</dd>" in html
+    )
+    assert page.text.count(bad) == 16  # as text it is all there
+
+
+def test_no_letter_is_kept_from_joining(tokenizer):
+    "Nothing stands between tokens, and what a token's element carries at its sides is nothing"
+    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
+    page = render_mask(tokenizer, [dict(input_ids=ids, labels=labels)])
+    for line in re.findall(r'<div class="line"[^>]*>(.*?)</div>', page, re.S):
+        assert not re.search(r"</(mark|span)>\s+<(mark|span)", line) and "\u200d" not in line
+    style = page[page.index("<style>") : page.index("</style>")]
+    for rule in re.findall(r"(?:^|\s)(?:mark)?\.t[^{,]*\{([^}]*)\}", style):
+        assert not re.search(r"padding|margin|border|display", rule)
+
+
+def test_a_broken_mask_can_still_be_looked_at(tokenizer):
+    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
+    for bad in (ids, [-100] * len(ids)):
+        page = Page(render_mask(tokenizer, [dict(input_ids=ids, labels=bad)]))
+        assert [on for _, on in page.tokens] == [l != -100 for l in bad]
+    assert mask_facts(tokenizer, [])["trained_share"] == 0 and render_mask(tokenizer, [])
+
+
+@pytest.mark.parametrize("pad_is_eos", [False, True])
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_a_batch_trains_what_its_rows_train(loose, pad_is_eos, padding_free):
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    if pad_is_eos:
+        loose.pad_token = loose.eos_token
+    rows, sums = encode_conversations(
+        loose,
+        [conversation("a", TURNS), conversation("b", TURNS[:2]), conversation("c", TURNS[2:])],
+        999,
+    )
+
+    def batch():
+        return DataCollatorForLanguageModeling(
+            pad_token_id=loose.pad_token_id, padding_free=padding_free
+        )(rows)
+
+    proof = prove_batch(batch(), loose, rows)
+    assert proof["n_trained"] == sums["n_trained"] and (proof["n_padding"] == 0) == padding_free
+    plain = [
+        {"input_ids": r["input_ids"], "labels": r["input_ids"]} for r in rows
+    ]  # plain text: all of it is trained
+    prove_batch(
+        DataCollatorForLanguageModeling(pad_token_id=loose.pad_token_id, padding_free=padding_free)(
+            plain
+        ),
+        loose,
+        plain,
+    )
+    for spoil, reason in (
+        (
+            lambda b: b["labels"].masked_fill_(b["input_ids"] == loose.eos_token_id, -100),
+            "stop token",
+        ),
+        (lambda b: b["input_ids"].fill_(7), "other tokens"),
+        (lambda b: b["labels"].fill_(-100), "stop token"),
+        (lambda b: b["labels"].copy_(b["input_ids"]), "padding|other labels"),
+    ):
+        spoil(b := batch())
+        with pytest.raises(UserError, match=reason):
+            prove_batch(b, loose, rows)
+    with pytest.raises(UserError, match="run into each other|other tokens"):
+        prove_batch(batch(), loose, rows[:1])
+
+
+def test_a_share_out_of_bounds_is_refused(tokenizer):
+    with pytest.raises(UserError, match="would be trained"):
+        encode_conversations(
+            tokenizer,
+            [conversation("c", (Turn("user", "نعم " * 2000), Turn("assistant", "لا")))],
+            99999,
+        )
+
+
+def test_a_collator_that_masks_stop_tokens_stops_the_training(words, tmp_path, monkeypatch):
+    from trl.trainer import sft_trainer
+
+    made = train_tokenizer(words, 330)
+    new_model("gpt2", made, 1, 16, 2, 64, seed=0).save_pretrained(tmp_path / "base")
+    made.save_pretrained(tmp_path / "base")
+    good = sft_trainer.DataCollatorForLanguageModeling.torch_call
+
+    def careless(self, examples):
+        batch = good(self, examples)
+        batch["labels"][batch["input_ids"] == made.eos_token_id] = -100
+        return batch
+
+    monkeypatch.setattr(sft_trainer.DataCollatorForLanguageModeling, "torch_call", careless)
+    with pytest.raises(UserError, match="stop tokens"):
+        finetune(
+            tmp_path / "base",
+            [conversation("a", TURNS)] * 3,
+            [conversation("b", TURNS)],
+            tmp_path / "out",
+            steps=2,
+            learning_rate=1e-3,
+            batch_size=2,
+            max_length=64,
+            seed=0,
+        )
+    assert (tmp_path / "out" / "mask.json").is_file() and not list(
+        (tmp_path / "out").glob("*.safetensors")
+    )
