@@ -211,12 +211,12 @@ def test_the_lean_loss_is_trls_loss(base, tokenizer, tmp_path):
 
 
 def test_conversations_are_cut_at_turn_borders_and_counted(tokenizer):
-    whole = len(encode_turns(tokenizer, TALKS[0].turns, 999)[0])
+    whole = len(encode_turns(tokenizer, TALKS[0].turns, 999).ids)
     rows, proof = encode_conversations(tokenizer, TALKS, whole - 1)
     assert (
-        proof["n_truncated"] >= 1
-        and proof["n_turns_dropped"] == 2 * proof["n_truncated"]
-        and proof["n_left_out"] == 0
+        proof.n_truncated >= 1
+        and proof.n_turns_dropped == 2 * proof.n_truncated
+        and proof.n_left_out == 0
     )
     with pytest.raises(UserError, match="max_length = 4"):
         encode_conversations(tokenizer, TALKS, 4)
