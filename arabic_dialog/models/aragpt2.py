@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
+from typing import Literal  # noqa: F401 (inherited annotations name it)
 
 # %% ../../nbs/models/02_aragpt2.ipynb #4cc89427
 class AraGPT2Config(GPT2Config):

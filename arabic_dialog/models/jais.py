@@ -26,6 +26,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
+from typing import Literal  # noqa: F401 (inherited annotations name it)
 
 # %% ../../nbs/models/01_jais.ipynb #7aceb239
 OLD_NAMES = {

@@ -17,7 +17,7 @@ from arabic_dialog.commands.finetune import finetune_own
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.finetuning.students import train_tokenizer
 from arabic_dialog.finetuning.trainer import Training, trainer_class
-from test_finetuning import SHAPE, TALKS, TOPICS, Kill, same, weights
+from finetuning.test_finetune import SHAPE, TALKS, TOPICS, Kill, same, weights
 
 SHAPE = SHAPE | {"precision": "float32"}
 KINDS = ("gpt2", "aragpt2")

@@ -10,7 +10,7 @@ from arabic_dialog.rating.answers import StudyFile, progress
 from arabic_dialog.rating.exchange import import_returned
 from arabic_dialog.rating.page import export_html
 from rating_load import FIELDS, make_study, serving
-from test_rating_page import HOSTILE, hostile_study
+from rating.test_page import HOSTILE, hostile_study
 
 pytestmark = pytest.mark.skipif(bool(b.MISSING), reason=b.MISSING)
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
