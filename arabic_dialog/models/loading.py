@@ -523,9 +523,12 @@ def n_parameters(config: Mapping[str, Any]) -> int:
     attention = 4 * width * width + 4 * width
     feed_forward = n_up * (width * inner + inner) + inner * width + width
     norms = 4 * width
-    slopes, positions = int(config["n_head"]), int(config["n_positions"]) * width
-    placed = slopes if kind == "jais" else positions
-    return vocabulary * width + placed + layers * (attention + feed_forward + norms) + 2 * width
+    if kind == "jais":
+        positions = int(config["n_head"])  # ALiBi: one slope a head
+    else:
+        positions = int(config["n_positions"]) * width
+    block = attention + feed_forward + norms
+    return vocabulary * width + positions + layers * block + 2 * width
 
 # %% ../../nbs/models/03_loading.ipynb #modelfacts
 @dataclass(frozen=True)
