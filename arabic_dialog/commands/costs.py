@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import find_root
-from ..core.hardware import H100, HARDWARE, Hardware, _gpu_memory
+from ..core.hardware import H100, HARDWARE, Hardware, gpu_memory
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
 from ..core.settings import Profile
@@ -245,7 +245,7 @@ def missing(profile: Profile, root: Path, until: str = "report") -> list[str]:
     if not costs:
         return lacks
     gpu, needed = (
-        _gpu_memory(),
+        gpu_memory(),
         max((r.get("least") or r["memory"] or 0) for r in costs),
     )  # a batch that does not fit is halved
     if gpu < needed:
