@@ -18,7 +18,7 @@ from arabic_dialog.core.files import (
     find_root,
     save_text,
 )
-from ..core.records import Run, UserError
+from ..core.records import RunEntry, UserError
 from ..core.runs import RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
 from ..core.workers import Workers
@@ -117,7 +117,7 @@ def reproduce(
         workers = Together({"train_student": train_student})
     with work.folder.locked():
         config = profile.model_dump(mode="json", by_alias=True)
-        run = Run(
+        run = RunEntry(
             digest(config),
             until,
             profile.name,
@@ -126,7 +126,7 @@ def reproduce(
             time.strftime("%FT%TZ", time.gmtime()),
             {},
         )
-        JsonlLog(work.folder / "runs.jsonl", Run).append([run])
+        JsonlLog(work.folder / "runs.jsonl", RunEntry).append([run])
         try:
             checked, split = make_dataset(work)
             describe_run(work, checked)
