@@ -24,7 +24,7 @@ from ..core.records import UserError
 from ..core.settings import Profile
 from ..core.workers import processes
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #7a5d633c
+# %% ../../nbs/finetuning/04_trainer.ipynb #534d4d39
 Method = Literal[
     "full", "lora", "qlora"
 ]  # every weight; adapters; adapters on weights of four bits
@@ -33,7 +33,12 @@ Precision = Literal[
     "", "bfloat16", "float32"
 ]  # of the arithmetic; empty: what the machine is good at
 
-_SHARED = ("lora_rank", "lora_alpha", "deterministic")  # in a profile without `finetune_` before it
+_SHARED = (
+    "max_length",
+    "lora_rank",
+    "lora_alpha",
+    "deterministic",
+)  # in a profile without `finetune_` before it
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Training:
     learning_rate: float  # the highest, after the warm-up
     batch_size: int  # conversations of a step, of all processes together
     seed: int
+    max_length: int = 1024  # tokens of a conversation
     method: Method = "full"
     lora_rank: int = 16
     lora_alpha: int = 32  # adapters are scaled by lora_alpha / lora_rank
@@ -84,6 +90,7 @@ class Training:
             learning_rate=profile.pretrain_learning_rate,
             batch_size=profile.pretrain_batch_size,
             seed=seed,
+            max_length=profile.pretrain_length,
             n_evaluations=profile.finetune_n_evaluations,
             deterministic=profile.deterministic,
         )
