@@ -24,6 +24,7 @@ from arabic_dialog.core.stats import (
     spearman,
     williams,
 )
+from ..metrics.perplexity import AssistantTurn
 from ..metrics.raven import PARTS, Raven, VERSION, combine, ladder, trigrams
 from ..metrics.spoiling import RUNGS, is_unseen, sample_conversations
 from ..metrics.text import mutual_information, n_words, without_history
@@ -278,7 +279,7 @@ def under_encoder(other: Raven) -> Callable[[Sequence[RatedTurn]], "np.ndarray"]
     return lambda rated: other.score([(t.context, t.reply) for t in rated])["raven"].to_numpy()
 
 # %% ../../nbs/analysis/03_validity.ipynb #afa2908e
-def _as_items(rated: Sequence[RatedTurn]) -> list[tuple]:
+def _as_items(rated: Sequence[RatedTurn]) -> list[AssistantTurn]:
     "Rated turns as `perplexity` takes replies: the reply is the assistant's, the turns before it alternate"
 
     def speaker(k, n):
@@ -286,7 +287,7 @@ def _as_items(rated: Sequence[RatedTurn]) -> list[tuple]:
 
     turns = [t.context or ("",) for t in rated]
     return [
-        (
+        AssistantTurn(
             str(i),
             len(c),
             tuple(Turn(speaker(k, len(c)), x) for k, x in enumerate(c)),
