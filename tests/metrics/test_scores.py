@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from arabic_dialog.core.files import save_table
 from arabic_dialog.core.records import UserError
 from arabic_dialog.metrics import scores as bm
 from arabic_dialog.metrics.perplexity import Likelihood, assistant_turns
@@ -80,7 +81,7 @@ def test_likelihoods_go_by_the_name_of_the_checkpoint():
 @pytest.mark.parametrize("drop", bm.SCORE_COLUMNS)
 def test_a_missing_column_is_named(drop, tmp_path):
     scores = pd.DataFrame([("c", 1, "m", 0, "raven", 0.5)], columns=bm.SCORE_COLUMNS)
-    bm.save_scores(scores.drop(columns=drop), tmp_path / "s.csv")
+    save_table(tmp_path / "s.csv", scores.drop(columns=drop))
     with pytest.raises(UserError, match=f"no column {drop}"):
         bm.load_scores(tmp_path / "s.csv")
 
