@@ -1611,8 +1611,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'arabic_dialog/metrics/scores.py'),
                                               'arabic_dialog.metrics.scores.on_target': ( 'metrics/scores.html#on_target',
                                                                                           'arabic_dialog/metrics/scores.py'),
-                                              'arabic_dialog.metrics.scores.save_scores': ( 'metrics/scores.html#save_scores',
-                                                                                            'arabic_dialog/metrics/scores.py'),
                                               'arabic_dialog.metrics.scores.score_models': ( 'metrics/scores.html#score_models',
                                                                                              'arabic_dialog/metrics/scores.py')},
             'arabic_dialog.metrics.spoiling': { 'arabic_dialog.metrics.spoiling._abroad': ( 'metrics/spoiling.html#_abroad',
