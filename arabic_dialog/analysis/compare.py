@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RATIOS', 'PAIR_COLUMNS', 'SCORE_SETTINGS', 'Ratio', 'summarise', 'by_turn', 'compare_pair', 'compare', 'make_scores']
 
-# %% ../../nbs/analysis/01_compare.ipynb #0b2e5d5e
+# %% ../../nbs/analysis/01_compare.ipynb #5871b6d1
 import itertools
 import math
 import warnings
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.files import load_jsonl
+from ..core.files import load_jsonl, save_table
 from ..core.records import Conversation, UserError
 from ..core.runs import Stage, Work
 from ..core.stats import DegenerateWarning, cohen_dz, crossed_interval, holm
 from ..core.stats import paired_permutation_test
 from ..metrics.replies import Reply
-from ..metrics.scores import describe_models, load_replies, save_scores, score_models
+from ..metrics.scores import describe_models, load_replies, score_models
 from ..metrics.scores import _check
 
 # %% ../../nbs/analysis/01_compare.ipynb #78d35984
@@ -290,7 +290,7 @@ def _test_models(scores: Any, models: Sequence[str], n_resamples: int, seed: int
         tests.append(compare(scores, [metric], of, max(n_resamples, 9999), seed))
     return pd.concat(tests)
 
-# %% ../../nbs/analysis/01_compare.ipynb #5e156233
+# %% ../../nbs/analysis/01_compare.ipynb #70780487
 def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
     "Every measure of every reply, the models' values, and the tests of their differences"
     profile = work.profile
@@ -309,7 +309,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
             "comparisons": _test_models(scores, models.model, profile.n_resamples, profile.seed),
         }
         for name, table in tables.items():
-            save_scores(table, path / f"{name}.csv")
+            save_table(path / f"{name}.csv", table, digits=6)
         return {"replies": len(all_replies), "scores": len(scores), "models": len(models)}
 
     data = work.files("data/raven", "data/grammar", profile.topics, profile.countries)

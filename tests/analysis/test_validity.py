@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studied(folder, raven):
-    return vl.study(folder, raven, n_resamples=200, n=25)
+    return vl.study_validity(folder, raven, n_resamples=200, n=25)
 
 
 def test_the_study_on_ratings_that_are_known(folder, raven, studied):
@@ -106,7 +106,7 @@ def test_resampled_rho_is_that_of_the_resample():
     drawn = vl.rho_draws({"x": x}, y, clusters, 5, seed=3)["x"]
     names, index = np.unique(clusters, return_inverse=True)
     counts = next(vl.resample_counts(len(names), 5, 3))
-    for d, c in zip(drawn, counts):
+    for d, c in zip(drawn, counts, strict=True):
         rows = np.repeat(np.arange(30), c[index].astype(int))
         assert d == pytest.approx(spearmanr(x[rows], y[rows]).statistic)
 
@@ -149,7 +149,7 @@ def test_turns_that_nobody_rated_are_left_out(tmp_path):
 
 def test_names_of_files_are_shown_as_plain_text(studied, capsys):
     people, ladder = studied
-    vl.print_study(people.replace({"set": {"first": "[red]x[/red]"}}), ladder)
+    vl.print_validity(people.replace({"set": {"first": "[red]x[/red]"}}), ladder)
     out = capsys.readouterr().out
     assert "[red" in out and "RAVEN" not in out
 
