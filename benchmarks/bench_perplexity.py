@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from arabic_dialog.models.loading import load_chat_template, new_model
-from arabic_dialog.metrics.perplexity import reply_items, score_replies
+from arabic_dialog.metrics.perplexity import Reading, assistant_turns, score_replies
 from arabic_dialog.metrics.spoiling import sample_conversations
 
 SIZES = {
@@ -69,9 +69,9 @@ def with_harness(model, tokenizer, items, batch_size):
         )
 
     pairs = [
-        (before, render([*h, r], False)[len(before) :])
-        for _, _, h, r in items
-        for before in [render(h, True)]
+        (before, render([*t.history, t.reply], False)[len(before) :])
+        for t in items
+        for before in [render(t.history, True)]
     ]
     lm = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
     return [
@@ -96,7 +96,7 @@ def main(n=60, *sizes):
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # the harness tells of each model that it is given
     conversations = sample_conversations(int(n), "test")
-    items = reply_items(conversations)
+    items = assistant_turns(conversations)
     for size in sizes or SIZES:
         model, tokenizer = make(size, conversations)
         few = items if size == "offline" else items[:12]
@@ -105,9 +105,10 @@ def main(n=60, *sizes):
             for _ in range(3):  # in turn, so that what else the machine does falls on both
                 a, ours = timed(lambda: score_replies(model, tokenizer, few, batch_size))
                 b, theirs = timed(lambda: with_harness(model, tokenizer, few, batch_size))
-                c, _ = timed(lambda: score_replies(model, tokenizer, few, batch_size, share=False))
+                alone = Reading(share=False)
+                c, _ = timed(lambda: score_replies(model, tokenizer, few, batch_size, alone))
                 rounds.append((b / a, b / c, a, b))
-            off = max(abs(r["nll"] / t - 1) for r, t in zip(ours, theirs))
+            off = max(abs(r.nll / t - 1) for r, t in zip(ours, theirs))
             ratio, alone, a, b = sorted(rounds)[1]
             print(
                 f"{size} ({model.num_parameters() / 1e6:.1f} M parameters), {len(few)} replies, batches of {batch_size:2}: {len(few) / a:6.1f} replies a second of one core here, {len(few) / b:6.1f} in the harness: "
