@@ -8,9 +8,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
 from arabic_dialog.models.loading import load_model, new_model
-from arabic_dialog.finetuning.finetune import finetune, pretrain, train_student
+from arabic_dialog.finetuning.finetune import finetune, pretrain
 from arabic_dialog.finetuning.masking import encode_conversations, encode_turns
 from arabic_dialog.finetuning.students import shuffle_replies, train_tokenizer
+from arabic_dialog.finetuning.train import ModelSize, TrainingJob, train_student
 from arabic_dialog.finetuning.trainer import Training, arguments, order_rows, trainer_class
 
 TOPICS = {"bread": "الخبز", "coffee": "القهوة", "tea": "الشاي", "music": "الموسيقى"}
@@ -298,28 +299,14 @@ def test_what_cannot_be_trained_says_why(base, tokenizer, tmp_path):
 def test_one_job_is_plain_data(tmp_path):
     save_jsonl(tmp_path / "t.jsonl", TALKS[:12])
     save_jsonl(tmp_path / "v.jsonl", TALKS[12:])
-    common = SHAPE | dict(
-        train=str(tmp_path / "t.jsonl"), validation=str(tmp_path / "v.jsonl"), revision=""
-    )
-    base = json.loads(
-        json.dumps(
-            common
-            | dict(
-                kind="base",
-                checkpoint="new:gpt2",
-                n_layer=1,
-                n_embd=32,
-                n_head=2,
-                n_positions=128,
-                vocabulary_size=500,
-                out=str(tmp_path / "base"),
-            )
-        )
-    )
-    train_student(base)
-    counts = train_student(
-        common
-        | dict(kind="control", checkpoint=str(tmp_path / "base"), out=str(tmp_path / "control"))
-    )
+    files = dict(train=str(tmp_path / "t.jsonl"), validation=str(tmp_path / "v.jsonl"))
+
+    def job(kind, checkpoint, size=None):
+        out = str(tmp_path / kind)
+        return TrainingJob(kind, checkpoint, out=out, how=Training(**SHAPE), size=size, **files)
+
+    base = job("base", "new:gpt2", ModelSize(1, 32, 2, 128, vocabulary_size=500))
+    train_student(json.loads(json.dumps(base.plain)))
+    counts = train_student(job("control", str(tmp_path / "base")).plain)
     assert counts["n_conversations"] == 12 and all(isinstance(n, int) for n in counts.values())
     assert json.loads((tmp_path / "control" / "training.json").read_text())["kind"] == "control"
