@@ -68,7 +68,7 @@ def _launched():
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield True
         return
-    from arabic_dialog.finetuning.finetune import train_student
+    from arabic_dialog.finetuning.train import train_student
     from arabic_dialog.core.workers import follow, join, leave
 
     join()

@@ -25,7 +25,7 @@ from ..core.settings import Profile
 from ..core.workers import Workers
 from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
-from ..finetuning.finetune import make_students
+from ..finetuning.train import make_students
 from ..analysis.compare import make_scores
 from ..analysis.validity import make_validity
 from ..analysis.human_eval import make_ratings
@@ -111,7 +111,7 @@ def reproduce(
     if processes()[1] == 1:
         workers = Workers(profile.workers)
     else:
-        from arabic_dialog.finetuning.finetune import train_student
+        from arabic_dialog.finetuning.train import train_student
 
         workers = Together({"train_student": train_student})
     with work.folder.locked():

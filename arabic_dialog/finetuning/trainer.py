@@ -388,15 +388,8 @@ def whole_checkpoint(state: Path) -> str | None:
             shutil.rmtree(checkpoint, ignore_errors=True)
     return None
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #dd7292e7
-_TRAINERS_OWN = (
-    "optimizer*",
-    "scheduler*",
-    "scaler*",
-    "rng_state*",
-    "trainer_state.json",
-    "training_args.bin",
-)
+# %% ../../nbs/finetuning/04_trainer.ipynb #1e214816
+_TRAINERS_OWN = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "*.bin")
 
 
 def keep_last_good(state: Path, out: Path) -> Path | None:

@@ -1,7 +1,12 @@
 "Training that is interrupted, repeated or given nonsense"
 
-import csv, json
-import pytest, torch
+import csv
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -11,7 +16,7 @@ from arabic_dialog.models.loading import load_model, new_model
 from arabic_dialog.finetuning.finetune import finetune, pretrain
 from arabic_dialog.finetuning.masking import encode_conversations, encode_turns
 from arabic_dialog.finetuning.students import shuffle_replies, train_tokenizer
-from arabic_dialog.finetuning.train import ModelSize, TrainingJob, train_student
+from arabic_dialog.finetuning.train import ModelSize, StudentJob, train_student
 from arabic_dialog.finetuning.trainer import Training, arguments, order_rows, trainer_class
 
 TOPICS = {"bread": "الخبز", "coffee": "القهوة", "tea": "الشاي", "music": "الموسيقى"}
@@ -254,7 +259,7 @@ def test_shuffled_replies_change_topic_and_country_everywhere():
         if t.speaker == "assistant" and PLACES[c.scenario.country] in t.text
     }
     for seed in range(5):
-        for before, after in zip(TALKS, shuffle_replies(TALKS, seed)):
+        for before, after in zip(TALKS, shuffle_replies(TALKS, seed), strict=True):
             assert after.id == before.id and [t for t in after.turns if t.speaker == "user"] == [
                 t for t in before.turns if t.speaker == "user"
             ]
@@ -303,10 +308,34 @@ def test_one_job_is_plain_data(tmp_path):
 
     def job(kind, checkpoint, size=None):
         out = str(tmp_path / kind)
-        return TrainingJob(kind, checkpoint, out=out, how=Training(**SHAPE), size=size, **files)
+        return StudentJob(kind, checkpoint, out=out, how=Training(**SHAPE), size=size, **files)
 
     base = job("base", "new:gpt2", ModelSize(1, 32, 2, 128, vocabulary_size=500))
     train_student(json.loads(json.dumps(base.plain)))
     counts = train_student(job("control", str(tmp_path / "base")).plain)
     assert counts["n_conversations"] == 12 and all(isinstance(n, int) for n in counts.values())
     assert json.loads((tmp_path / "control" / "training.json").read_text())["kind"] == "control"
+
+
+def test_every_setting_of_fine_tuning_is_read():
+    from arabic_dialog.core.settings import load_profile
+
+    smoke = load_profile("smoke")
+    settings = [n for n in type(smoke).model_fields if n.startswith("finetune_")]
+    names = {n.removeprefix("finetune_") for n in settings}
+    assert names <= {f.name for f in fields(Training)}
+    how = Training.to_reply(smoke, seed=7)
+    assert all(getattr(how, n.removeprefix("finetune_")) == getattr(smoke, n) for n in settings)
+    assert (how.seed, how.max_length, how.lora_rank) == (7, smoke.max_length, smoke.lora_rank)
+
+
+def test_a_job_of_a_hyphenated_student_keeps_its_revision():
+    from arabic_dialog.core.records import Checkpoint
+    from arabic_dialog.core.settings import load_profile
+    from arabic_dialog.finetuning.train import plan_training
+
+    names = dict(students=("my-student", "other"), revisions=("0" * 40, "1" * 40))
+    profile = load_profile("smoke").model_copy(update=names)
+    checkpoint = Checkpoint.parse("my-student-control-s3")
+    job = plan_training(profile, checkpoint, "owner/model", Path("split"), "out")
+    assert (job.kind, job.how.seed, job.revision) == ("control", 3, "0" * 40)

@@ -1,6 +1,7 @@
 "Masks that train the wrong tokens, texts that mean harm, and the page that shows what is trained"
 
-import json, re
+import json
+import re
 from html.parser import HTMLParser
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -130,9 +131,7 @@ def test_an_empty_reply_is_refused_and_an_empty_question_is_not(tokenizer, text)
     with pytest.raises(UserError, match="empty"):
         encode_conversations(tokenizer, [conversation("c", turns)], 999)
     turns = (Turn("user", text),) + TURNS[1:]
-    assert (
-        encode_conversations(tokenizer, [conversation("c", turns)], 999)[1].n_stops_trained == 2
-    )
+    assert encode_conversations(tokenizer, [conversation("c", turns)], 999)[1].n_stops_trained == 2
 
 
 @pytest.mark.parametrize("special", [*ROLE_TOKENS, "<|endoftext|>", "<|pad|>"])
@@ -183,7 +182,7 @@ SPOKEN = HOSTILE.filter(
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(texts=st.lists(SPOKEN, min_size=2, max_size=6).filter(lambda l: len(l) % 2 == 0))
+@given(texts=st.lists(SPOKEN, min_size=2, max_size=6).filter(lambda texts: len(texts) % 2 == 0))
 def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
     turns = [Turn(("user", "assistant")[i % 2], t) for i, t in enumerate(texts)]
     encoded = encode_turns(tokenizer, turns, 9999)
@@ -203,17 +202,18 @@ def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
             ]
         )
     ]
-    assert list(zip(ids, labels)) == want
-    assert prove_mask(tokenizer, turns, ids, labels).n_trained == sum(l != -100 for _, l in want)
+    assert list(zip(ids, labels, strict=True)) == want
+    n_trained = sum(label != -100 for _, label in want)
+    assert prove_mask(tokenizer, turns, ids, labels).n_trained == n_trained
     shown = Page(render_mask(tokenizer, [Encoded(ids, labels, id=texts[0])]))
-    assert shown.tokens == [(i, l != -100) for i, l in want] and not shown.strange
+    assert shown.tokens == [(i, label != -100) for i, label in want] and not shown.strange
     assert "".join(c for t in turns for c in t.text if c.isalnum()) in "".join(
         c for c in shown.text if c.isalnum()
     )
 
 
 class Page(HTMLParser):
-    "What a browser would find: (token, is it trained?) in order, the text inside tokens without marks, and elements that do not belong"
+    "What a browser finds: (token, is it trained?), text without marks, and what does not belong"
 
     KNOWN = {
         "html",
@@ -302,10 +302,8 @@ def test_the_page_escapes_and_says_what_the_json_says(tokenizer, tmp_path):
         and sum(on for _, on in page.tokens) == facts["n_trained"]
     )
     for c in facts["conversations"]:
-        assert (
-            f"{c['n_trained']:,} of {c['n_tokens']:,} tokens trained ({100 * c['trained_share']:.2f}%)"
-            in html
-        )
+        share = f"{100 * c['trained_share']:.2f}%"
+        assert f"{c['n_trained']:,} of {c['n_tokens']:,} tokens trained ({share})" in html
     assert (
         html.count("■") - 1 == facts["n_stops_trained"] == 8
         and f"<dd>{sums.n_trained:,}</dd>" in html
@@ -316,7 +314,6 @@ def test_the_page_escapes_and_says_what_the_json_says(tokenizer, tmp_path):
 def test_no_letter_is_kept_from_joining(tokenizer):
     "Nothing stands between tokens, and what a token's element carries at its sides is nothing"
     encoded = encode_turns(tokenizer, TURNS, 999)
-    ids, labels = encoded.ids, encoded.labels
     page = render_mask(tokenizer, [encoded])
     for line in re.findall(r'<div class="line"[^>]*>(.*?)</div>', page, re.S):
         assert not re.search(r"</(mark|span)>\s+<(mark|span)", line) and "\u200d" not in line
@@ -326,11 +323,10 @@ def test_no_letter_is_kept_from_joining(tokenizer):
 
 
 def test_a_broken_mask_can_still_be_looked_at(tokenizer):
-    encoded = encode_turns(tokenizer, TURNS, 999)
-    ids, labels = encoded.ids, encoded.labels
+    ids = encode_turns(tokenizer, TURNS, 999).ids
     for bad in (ids, [-100] * len(ids)):
         page = Page(render_mask(tokenizer, [Encoded(ids, bad)]))
-        assert [on for _, on in page.tokens] == [l != -100 for l in bad]
+        assert [on for _, on in page.tokens] == [label != -100 for label in bad]
     assert mask_facts(tokenizer, [])["trained_share"] == 0 and render_mask(tokenizer, [])
 
 
