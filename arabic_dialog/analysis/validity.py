@@ -18,7 +18,7 @@ from typing import Any, TYPE_CHECKING
 from ..core.files import data_path, digest, save_text
 from ..core.records import Conversation, Turn, UserError
 from arabic_dialog.core.stats import (
-    _counted_ranks,
+    counted_ranks,
     partial_spearman,
     resample_counts,
     spearman,
@@ -148,10 +148,10 @@ def rho_draws(
         len(names), n_resamples, seed, cells=max(1, 2**19 * len(names) // len(rating))
     ):
         w = c[:, index]
-        q = _counted_ranks(rating, w)
+        q = counted_ranks(rating, w)
         qq = (w * q * q).sum(1)
         for k, x in values.items():
-            p = _counted_ranks(x, w)
+            p = counted_ranks(x, w)
             with np.errstate(invalid="ignore", divide="ignore"):
                 out[k].append((w * p * q).sum(1) / np.sqrt((w * p * p).sum(1) * qq))
     return {k: np.concatenate(v) for k, v in out.items()}
