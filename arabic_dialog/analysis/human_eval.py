@@ -23,7 +23,7 @@ from ..core.records import Conversation, Rating, UserError
 from ..core.runs import RunFolder, Stage, Work
 from ..core.stats import DegenerateWarning, cluster_ratio, compare_paired, holm
 from ..core.stats import kendall, resample_counts, spearman, spearman_interval
-from ..metrics.scores import load_replies
+from ..metrics.replies import load_replies
 from ..rating.agreement import COEFFICIENTS, agreement, kappa_context
 from ..rating.answers import StudyFile, answer_rows, ratings_of
 from ..rating.design import Item, Origin, POINTS, latent_quality, load_criteria

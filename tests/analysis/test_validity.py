@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from arabic_dialog.analysis import validity as vl
 from arabic_dialog.metrics import text as tm
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.models.encoders import load_encoder
+from arabic_dialog.metrics.perplexity import AssistantTurn, Likelihood
 from arabic_dialog.metrics.raven import PARTS, Raven
 from arabic_dialog.metrics.spoiling import cases, sample_conversations
 
@@ -236,12 +238,10 @@ def test_information_under_a_language_model(tmp_path):
 
 
 def test_mutual_information_refuses_other_replies():
-    row = {"nll": 1.0, "n_tokens": 2, "n_chars": 3}
-    assert tm.mutual_information([row], [row]) == [0.0] and math.isnan(
-        tm.mutual_information([row | {"n_tokens": 0}], [row])[0]
-    )
+    row = Likelihood("a", 1, nll=1.0, n_tokens=2, n_bytes=6, n_chars=3)
+    assert tm.mutual_information([row], [row]) == [0.0]
+    assert math.isnan(tm.mutual_information([replace(row, n_tokens=0)], [row])[0])
     with pytest.raises(UserError, match="not the same"):
-        tm.mutual_information([row], [row | {"n_chars": 4}])
-    assert tm.without_history([("a", 3, (Turn("user", "س"),), Turn("assistant", "ج"))])[0][2] == (
-        Turn("user", ""),
-    )
+        tm.mutual_information([row], [replace(row, n_chars=4)])
+    turn = AssistantTurn("a", 3, (Turn("user", "س"),), Turn("assistant", "ج"))
+    assert tm.without_history([turn])[0].history == (Turn("user", ""),)
