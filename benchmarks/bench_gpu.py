@@ -88,8 +88,8 @@ def decode(bandwidth):
     config = config_of("inceptionai/jais-13b-chat")
     model = build(config).eval()
     facts = model_facts(config)
-    size = facts["bytes_bf16"] if GPU else facts["bytes_fp32"]
-    cached_bytes = facts["kv_bytes_per_token"] * (1 if GPU else 2)
+    size = (1 if GPU else 2) * facts.weight_bytes
+    cached_bytes = facts.kv_bytes_per_token * (1 if GPU else 2)
     prompt, n_new = (450, 250) if GPU else (64, 32)
     for rows in (1, 16, 64):
         ids = torch.randint(1, config.vocab_size, (rows, prompt), device=DEVICE)
@@ -147,7 +147,7 @@ def train(peak):
                 rows=rows,
                 length=length,
                 tokens_per_second=tokens,
-                share=tokens * facts["training_flop_per_token"] / peak,
+                share=tokens * facts.training_flop_per_token / peak,
                 memory=torch.cuda.max_memory_allocated() if GPU else 0,
             )
         del model, optimizer

@@ -13,16 +13,23 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..core.files import find_root
-from ..core.hardware import H100, HARDWARE, Hardware, _gpu_memory
+from ..core.hardware import H100, HARDWARE, Hardware, gpu_memory
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
 from ..core.settings import Profile
 from ..generation.scenarios import load_countries, load_topics
-from ..models.loading import config_class, load_checkpoints, model_facts, read_config
+from arabic_dialog.models.loading import (
+    ModelFacts,
+    config_class,
+    load_checkpoints,
+    model_facts,
+    read_config,
+)
 
 # %% ../../nbs/commands/01_costs.ipynb #3495f0e2
 TOKENS = {"prompt": 300, "conversation": 500}  # assumed means, of Jais's tokens
@@ -62,30 +69,30 @@ def expected_prompts(n: int, attempts: int, acceptance: float = ACCEPTANCE) -> t
     return round(n * filled / acceptance), round(n * filled)
 
 # %% ../../nbs/commands/01_costs.ipynb #87b2c29d
-def n_rows(facts: dict[str, int], batch_size: int, hardware: Hardware) -> int:
+def n_rows(facts: ModelFacts, batch_size: int, hardware: Hardware) -> int:
     "Conversations that fit side by side, at most `batch_size` (0: as many as fit); 0 where the model itself does not"
-    free = hardware.memory - facts["bytes_bf16"]
+    free = hardware.memory - facts.weight_bytes
     return max(
         0,
         min(
             batch_size or MOST_ROWS,
-            int(free // (sum(TOKENS.values()) * facts["kv_bytes_per_token"])),
+            int(free // (sum(TOKENS.values()) * facts.kv_bytes_per_token)),
         ),
     )
 
 # %% ../../nbs/commands/01_costs.ipynb #76e60da1
-def generation_rate(facts: dict[str, int], rows: int, hardware: Hardware) -> float:
+def generation_rate(facts: ModelFacts, rows: int, hardware: Hardware) -> float:
     "Tokens a second, decoding `rows` conversations side by side"
     cached = TOKENS["prompt"] + TOKENS["conversation"] / 2
-    read = facts["bytes_bf16"] + rows * cached * facts["kv_bytes_per_token"]
+    read = facts.weight_bytes + rows * cached * facts.kv_bytes_per_token
     return rows / max(
         read / (GENERATION_SHARE * hardware.bandwidth),
-        rows * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops),
+        rows * facts.forward_flop_per_token / (TRAINING_SHARE * hardware.flops),
     )
 
 # %% ../../nbs/commands/01_costs.ipynb #948f5fd9
 def generation_cost(
-    facts: dict[str, int],
+    facts: ModelFacts,
     n: int,
     batch_size: int,
     hardware: Hardware = H100,
@@ -93,12 +100,12 @@ def generation_cost(
 ) -> dict[str, Any]:  # tokens a second where it was measured
     "Hours, tokens and bytes to complete `n` prompts; no hours where the model does not fit"
     rows = n_rows(facts, batch_size, hardware)
-    row = sum(TOKENS.values()) * facts["kv_bytes_per_token"]
+    row = sum(TOKENS.values()) * facts.kv_bytes_per_token
     cost = {
         "tokens": n * TOKENS["conversation"],
         "rows": rows,
-        "memory": facts["bytes_bf16"] + max(rows, 1) * row,
-        "least": facts["bytes_bf16"] + row,
+        "memory": facts.weight_bytes + max(rows, 1) * row,
+        "least": facts.weight_bytes + row,
         "hours": None,
         "rate": rate,
     }
@@ -107,7 +114,7 @@ def generation_cost(
     if not rows:
         return cost
     reading = (
-        n * TOKENS["prompt"] * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops)
+        n * TOKENS["prompt"] * facts.forward_flop_per_token / (TRAINING_SHARE * hardware.flops)
     )
     rate = generation_rate(facts, rows, hardware)
     return cost | {"rate": rate, "hours": (cost["tokens"] / rate + reading) / 3600}
@@ -121,15 +128,15 @@ BYTES_TRAINED = {
 
 
 def training_cost(
-    facts: dict[str, int], tokens: int, hardware: Hardware = H100, method: str = "full"
+    facts: ModelFacts, tokens: int, hardware: Hardware = H100, method: str = "full"
 ) -> dict[str, float]:
     "Hours, FLOP and bytes to train on `tokens` tokens; adapters save the third of the arithmetic that the gradients of the weights take"
-    flop = tokens * facts["training_flop_per_token"] * (1 if method == "full" else 2 / 3)
+    flop = tokens * facts.training_flop_per_token * (1 if method == "full" else 2 / 3)
     return {
         "tokens": tokens,
         "flop": flop,
         "hours": flop / (TRAINING_SHARE * hardware.flops) / 3600,
-        "memory": BYTES_TRAINED[method] * facts["parameters"],
+        "memory": BYTES_TRAINED[method] * facts.parameters,
     }
 
 # %% ../../nbs/commands/01_costs.ipynb #bd748cca
@@ -138,7 +145,7 @@ def is_published(name: str) -> bool:
     return not name.startswith("new:") and not Path(name).exists() and name != "embedded-grammar"
 
 # %% ../../nbs/commands/01_costs.ipynb #23bda56b
-def generator_facts(profile: Profile) -> dict[str, int] | None:
+def generator_facts(profile: Profile) -> ModelFacts | None:
     "Size and cost of a profile's generator in the precision that it is run in; None where they are not known"
     known, name = load_checkpoints(), profile.generator
     try:
@@ -150,7 +157,7 @@ def generator_facts(profile: Profile) -> dict[str, int] | None:
     wide = (
         2 if profile.generator_dtype in ("", "float32") else 1
     )  # published checkpoints of these kinds are stored in four bytes
-    return facts | {k: wide * facts[k] for k in ("bytes_bf16", "kv_bytes_per_token")}
+    return replace(facts, number_bytes=2 * wide)
 
 # %% ../../nbs/commands/01_costs.ipynb #1ba78023
 _DATASET = ("complete", "check", "split")
@@ -175,7 +182,7 @@ def profile_costs(
                 "hours": None,
                 "memory": None,
                 "remote": remote,
-                "download": 4 * model_facts(known[name])["parameters"]
+                "download": 4 * model_facts(known[name]).parameters
                 if name in known and not remote
                 else None,
                 **cost,
@@ -238,7 +245,7 @@ def missing(profile: Profile, root: Path, until: str = "report") -> list[str]:
     if not costs:
         return lacks
     gpu, needed = (
-        _gpu_memory(),
+        gpu_memory(),
         max((r.get("least") or r["memory"] or 0) for r in costs),
     )  # a batch that does not fit is halved
     if gpu < needed:
@@ -284,7 +291,7 @@ def disk_needs(profile: Profile, root: Path, until: str = "report") -> dict[str,
     }
     if until not in _DATASET:
         needs["checkpoints"] = sum(
-            n[s] * 4 * model_facts(known[c])["parameters"]
+            n[s] * 4 * model_facts(known[c]).parameters
             for s, c in zip(profile.students, profile.checkpoints)
             if c in known
         )
@@ -315,7 +322,7 @@ def _time(hours: float) -> str:
     )
 
 # %% ../../nbs/commands/01_costs.ipynb #703c6d5c
-def student_facts(profile: Profile, checkpoint: str) -> dict[str, int] | None:
+def student_facts(profile: Profile, checkpoint: str) -> ModelFacts | None:
     "Size and cost of a student: published, in a folder, or to be made in the run; None where they are not known"
     p, known = profile, load_checkpoints()
     if checkpoint.startswith("new:"):

@@ -16,6 +16,7 @@ from typing import Any
 from ..core.files import find_root
 from ..core.records import UserError
 from arabic_dialog.models.loading import (
+    ModelFacts,
     ROLE_TOKENS,
     check_name,
     config_class,
@@ -113,13 +114,13 @@ def frame_line(tokenizer: Any | None, model_type: str = "") -> str:
 FULL_TRAINING = 16  # bytes a parameter: weights, gradients and two moments of Adam, each in float32
 
 
-def needs(facts: Mapping[str, int]) -> dict[str, int]:
+def needs(facts: ModelFacts) -> dict[str, int]:
     "Bytes that each use of a model takes at least"
-    cache = facts["kv_bytes_per_token"] * facts["context"]
+    cache = facts.kv_bytes_per_token * facts.context
     return {
-        "generate, bfloat16": facts["bytes_bf16"] + cache,
-        "generate, float32": facts["bytes_fp32"] + 2 * cache,
-        "fine-tune every weight, float32": FULL_TRAINING * facts["parameters"],
+        "generate, bfloat16": facts.weight_bytes + cache,
+        "generate, float32": 2 * facts.weight_bytes + 2 * cache,
+        "fine-tune every weight, float32": FULL_TRAINING * facts.parameters,
     }
 
 # %% ../../nbs/commands/02_doctor.ipynb #a1703ac1
@@ -138,7 +139,7 @@ def machine() -> dict[str, Any]:
     }
 
 # %% ../../nbs/commands/02_doctor.ipynb #3bbe62f0
-def fits(facts: Mapping[str, int], here: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+def fits(facts: ModelFacts, here: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     "(use, bytes, where it fits) for each use"
     gpu = max((m for _, m in here["gpus"]), default=0)
 
@@ -167,7 +168,7 @@ def _flop(n: float) -> str:
 # %% ../../nbs/commands/02_doctor.ipynb #7ab9c84e
 def diagnose(
     name: str | Path, revision: str | None = None
-) -> tuple[dict[str, int], list[tuple[str, str]]]:
+) -> tuple[ModelFacts, list[tuple[str, str]]]:
     "(`model_facts` of a checkpoint, what there is to say of it as (what, value) pairs)"
     config, where = find_config(name, revision)
     cls = config_class(config, str(name))
@@ -191,17 +192,17 @@ def diagnose(
             "architecture",
             f"{printable(config.get('model_type'))}, {layers}; {cls.__module__.split('.')[0]} holds its class",
         ),
-        ("parameters", f"{facts['parameters']:,}"),
+        ("parameters", f"{facts.parameters:,}"),
         (
             "weights",
-            f"{_gb(facts['bytes_fp32'])} in float32, {_gb(facts['bytes_bf16'])} in bfloat16",
+            f"{_gb(2 * facts.weight_bytes)} in float32, {_gb(facts.weight_bytes)} in bfloat16",
         ),
         *([("files", kind)] if kind else []),
-        ("context", f"{facts['context']:,} tokens"),
-        ("keys and values", f"{facts['kv_bytes_per_token']:,} bytes a token in bfloat16"),
+        ("context", f"{facts.context:,} tokens"),
+        ("keys and values", f"{facts.kv_bytes_per_token:,} bytes a token in bfloat16"),
         (
             "compute",
-            f"{_flop(facts['forward_flop_per_token'])} a token forward, {_flop(facts['training_flop_per_token'])} in training",
+            f"{_flop(facts.forward_flop_per_token)} a token forward, {_flop(facts.training_flop_per_token)} in training",
         ),
         *[
             ("special tokens" if i == 0 else "", l)

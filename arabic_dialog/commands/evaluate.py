@@ -50,7 +50,7 @@ from arabic_dialog.metrics.replies import (
     select_test_turns,
 )
 from ..metrics.scores import answer, describe_models, save_scores, score_models
-from ..models.loading import load_checkpoints, model_facts, read_config
+from ..models.loading import ModelFacts, load_checkpoints, model_facts, read_config
 
 # %% ../../nbs/commands/05_evaluate.ipynb #edd41fb2
 def conversations_to_answer(path: str | Path) -> list[Conversation]:
@@ -129,8 +129,8 @@ def load_baselines() -> dict[str, dict[str, str]]:
     return {r["name"]: r for r in load_csv(data_path("baselines.csv"), ["name", "config", "why"])}
 
 # %% ../../nbs/commands/05_evaluate.ipynb #1e24be04
-def facts_of(name: str, profile: Profile) -> dict[str, int] | None:
-    "Size and cost of a model, without fetching anything; None where they are not known here. `bytes` and `kv` are in the precision that it is stored in"
+def facts_of(name: str, profile: Profile) -> ModelFacts | None:
+    "Size and cost of a model, without fetching anything; None where they are not known here. Its bytes are in the precision that it is stored in"
     known, baselines, wide = (
         load_checkpoints(),
         load_baselines(),
@@ -161,37 +161,36 @@ def facts_of(name: str, profile: Profile) -> dict[str, int] | None:
         )
     else:
         return None
-    f = model_facts(config)
-    return f | {
-        "layers": int(config.get("n_layer") or config["num_hidden_layers"]),
-        "bytes": wide * f["bytes_bf16"],
-        "kv": wide * f["kv_bytes_per_token"],
-    }
+    return replace(model_facts(config), number_bytes=2 * wide)
 
 # %% ../../nbs/commands/05_evaluate.ipynb #e93059f5
-def evaluation_cost(
-    facts: Mapping[str, int], work: Workload, hardware: Hardware = H100
-) -> dict[str, Any]:
+def evaluation_cost(facts: ModelFacts, work: Workload, hardware: Hardware = H100) -> dict[str, Any]:
     "Hours and bytes for one checkpoint; no hours where it does not fit"
-    longest = min(work.longest, facts["context"] or work.longest)
-    rows = max(0, min(ROWS, int((hardware.memory - facts["bytes"]) // (longest * facts["kv"]))))
-    memory = facts["bytes"] + max(rows, 1) * longest * facts["kv"]
+    longest = min(work.longest, facts.context or work.longest)
+    rows = max(
+        0,
+        min(
+            ROWS,
+            int((hardware.memory - facts.weight_bytes) // (longest * facts.kv_bytes_per_token)),
+        ),
+    )
+    memory = facts.weight_bytes + max(rows, 1) * longest * facts.kv_bytes_per_token
     if not rows:
         return {"hours": None, "memory": memory}
     step = (
         STEP
-        + LAYER * facts["layers"]
+        + LAYER * facts.layers
         + max(
-            (facts["bytes"] + rows * longest / 2 * facts["kv"])
+            (facts.weight_bytes + rows * longest / 2 * facts.kv_bytes_per_token)
             / (GENERATION_SHARE * hardware.bandwidth),
-            rows * facts["forward_flop_per_token"] / (TRAINING_SHARE * hardware.flops),
+            rows * facts.forward_flop_per_token / (TRAINING_SHARE * hardware.flops),
         )
     )
     return {
         "hours": (
             work.written / rows * step
             + (work.read + work.scored)
-            * facts["forward_flop_per_token"]
+            * facts.forward_flop_per_token
             / (TRAINING_SHARE * hardware.flops)
         )
         / 3600,

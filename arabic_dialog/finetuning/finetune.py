@@ -247,13 +247,13 @@ def manifest(
     from importlib.metadata import version
 
     facts, hardware = model_facts(config), hardware_here()
-    flop = facts["training_flop_per_token"] * n_tokens * (1 if how.method == "full" else 2 / 3)
+    flop = facts.training_flop_per_token * n_tokens * (1 if how.method == "full" else 2 / 3)
     return dict(
         seconds=round(seconds, 2),
         tokens_per_second=round(n_tokens / seconds, 1),
         flop=flop,
         flop_per_second=flop / seconds,
-        parameters=facts["parameters"],
+        parameters=facts.parameters,
         parameters_trained=n_trained,
         micro_batch_size=size,
         processes=processes()[1],

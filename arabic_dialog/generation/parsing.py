@@ -5,574 +5,537 @@
 # %% auto #0
 __all__ = ['PARSE_RULES', 'MAX_LENGTH', 'ROLE_NAMES', 'ParseError', 'Mark', 'find_marks', 'parse_conversation']
 
-# %% ../../nbs/generation/05_parsing.ipynb #parsin0002
+# %% ../../nbs/generation/05_parsing.ipynb #d4d902c2
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, pairwise, zip_longest
+from typing import Literal, NamedTuple
 
 from ..core.arabic import normalise, strip_bidi
-from ..core.records import Turn
+from ..core.records import SPEAKERS, Turn
 
-# %% ../../nbs/generation/05_parsing.ipynb #a431b6e7
+# %% ../../nbs/generation/05_parsing.ipynb #b04ef27d
 PARSE_RULES = {
     "empty": "The completion has no text",
     "too_long": "The completion has more characters than any conversation",
     "no_marks": "No line begins with a speaker",
-    "unknown_speaker": "Somebody speaks who is neither the user nor the assistant, or nobody knows who",
+    "unknown_speaker": "Somebody speaks who is neither the user nor the assistant, "
+    "or nobody knows who",
     "no_turns_in_json": "JSON in which no speaker and text are found",
     "empty_turn": "A turn has no text",
     "one_turn": "Only one turn",
 }
-
-# %% ../../nbs/generation/05_parsing.ipynb #bfd83b1f
 MAX_LENGTH = 100_000  # characters; a reply of 4,096 tokens has fewer than 20,000
 
-# %% ../../nbs/generation/05_parsing.ipynb #2dc99f7d
+# %% ../../nbs/generation/05_parsing.ipynb #377b73ac
 class ParseError(ValueError):
-    "Why a completion is not a conversation: the `rule` of `PARSE_RULES` that failed, a `detail`, and the `position` in the completion"
+    "Why a completion is not a conversation: which of `PARSE_RULES` failed, in words, and where"
 
     def __init__(self, rule: str, what: str, excerpt: str = "", position: int = 0):
-        super().__init__(
-            rule, what, excerpt, position
-        )  # all of them, so that the error can be sent between processes
+        super().__init__(rule, what, excerpt, position)  # so that it can be sent between processes
         self.rule, self.what, self.excerpt, self.position = rule, what, excerpt, position
-        self.detail = f"{what}; character {position}" + (f": {excerpt!r}" if excerpt else "")
+        place = f"{what}; character {position}"
+        self.detail = f"{place}: {excerpt!r}" if excerpt else place
 
     def __str__(self):
         return f"{self.rule}: {self.detail}"
 
-# %% ../../nbs/generation/05_parsing.ipynb #589514fd
-def _fail(rule: str, what: str, text: str, at: int) -> ParseError:
-    "The error that `rule` failed at character `at` of `text`"
-    return ParseError(rule, what, " ".join(text[at : at + 80].split())[:40], at)
 
-# %% ../../nbs/generation/05_parsing.ipynb #4c4b55e6
-ROLE_NAMES = {  # speaker → (plain names, names that are also words)
+def _error(rule: str, what: str, text: str, position: int) -> ParseError:
+    "The error that `rule` failed at a `position` of `text`"
+    excerpt = " ".join(text[position : position + 80].split())
+    return ParseError(rule, what, excerpt[:40], position)
+
+# %% ../../nbs/generation/05_parsing.ipynb #eab87960
+_NAMES_WRITTEN = {  # speaker → plain names, names that are also words
     "user": (
-        (
-            "المستخدم",
-            "المستخدمة",
-            "مستخدم",
-            "مستخدمة",
-            "السائل",
-            "السائلة",
-            "المستعمل",
-            "User",
-            "Human",
-            "سؤال المستخدم",
-            "المستخدم يسأل",
-        ),
-        (
-            "الإنسان",
-            "إنسان",
-            "السؤال",
-            "سؤال",
-            "س",
-            "أنا",
-            "Q",
-            "Question",
-            "Input",
-            "Instruction",
-            "Prompt",
-            "Prompter",
-        ),
+        "المستخدم, المستخدمة, مستخدم, مستخدمة, السائل, السائلة, المستعمل, User, Human, "
+        "سؤال المستخدم, المستخدم يسأل",
+        "الإنسان, إنسان, السؤال, سؤال, س, أنا, Q, Question, Input, Instruction, Prompt, Prompter",
     ),
     "assistant": (
-        (
-            "المساعد",
-            "مساعد",
-            "المساعد الذكي",
-            "المساعدة الذكية",
-            "المساعد الآلي",
-            "المساعد الافتراضي",
-            "المساعد الرقمي",
-            "المجيب",
-            "المجيبة",
-            "مساعد الذكاء الاصطناعي",
-            "رد المساعد",
-            "إجابة المساعد",
-            "جواب المساعد",
-            "المساعد يجيب",
-            "Assistant",
-            "AI Assistant",
-            "Chatbot",
-        ),
-        (
-            "المساعدة",
-            "مساعدة",
-            "الروبوت",
-            "روبوت",
-            "روبوت الدردشة",
-            "الذكاء الاصطناعي",
-            "ذكاء اصطناعي",
-            "النموذج",
-            "جيس",
-            "الجواب",
-            "جواب",
-            "الإجابة",
-            "إجابة",
-            "الرد",
-            "رد",
-            "ج",
-            "AI",
-            "A.I.",
-            "Bot",
-            "GPT",
-            "ChatGPT",
-            "Jais",
-            "Model",
-            "A",
-            "Answer",
-            "Response",
-            "Output",
-        ),
+        "المساعد, مساعد, المساعد الذكي, المساعدة الذكية, المساعد الآلي, المساعد الافتراضي, "
+        "المساعد الرقمي, المجيب, المجيبة, مساعد الذكاء الاصطناعي, رد المساعد, إجابة المساعد, "
+        "جواب المساعد, المساعد يجيب, Assistant, AI Assistant, Chatbot",
+        "المساعدة, مساعدة, الروبوت, روبوت, روبوت الدردشة, الذكاء الاصطناعي, ذكاء اصطناعي, "
+        "النموذج, جيس, الجواب, جواب, الإجابة, إجابة, الرد, رد, ج, AI, A.I., Bot, GPT, ChatGPT, "
+        "Jais, Model, A, Answer, Response, Output",
     ),
 }
-
-# %% ../../nbs/generation/05_parsing.ipynb #25eb6d76
-_NAMES = {
-    normalise(n): (s, k == 0)
-    for s, both in ROLE_NAMES.items()
-    for k, names in enumerate(both)
-    for n in names
+ROLE_NAMES = {
+    speaker: tuple(names.split(", ") for names in both) for speaker, both in _NAMES_WRITTEN.items()
 }
-_COUNTING = frozenset(
-    normalise(w)
-    for w in "الدور دور الجولة جولة رقم Turn Round الأول الثاني الثالث الرابع الخامس السادس السابع الثامن التاسع العاشر".split()
-)
-_PERSON = re.compile(
-    r"([^()\[\]]*)[(\[]([^()\[\]]{1,30})[)\]]([^()\[\]]*)"
-)  # the name of a person before or after, and a role in brackets, or the reverse
 
-# %% ../../nbs/generation/05_parsing.ipynb #d3681754
+# %% ../../nbs/generation/05_parsing.ipynb #24d9f925
+class _Name(NamedTuple):
+    "Whose name stands before a colon"
+
+    speaker: str  # "" where it only counts, as «الدور الثاني» does
+    plain: bool
+
+
+_COUNT = _Name("", False)
+_NAMES = {
+    normalise(name): _Name(speaker, plain)
+    for speaker, both in ROLE_NAMES.items()
+    for plain, names in zip((True, False), both, strict=True)
+    for name in names
+}
+_ORDINALS = "الأول الثاني الثالث الرابع الخامس السادس السابع الثامن التاسع العاشر"
+_COUNTING = set(normalise(f"الدور دور الجولة جولة رقم Turn Round {_ORDINALS}").split())
+_PERSON = re.compile(r"([^()\[\]]*)[(\[]([^()\[\]]{1,30})[)\]]([^()\[\]]*)")
+
+# %% ../../nbs/generation/05_parsing.ipynb #9ab9843b
 @lru_cache(maxsize=16384)
-def _who(head: str) -> tuple[str, bool] | None:
-    "(speaker, whether the name is plain) of what stands before a colon; ('', False) where it only counts; None where it is something else"
-    words = [w.rstrip("0123456789") for w in normalise(head).split()]
-    if found := _NAMES.get(" ".join(w for w in words if w and w not in _COUNTING)):
-        return found
-    if words and all(not w or w in _COUNTING for w in words):
-        return "", False
-    if not (m := _PERSON.fullmatch(head)):
-        return None
-    outside, inside = (_NAMES.get(normalise(s)) for s in (m[1] + m[3], m[2]))
-    return outside or ((inside[0], False) if inside and inside[1] else None)
+def _read_name(head: str) -> _Name | None:
+    "Whose name `head` is; None where it is none"
+    words = [word.rstrip("0123456789") for word in normalise(head).split()]
+    names = [word for word in words if word and word not in _COUNTING]
+    if words and not names:
+        return _COUNT
+    return _NAMES.get(" ".join(names)) or _read_role(head)
 
-# %% ../../nbs/generation/05_parsing.ipynb #ef54ab30
+
+def _read_role(head: str) -> _Name | None:
+    "The role in brackets behind a person's name, or before it"
+    person = _PERSON.fullmatch(head)
+    if not person:
+        return None
+    outside, inside = (_NAMES.get(normalise(s)) for s in (person[1] + person[3], person[2]))
+    if outside or not inside:
+        return outside
+    return inside._replace(plain=False) if inside.plain else None
+
+# %% ../../nbs/generation/05_parsing.ipynb #66a9bf1f
 class Mark(NamedTuple):
     "Where a turn opens"
 
     start: int
     end: int  # where the turn's text begins
-    speaker: str  # `user`, `assistant`, `system` for the frame's own words, "" where a frame says that a turn is over
+    speaker: str  # `user`, `assistant`, `system` for the frame's own words, "" where a turn is over
     plain: bool
     inside: bool = False  # of a line, not at its beginning
 
-# %% ../../nbs/generation/05_parsing.ipynb #b771a0c0
+# %% ../../nbs/generation/05_parsing.ipynb #36be5938
+_JOINTS = tuple(":-–—")  # what may follow the colon
+
+
+def _text_start(line: str, colon: int) -> int:
+    "Where the text behind a name begins: after a second joint, after bold type opened before"
+    start = colon + 1
+    if line.startswith(_JOINTS, start):
+        start += 1
+    if "*" not in line and "_" not in line:
+        return start
+    for sign, blanks in (("**", " \t"), ("__", " \t"), ("*", "")):
+        is_open = line.count(sign, 0, start - 1) % 2
+        behind = len(line) - len(line[start:].lstrip(blanks))
+        if is_open and line.startswith(sign, behind):
+            return behind + len(sign)
+    return start
+
+# %% ../../nbs/generation/05_parsing.ipynb #bbca10de
+_HEAD = 64  # characters in which a name and its colon fit
 _DASHED = re.compile(r"[\W\d_]*+([^\W\d_][^-–—|>=→←\n]{0,40}?)[ \t]*(?:-{1,2}>?|=>|[–—|>→←])(?=\s)")
 _BRACKETED = re.compile(r"[\W\d_]*+(?<=[\[(【])([^()\[\]【】\n]{2,40})[\])】]")
 
 
-def _line_mark(line: str, at: int) -> Mark | None:
-    "The mark with which `line`, which stands at character `at`, begins"
-    i = line.find(":", 0, 64)
-    while i >= 0:
-        if (found := _who(line[:i])) and found[0]:
-            return Mark(at, at + _skip_bold(line, i), *found)
-        i = line.find(":", i + 1, 64) if found else -1
-    if len(line) <= 48 and (found := _who(line.strip())) and found[1]:
-        return Mark(at, at + len(line), *found)
+def _line_mark(line: str, position: int) -> Mark | None:
+    "The mark with which a line begins that stands at `position`"
+    colon = line.find(":", 0, _HEAD)
+    while colon >= 0:
+        name = _read_name(line[:colon])
+        if not name:
+            break
+        if name.speaker:
+            return Mark(position, position + _text_start(line, colon), *name)
+        colon = line.find(":", colon + 1, _HEAD)  # behind «الدور ١:» may come the name
+    return _plain_mark(line, position)
+
+
+def _plain_mark(line: str, position: int) -> Mark | None:
+    "The mark of a plain name without a colon: alone, before a joint, or in brackets"
+    name = _read_name(line.strip()) if len(line) <= 48 else None
+    if name and name.plain:
+        return Mark(position, position + len(line), *name)
     for form in (_DASHED, _BRACKETED):
-        if (m := form.match(line)) and (found := _who(m[1])) and found[1]:
-            return Mark(at, at + m.end(), *found)
+        match = form.match(line)
+        name = match and _read_name(match[1])
+        if name and name.plain:
+            return Mark(position, position + match.end(), *name)
+    return None
 
-# %% ../../nbs/generation/05_parsing.ipynb #18abf4ee
-def _skip_bold(line: str, i: int) -> int:
-    "Where the text begins after the colon at `i`: behind a second joint, and the bold type that was opened before the name"
-    if line[i + 1 : i + 2] in tuple(":-–—"):
-        i += 1
-    for sign in (
-        ("**", "__", "*") if line[i + 1 : i + 2] in " \t*_" and ("*" in line or "_" in line) else ()
-    ):
-        if line.count(sign, 0, i) % 2:
-            j = i + 1 if sign == "*" else len(line) - len(line[i + 1 :].lstrip(" \t"))
-            if line.startswith(sign, j):
-                return j + len(sign)
-    return i + 1
-
-# %% ../../nbs/generation/05_parsing.ipynb #20a10684
+# %% ../../nbs/generation/05_parsing.ipynb #77720411
 _FRAME = re.compile(
     r"(?:(?:<\|(?:im_start|start_header_id)\|>|<start_of_turn>)\s{0,4}(\w{1,24})(?:\s{0,4}<\|end_header_id\|>)?"
     r"|(<{1,2}/?\w{1,24}>{1,2}|<\|\w{1,24}\|>|\[\|\w{1,24}\|\]|\[/?INST\]))[ \t]*:?",
     re.I,
 )
-_SIGNS = {
-    "inst": "user",
-    "user_token": "user",
-    "/inst": "assistant",
-    "chatbot_token": "assistant",
-    "system": "system",
-    "system_token": "system",
-    "sys": "system",
-} | dict.fromkeys(
-    (
-        "s",
-        "/s",
-        "/sys",
-        "im_end",
-        "eot_id",
-        "end_of_turn",
-        "end_of_text",
-        "endoftext",
-        "begin_of_text",
-        "end",
-        "eos",
-        "bos",
-        "start_of_turn_token",
-        "end_of_turn_token",
-    ),
-    "",
-)
+_SIGNS_WRITTEN = {
+    "user": "inst user_token",
+    "assistant": "/inst chatbot_token",
+    "system": "system system_token sys",
+    "": "s /s /sys im_end eot_id end_of_turn end_of_text endoftext begin_of_text end eos bos "
+    "start_of_turn_token end_of_turn_token",
+}
+_SIGNS = {sign: speaker for speaker, signs in _SIGNS_WRITTEN.items() for sign in signs.split()}
+
+
+def _read_sign(sign: str) -> str | None:
+    "The speaker whose turn a sign opens ('' where it closes one); None where it is no sign"
+    if sign in _SIGNS:
+        return _SIGNS[sign]
+    name = _read_name(sign.lstrip("/"))
+    if not name:
+        return None
+    return "" if sign.startswith("/") else name.speaker
 
 
 def _frame_marks(text: str) -> list[Mark]:
     "The signs of chat frames in `text`"
-    out = []
-    for m in _FRAME.finditer(text):
-        name = (m[1] or m[2].strip("<>|[]")).lower()
-        speaker = _SIGNS.get(name)
-        if speaker is None and (found := _who(name.lstrip("/"))):
-            speaker = "" if name[0] == "/" else found[0]
+    marks = []
+    for match in _FRAME.finditer(text):
+        speaker = _read_sign((match[1] or match[2].strip("<>|[]")).lower())
         if speaker is not None:
-            out.append(Mark(m.start(), m.end(), speaker, True))
-    return out
+            marks.append(Mark(match.start(), match.end(), speaker, True))
+    return marks
 
-# %% ../../nbs/generation/05_parsing.ipynb #00c6c865
-_LAST_WORDS = frozenset(n.split()[-1] for n in _NAMES)
-_WORD, _PAUSES = re.compile(r"\S+"), frozenset(".!?؟…؛;»”\"')]|/–—-")
+# %% ../../nbs/generation/05_parsing.ipynb #39b089c1
+_LAST_WORDS = frozenset(name.split()[-1] for name in _NAMES)
+_PAUSES = frozenset(".!?؟…؛;»”\"')]|/–—-")
+_WORD = re.compile(r"\S+")
 
 
 @lru_cache(maxsize=16384)
 def _may_end(word: str) -> bool:
-    "Whether a speaker's name may end with this word, which spares most colons the rest"
-    return (
-        not (bare := normalise(word).rstrip("0123456789 "))
-        or bare.split()[-1] in _LAST_WORDS
-        or word[-1] in ")]"
-    )
+    "Whether a speaker's name may end with this word"
+    bare = normalise(word).rstrip("0123456789 ")
+    return not bare or bare.split()[-1] in _LAST_WORDS or word[-1] in ")]"
 
-# %% ../../nbs/generation/05_parsing.ipynb #a7e58831
-def _inner_marks(text: str, known: set[int], anywhere: bool = False) -> list[Mark]:
-    "Marks before the colons of `text` that do not end at a `known` place: after a pause, or a plain name `anywhere`"
-    out, i = [], text.find(":")
-    while i >= 0:
-        if (
-            i + 1 not in known
-            and (last := text[max(0, i - 24) : i].split()[-1:])
-            and _may_end(last[0])
-        ):
-            line = max(text.rfind("\n", max(0, i - 48), i) + 1, i - 48, 0)
-            for w in list(_WORD.finditer(text, line, i))[-3:]:
-                if (
-                    (found := _who(text[w.start() : i]))
-                    and found[0]
-                    and (
-                        found[1]
-                        if anywhere
-                        else text[max(0, w.start() - 8) : w.start()].rstrip(" \t*_")[-1:] in _PAUSES
-                    )
-                ):
-                    out.append(
-                        Mark(
-                            w.start(),
-                            _skip_bold(text[w.start() : i + 65], i - w.start()) + w.start(),
-                            *found,
-                            True,
-                        )
-                    )
-                    break
-        i = text.find(":", i + 1)
-    return out
 
-# %% ../../nbs/generation/05_parsing.ipynb #ab8215b6
+def _follows_pause(text: str, position: int) -> bool:
+    "Whether a sentence has ended before `position`, or a bar or a dash stands there"
+    return text[max(0, position - 8) : position].rstrip(" \t*_")[-1:] in _PAUSES
+
+# %% ../../nbs/generation/05_parsing.ipynb #3300b5de
+def _inner_mark(text: str, colon: int, anywhere: bool) -> Mark | None:
+    "The mark that ends with a colon inside a line: behind a pause, or a plain name `anywhere`"
+    before = text[max(0, colon - 24) : colon].split()
+    if not before or not _may_end(before[-1]):
+        return None
+    start = max(0, colon - 48)
+    start = max(start, text.rfind("\n", start, colon) + 1)
+    for word in list(_WORD.finditer(text, start, colon))[-3:]:
+        first = word.start()
+        name = _read_name(text[first:colon])
+        if not name or not name.speaker:
+            continue
+        if name.plain if anywhere else _follows_pause(text, first):
+            end = first + _text_start(text[first : colon + 65], colon - first)
+            return Mark(first, end, *name, inside=True)
+    return None
+
+
+def _inner_marks(text: str, known: list[Mark], anywhere: bool = False) -> list[Mark]:
+    "The marks inside lines, at colons with which none of the `known` marks ends"
+    ends = {mark.end for mark in known}
+    colons = (match.start() for match in re.finditer(":", text))
+    marks = (_inner_mark(text, colon, anywhere) for colon in colons if colon + 1 not in ends)
+    return [mark for mark in marks if mark]
+
+# %% ../../nbs/generation/05_parsing.ipynb #e38ae671
+def _drop_words(marks: list[Mark]) -> list[Mark]:
+    "`marks`, in order, without names that are words, of speakers with a plain name"
+    plain = {mark.speaker for mark in marks if mark.plain}
+    kept = []
+    for mark, after in zip_longest(marks, marks[1:]):
+        twice = after and after.speaker == mark.speaker and 0 <= after.start - mark.end <= 2
+        if mark.plain or mark.speaker not in plain or twice:  # as in `### Input: [|Human|]`
+            kept.append(mark)
+    return kept
+
+
+def _opens(mark: Mark, before: Mark | None) -> bool:
+    "Whether a mark opens a turn, behind the one `before`"
+    if before is None:
+        return not mark.inside
+    if mark.start < before.end:
+        return False
+    return not mark.inside or mark.speaker != before.speaker
+
+
+def _put_in_order(marks: list[Mark]) -> list[Mark]:
+    "`marks` by their place, those that open or end a turn"
+    kept: list[Mark] = []
+    for mark in _drop_words(sorted(marks, key=lambda mark: (mark.start, -mark.end))):
+        if _opens(mark, kept[-1] if kept else None):
+            kept.append(mark)
+    return kept
+
+# %% ../../nbs/generation/05_parsing.ipynb #116764a4
 def find_marks(text: str) -> list[Mark]:
     "The marks of `text` in their order, of which each opens a turn or ends one"
-    flat, at, marks = text.replace("：", ":").replace("﹕", ":"), 0, []
+    flat = text.replace("：", ":").replace("﹕", ":")
+    marks, position = [], 0
     for line in flat.splitlines(True):
-        if m := _line_mark(line, at):
-            marks.append(m)
-        at += len(line)
+        mark = _line_mark(line, position)
+        if mark:
+            marks.append(mark)
+        position += len(line)
     if "<" in text or "[" in text:
         marks += _frame_marks(text)
     if flat.count(":") > len(marks):
-        marks += _inner_marks(flat, {m.end for m in marks})
-    out = _in_order(marks)
-    if out and not any(m.inside or m.speaker != out[0].speaker for m in out):
-        rest = _in_order(out + _inner_marks(flat, {m.end for m in out}, True))
-        if all(a.speaker != b.speaker for a, b in zip(rest, rest[1:])):
-            out = rest
-    return out
+        marks += _inner_marks(flat, marks)
+    marks = _put_in_order(marks)
+    if len({mark.speaker for mark in marks}) == 1 and not any(mark.inside for mark in marks):
+        more = _put_in_order(marks + _inner_marks(flat, marks, anywhere=True))
+        if all(mark.speaker != after.speaker for mark, after in pairwise(more)):
+            return more
+    return marks
 
-# %% ../../nbs/generation/05_parsing.ipynb #12d35d87
-def _in_order(marks: list[Mark]) -> list[Mark]:
-    "`marks` by their place, without those that overlap another, give way to a plain name, or go on inside a line with the same speaker"
-    marks.sort(key=lambda m: (m.start, -m.end))
-    plain = {m.speaker for m in marks if m.plain}
-    out = []
-    for m, after in zip(marks, [*marks[1:], None]):
-        again = (
-            after and after.speaker == m.speaker and 0 <= after.start - m.end <= 2
-        )  # said twice, as in `### Input: [|Human|]`
-        if (
-            not m.plain
-            and m.speaker in plain
-            and not again
-            or out
-            and (m.start < out[-1].end or m.inside and m.speaker == out[-1].speaker)
-        ):
-            continue
-        if not m.inside or out:
-            out.append(m)
-    return out
-
-# %% ../../nbs/generation/05_parsing.ipynb #f7824785
+# %% ../../nbs/generation/05_parsing.ipynb #16a8fcb4
 _NOTE = re.compile(
-    r"^[ \t]*(?:[-=*_]{3,}[ \t]*$|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
-    r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
-    r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
+    r"^[ \t]*(?:[-=*_]{3,}[ \t]*$"
+    r"|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
+    r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار"
+    r"|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
+    r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني"
+    r"|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
     r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z",
     re.M | re.I,
 )
-_RULE, _EDGES = re.compile(r"[-=*_~`#|>•\s]+"), "-=*_~`#|>•"  # a line of signs only
+
+
+def _without_note(body: str) -> str:
+    "The last turn without what a model says behind it about its own work"
+    body = re.sub(r"\n[ \t\r]+(?=\n)", "\n", body)
+    note = _NOTE.search(body, body.find("\n") + 1 or len(body))
+    return body[: note.start()] if note else body
+
+# %% ../../nbs/generation/05_parsing.ipynb #61a552ac
+_EDGES = "-=*_~`#|>•"
+_RULE = re.compile(rf"[{_EDGES}\s]+")  # a line of signs only
 _AGAIN = re.compile(
-    r"\W*(?:(?:ال)?(?:محادثة|حوار)|Conversation|Dialogue|Example)[ \t]+(?:رقم[ \t]+)?\d{1,3}\W*|\W*(?:المحادثة|الحوار)[ \t]+ال(?:ثانية?|ثالثة?|أخرى|آخر)\W*",
+    r"\W*(?:(?:ال)?(?:محادثة|حوار)|Conversation|Dialogue|Example)[ \t]+(?:رقم[ \t]+)?\d{1,3}\W*"
+    r"|\W*(?:المحادثة|الحوار)[ \t]+ال(?:ثانية?|ثالثة?|أخرى|آخر)\W*",
     re.I,
 )
 
 
-def _said(body: str, last: bool = True) -> tuple[str, bool]:
-    "(the text of a turn: trimmed lines, without what belongs to nobody, whether another conversation follows)"
+def _stray(lines: list[str], is_last: bool) -> Literal["rule", "turn", "conversation"] | None:
+    "What the last of `lines` is: a rule, the heading of a turn or of a conversation, or none"
+    line = lines[-1]
+    fences = [line for line in lines if line.startswith("```")]
+    if line.startswith("```") and len(fences) % 2 == 0:
+        return None  # it closes one of the turn's own
+    may_be_heading = not is_last and len(lines) > 1 and len(line) <= 48
+    if may_be_heading and _AGAIN.fullmatch(line):
+        return "conversation"
+    if _RULE.fullmatch(line):
+        return "rule"
+    if may_be_heading and _read_name(line) == _COUNT and any(map(str.isalpha, line)):
+        return "turn"
+    return None
+
+
+def _trim(body: str, is_last: bool = True) -> tuple[str, bool]:
+    "(the text of a turn without strays at its end, whether another conversation follows)"
     text = body.strip()
     if text[-1:] not in _EDGES and text[0] not in "*_" and len(text.splitlines()) == 1:
         return text, False  # most turns, at once
-    lines, again = [s for l in text.splitlines() if (s := l.strip())], False
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    is_over = False
     while lines:
-        tail = lines[-1]
-        heading = not last and len(lines) > 1 and len(tail) <= 48
-        if tail[:3] == "```" and sum(l[:3] == "```" for l in lines) % 2 == 0:
-            break  # the fence that closes one of the turn's own
-        if heading and _AGAIN.fullmatch(tail):
-            again = True
-        elif not _RULE.fullmatch(tail) and not (
-            heading and _who(tail) == ("", False) and any(map(str.isalpha, tail))
-        ):
+        stray = _stray(lines, is_last)
+        if not stray:
             break
+        is_over |= stray == "conversation"
         lines.pop()
     text = "\n".join(lines)
     if text.startswith(("**", "__")) and text.endswith(text[:2]) and len(text) > 4:
         text = text[2:-2].strip()
-    return text, again
+    return text, is_over
 
-# %% ../../nbs/generation/05_parsing.ipynb #cdb5ee64
-def _from_marks(text: str, marks: list[Mark]) -> list[tuple[str, str, int]]:
-    "(speaker, text, place) of each turn that `marks` open"
-    out = []
-    for i, m in enumerate(marks):
-        end = marks[i + 1].start if i + 1 < len(marks) else len(text)
-        body, last = text[m.end : end], i + 1 == len(marks)
-        if last and (
-            note := _NOTE.search(
-                body := re.sub(r"\n[ \t\r]+(?=\n)", "\n", body), body.find("\n") + 1 or len(body)
-            )
-        ):
-            body = body[: note.start()]
-        if "|" in body and text[m.start : m.end].lstrip()[:1] == "|":
-            body = re.sub(r"(?m)\|[ \t\r]*$", "", body)
-        said, again = _said(body, last)
-        if m.speaker in ("user", "assistant"):
-            if said or last or marks[i + 1].speaker != m.speaker:
-                out.append((m.speaker, said, m.start))
-        elif out and (said if not m.speaker and not last else m.speaker):
-            raise _fail(
-                "unknown_speaker",
-                f"after turn {len(out)} comes text that is neither the user's nor the assistant's",
-                text,
-                m.start,
-            )
-        if again and len(out) > 1:
+# %% ../../nbs/generation/05_parsing.ipynb #af368872
+class _Passage(NamedTuple):
+    "What a completion gives a speaker to say"
+
+    speaker: str
+    text: str
+    position: int  # of its mark
+
+
+def _from_marks(text: str, marks: list[Mark]) -> list[_Passage]:
+    "The passages that `marks` open"
+    passages: list[_Passage] = []
+    for mark, after in zip_longest(marks, marks[1:]):
+        body = text[mark.end : after.start] if after else _without_note(text[mark.end :])
+        if "|" in body and text[mark.start : mark.end].lstrip().startswith("|"):
+            body = re.sub(r"(?m)\|[ \t\r]*$", "", body)  # the row of a table
+        said, is_over = _trim(body, not after)
+        if mark.speaker in SPEAKERS:
+            if said or not after or after.speaker != mark.speaker:
+                passages.append(_Passage(mark.speaker, said, mark.start))
+        elif passages and (mark.speaker or (said and after)):
+            what = "comes text that is neither the user's nor the assistant's"
+            what = f"after turn {len(passages)} {what}"
+            raise _error("unknown_speaker", what, text, mark.start)
+        if is_over and len(passages) > 1:
             break
-    return out
+    return passages
 
-# %% ../../nbs/generation/05_parsing.ipynb #f446f2dc
-def _from_dashes(text: str) -> list[tuple[str, str, int]]:
-    "(speaker, text, place) of each line of a dialogue with a dash before every line, or nothing"
-    lines, at = [], 0
+# %% ../../nbs/generation/05_parsing.ipynb #5ad67ed1
+def _from_dashes(text: str) -> list[_Passage]:
+    "The passages of a dialogue with a dash before every line, or none"
+    lines, position = [], 0
     for line in text.splitlines(True):
-        if line.strip() and not (not lines and line.rstrip().endswith(":")):
-            lines.append((line.strip(), at))
-        at += len(line)
-    asks = ["؟" in l or "?" in l for l, _ in lines]
+        is_heading = not lines and line.rstrip().endswith(":")
+        if line.strip() and not is_heading:
+            lines.append((line.strip(), position))
+        position += len(line)
+    asks = ["؟" in line or "?" in line for line, _ in lines]
     if len(lines) < 4 or len(lines) % 2 or not asks[0] or sum(asks[::2]) <= sum(asks[1::2]):
         return []
-    if any(l[0] not in "-–—" or not l.lstrip("-–—").strip() for l, _ in lines):
+    if any(line[0] not in "-–—" or not line.lstrip("-–—").strip() for line, _ in lines):
         return []
     return [
-        (("user", "assistant")[i % 2], l.lstrip("-–— \t"), at) for i, (l, at) in enumerate(lines)
+        _Passage(SPEAKERS[i % 2], line.lstrip("-–— \t"), position)
+        for i, (line, position) in enumerate(lines)
     ]
 
-# %% ../../nbs/generation/05_parsing.ipynb #3054f2e1
-_NAME = r"(?:[^\"'“”\\\n]|\\u[0-9a-fA-F]{4}){1,80}+"
-_KEY = rf"""["'“”]{_NAME}["'“”]\s{{0,40}}+[:：]"""
+# %% ../../nbs/generation/05_parsing.ipynb #c4f1df21
+_KEY_NAME = r"(?:[^\"'“”\\\n]|\\u[0-9a-fA-F]{4}){1,80}+"
+_KEY = rf"""["'“”]{_KEY_NAME}["'“”]\s{{0,40}}+[:：]"""
 _QUOTES = (("double", '"', '"'), ("single", "'", "'"), ("curly", "[“”]", "“”"))
 
 
 def _string(close: str, after_comma: str) -> str:
     "The pattern of a string, which one of `close` may follow, or a comma and `after_comma`"
-    ends = rf"""\s{{0,400}}+(?:\Z|{close}|```|[،,]?\s{{0,400}}+{_KEY}|,\s{{0,400}}+(?:\Z|{after_comma}|["'“”][^"'“”\n]{{0,80}}+\Z))"""
+    last = r"""["'“”][^"'“”\n]{0,80}+\Z"""  # the next string, cut off
+    comma = rf",\s{{0,400}}+(?:\Z|{after_comma}|{last})"
+    ends = rf"\s{{0,400}}+(?:\Z|{close}|```|[،,]?\s{{0,400}}+{_KEY}|{comma})"
     return "|".join(
-        rf"""{q}(?P<{n}>(?:[^{c}\\]|\\.|{q}(?!{ends}))*+)(?:{q}|\\?\Z)""" for n, q, c in _QUOTES
+        rf"{quote}(?P<{name}>(?:[^{signs}\\]|\\.|{quote}(?!{ends}))*+)(?:{quote}|\\?\Z)"
+        for name, quote, signs in _QUOTES
     )
 
-# %% ../../nbs/generation/05_parsing.ipynb #c00fac36
+
 _VALUE = _string(r"[}\]]", r"[{\[}\]]|[^\W\d]\w{0,39}+\s{0,40}+:")
 _PAIR = re.compile(
-    rf"""(?:["'“”](?P<quoted>{_NAME})["'“”]|(?<!\w)(?P<bare>[^\W\d]\w{{0,39}}+))\s{{0,40}}+[:：]\s{{0,400}}+(?:{_VALUE}|(?P<nested>[\[{{]))""",
+    rf"""(?:["'“”](?P<quoted>{_KEY_NAME})["'“”]|(?<!\w)(?P<bare>[^\W\d]\w{{0,39}}+))"""
+    rf"\s{{0,40}}+[:：]\s{{0,400}}+(?:{_VALUE}|(?P<nested>[\[{{]))",
     re.S,
 )
-_ELEMENT = re.compile(
-    _string(r"[}\]:]", r"""[{\[}\]"'“”]"""), re.S
-)  # of a list, where the next string may follow the comma
-_ESCAPE, _ESCAPED = (
-    re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.S),
-    {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"},
-)
+# An element of a list, where the next string may follow the comma
+_ELEMENT = re.compile(_string(r"[}\]:]", r"""[{\[}\]"'“”]"""), re.S)
 
-# %% ../../nbs/generation/05_parsing.ipynb #27aa41f7
-def _unescape(said: str) -> str:
+# %% ../../nbs/generation/05_parsing.ipynb #3f316953
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.S)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+def _unescape(text: str) -> str:
     "The characters that a string of JSON stands for"
-    return (
-        _ESCAPE.sub(
-            lambda e: chr(int(e[1][1:], 16)) if len(e[1]) > 1 else _ESCAPED.get(e[1], e[1]), said
-        )
-        if "\\" in said
-        else said
-    )
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _ESCAPED.get(m[2], m[2]), text)
 
-# %% ../../nbs/generation/05_parsing.ipynb #6cf7ec99
-def _decode(m: re.Match) -> str:
-    "The string that `m` found, with its escapes resolved"
-    return _unescape(next((m[n] for n, *_ in _QUOTES if m[n] is not None), ""))
 
-# %% ../../nbs/generation/05_parsing.ipynb #26d1728d
+def _decode(match: re.Match) -> str:
+    "The string that was matched, its escapes resolved"
+    return _unescape(match["double"] or match["single"] or match["curly"] or "")
+
+# %% ../../nbs/generation/05_parsing.ipynb #4fa46595
 _KEYS = {
-    normalise(k): kind
-    for kind, keys in (
-        (
-            "role",
-            (
-                "role",
-                "speaker",
-                "from",
-                "author",
-                "sender",
-                "المتحدث",
-                "متحدث",
-                "المتكلم",
-                "المرسل",
-                "الدور",
-                "دور",
-                "القائل",
-            ),
-        ),
-        (
-            "text",
-            (
-                "content",
-                "text",
-                "value",
-                "message",
-                "utterance",
-                "النص",
-                "نص",
-                "الرسالة",
-                "رسالة",
-                "المحتوى",
-                "محتوى",
-                "الكلام",
-                "كلام",
-                "القول",
-                "قول",
-            ),
-        ),
-    )
-    for k in keys
+    "role": "role speaker from author sender المتحدث متحدث المتكلم المرسل الدور دور القائل",
+    "text": "content text value message utterance النص نص الرسالة رسالة المحتوى محتوى الكلام "
+    "كلام القول قول",
 }
+_KEY_KINDS = {normalise(key): kind for kind, keys in _KEYS.items() for key in keys.split()}
 _LEAK = re.compile(rf"[{{,]\s{{0,400}}+{_KEY}")
 
 
-def _json_pairs(text: str) -> list[tuple[str, str, str, int]]:
-    "(what it is, key, value, place) of each pair that matters: a `role`, a `text`, a `name` that has the text or `nested` values, and each `brace` between them"
-    out, end = [], 0
-    for m in _PAIR.finditer(text):
-        if m["nested"] or "{" in text[end : m.start()] or "}" in text[end : m.start()]:
-            out.append(("brace", "", "", m.start()))
-        key, value, end = _unescape(m["quoted"] or m["bare"]), _decode(m), m.end()
-        kind = _KEYS.get(normalise(key))
-        if not kind and (found := _who(key)) and found[0]:
-            kind = "nested" if m["nested"] else "name"
-        if kind == "nested" or kind and not m["nested"]:
-            out.append((kind, key, value, m.start()))
-        if (
-            kind
-            and m["double"]
-            and '"' in m["double"].replace('\\"', "")
-            and _LEAK.search(m["double"])
-        ):
-            raise _fail("no_turns_in_json", "a string goes on over the next key", text, m.start())
-    return out
+class _Pair(NamedTuple):
+    "A pair of JSON that matters"
 
-# %% ../../nbs/generation/05_parsing.ipynb #55e89eaf
-def _from_json(text: str) -> list[tuple[str, str, int]]:
-    "(speaker, text, place) of each turn of what is more or less JSON"
-    out, role, said = [], None, None
+    kind: Literal["role", "text", "name", "nested", "brace"]  # `name`: a speaker and their text
+    key: str
+    value: str
+    position: int
 
-    def add(name, value, at):
-        if (found := _who(name)) and found[0]:
-            out.append((found[0], _said(_sound(value))[0], at))
-        elif value and (out or name.strip().lower() not in ("system", "النظام")):
-            raise _fail(
-                "unknown_speaker",
-                f"{name.strip()[:30]!r} is neither the user nor the assistant",
-                text,
-                at,
-            )
 
-    for kind, key, value, at in _json_pairs(text):
-        if kind in ("role", "nested", "name") and role:
-            add(role, "", at)
-            role = None
-        if kind == "brace" and said is not None:
-            if out:
-                raise _fail(
-                    "unknown_speaker", f"the text after turn {len(out)} has no speaker", text, at
-                )
-            said = None
-        if kind == "name":
-            add(key, value, at)
-        elif kind in ("role", "nested"):
-            role = value if kind == "role" else key
-        elif kind == "text":
-            said = value
-        if role and said is not None:
-            add(role, said, at)
-            role = said = None
+def _pair_kind(key: str, is_nested: bool) -> str | None:
+    "What a key says of its value"
+    kind = _KEY_KINDS.get(normalise(key))
+    if kind:
+        return None if is_nested else kind
+    name = _read_name(key)
+    if not name or not name.speaker:
+        return None
+    return "nested" if is_nested else "name"
+
+
+def _json_pairs(text: str) -> list[_Pair]:
+    "The pairs that matter, and each brace between them"
+    pairs, end = [], 0
+    for match in _PAIR.finditer(text):
+        between = text[end : match.start()]
+        if match["nested"] or "{" in between or "}" in between:
+            pairs.append(_Pair("brace", "", "", match.start()))
+        key, value, end = _unescape(match["quoted"] or match["bare"]), _decode(match), match.end()
+        kind = _pair_kind(key, bool(match["nested"]))
+        if kind:
+            pairs.append(_Pair(kind, key, value, match.start()))
+            raw = match["double"] or ""
+            if '"' in raw.replace('\\"', "") and _LEAK.search(raw):
+                what = "a string goes on over the next key"
+                raise _error("no_turns_in_json", what, text, match.start())
+    return pairs
+
+# %% ../../nbs/generation/05_parsing.ipynb #39a38610
+def _join_pairs(text: str) -> Iterator[tuple[str | None, str, int]]:
+    "(name, text, position) of each turn; the name is None where braces close without one"
+    role, value = "", None
+    for pair in _json_pairs(text):
+        if role and pair.kind in ("role", "nested", "name"):
+            yield role, "", pair.position
+            role = ""
+        if pair.kind == "brace" and value is not None:
+            yield None, value, pair.position
+            value = None
+        elif pair.kind == "name":
+            yield pair.key, pair.value, pair.position
+        elif pair.kind == "text":
+            value = pair.value
+        elif pair.kind != "brace":
+            role = pair.value if pair.kind == "role" else pair.key
+        if role and value is not None:
+            yield role, value, pair.position
+            role, value = "", None
     if role:
-        add(role, "", len(text))
-    return out
+        yield role, "", len(text)
 
-# %% ../../nbs/generation/05_parsing.ipynb #5598436c
+
+def _from_json(text: str) -> list[_Passage]:
+    "The passages of what is more or less JSON"
+    passages: list[_Passage] = []
+    for name, value, position in _join_pairs(text):
+        if name is None:
+            if passages:
+                what = f"the text after turn {len(passages)} has no speaker"
+                raise _error("unknown_speaker", what, text, position)
+            continue
+        known = _read_name(name)
+        if known and known.speaker:
+            passages.append(_Passage(known.speaker, _trim(_sound(value))[0], position))
+        elif value and (passages or name.strip().lower() not in ("system", "النظام")):
+            what = f"{name.strip()[:30]!r} is neither the user nor the assistant"
+            raise _error("unknown_speaker", what, text, position)
+    return passages
+
+
 def _sound(text: str) -> str:
     "`text` without direction marks, zero characters and halves of characters"
     try:
@@ -581,87 +544,85 @@ def _sound(text: str) -> str:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return strip_bidi(text).replace("\0", "")
 
-# %% ../../nbs/generation/05_parsing.ipynb #31da3af7
+# %% ../../nbs/generation/05_parsing.ipynb #e215a422
 _OPENS = re.compile(
     r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M
 )
 
 
-def _find_turns(text: str) -> list[tuple[str, str, int]]:
-    "(speaker, text, place) of each turn, in whichever form"
-    marks, opens = (
-        find_marks(text),
-        _OPENS.search(text) if any(sign in text for sign in '{["“') else None,
-    )
-    if opens and (len(marks) < 2 or marks[1].start >= opens.start()):
-        found = _from_json(text)
-        if len(found) > 1 or found and len(marks) < 2:
-            return found
-        strings = _sound("\n".join(_decode(m) for m in _ELEMENT.finditer(text, opens.start())))
-        if len(inner := _from_marks(strings, find_marks(strings))) > 1:
-            return [(s, t, opens.start()) for s, t, _ in inner]
-        if not marks and _PAIR.search(text):
-            raise _fail("no_turns_in_json", "JSON without speakers and texts", text, opens.start())
-    if found := _from_marks(text, marks) if marks else _from_dashes(text):
-        return found
-    raise _no_marks(text)
+def _from_quotes(text: str, marks: list[Mark]) -> list[_Passage]:
+    "The passages of JSON, or of strings with marks, if it begins before the second mark"
+    opens = _OPENS.search(text) if any(sign in text for sign in '{["“') else None
+    if not opens or (len(marks) > 1 and marks[1].start < opens.start()):
+        return []
+    passages = _from_json(text)
+    if len(passages) > 1 or (passages and len(marks) < 2):
+        return passages
+    elements = _ELEMENT.finditer(text, opens.start())
+    strings = _sound("\n".join(map(_decode, elements)))
+    inner = _from_marks(strings, find_marks(strings))
+    if len(inner) > 1:
+        return [passage._replace(position=opens.start()) for passage in inner]
+    if not marks and _PAIR.search(text):
+        what = "JSON without speakers and texts"
+        raise _error("no_turns_in_json", what, text, opens.start())
+    return []
 
-# %% ../../nbs/generation/05_parsing.ipynb #6801b5b4
+# %% ../../nbs/generation/05_parsing.ipynb #9196fae0
 def _no_marks(text: str) -> ParseError:
     "Why a text without marks is no conversation: no names at all, or names of other people"
-    heads = Counter(
-        h
-        for l in islice(text.splitlines(), 50)
-        if (i := l.find(":", 0, 40)) > 0 and 0 < len((h := normalise(l[:i])).split()) < 4
-    )
-    at, names = len(text) - len(text.lstrip()), [f"«{h}»" for h, n in heads.most_common(2) if n > 1]
-    if len(names) > 1:
-        return _fail(
-            "unknown_speaker",
-            f"the lines begin with {' and '.join(names)}, of which none is the user or the assistant",
-            text,
-            at,
-        )
-    return _fail("no_marks", "no line begins with a speaker", text, at)
+    colons = [(line, line.find(":", 0, 40)) for line in islice(text.splitlines(), 50)]
+    heads = [normalise(line[:colon]) for line, colon in colons if colon > 0]
+    counts = Counter(head for head in heads if 0 < len(head.split()) < 4)
+    names = [f"«{head}»" for head, n in counts.most_common(2) if n > 1]
+    start = len(text) - len(text.lstrip())
+    if len(names) < 2:
+        return _error("no_marks", "no line begins with a speaker", text, start)
+    heads = " and ".join(names)
+    what = f"the lines begin with {heads}, of which none is the user or the assistant"
+    return _error("unknown_speaker", what, text, start)
 
-# %% ../../nbs/generation/05_parsing.ipynb #27189ab6
+# %% ../../nbs/generation/05_parsing.ipynb #a8ef1096
+def _find_passages(text: str) -> list[_Passage]:
+    "Two passages or more, none of them empty; else a ParseError"
+    if not text.strip():
+        raise ParseError("empty", "the completion has no text")
+    marks = find_marks(text)
+    passages = _from_quotes(text, marks)
+    if not passages:
+        passages = _from_marks(text, marks) if marks else _from_dashes(text)
+    if not passages:
+        raise _no_marks(text)
+    for n, passage in enumerate(passages, 1):
+        if not passage.text:
+            what = f"turn {n} of {len(passages)}, by the {passage.speaker}, has no text"
+            raise _error("empty_turn", what, text, passage.position)
+    if len(passages) < 2:
+        only = passages[0]
+        raise _error("one_turn", f"only the {only.speaker} speaks", text, only.position)
+    return passages
+
+# %% ../../nbs/generation/05_parsing.ipynb #1b4e17a4
 _THOUGHT = re.compile(r"\A(?:\s*+<think>)?(?:.*?</think>|(?<=<think>).*\Z)", re.S)
 
-# %% ../../nbs/generation/05_parsing.ipynb #7d37d1dc
+
 def parse_conversation(
     text: str,  # a raw completion, of any kind and length
 ) -> tuple[Turn, ...]:  # two or more, as written but for blanks at their ends and direction marks
     "The turns of a completion; ParseError (and nothing else) where it is not a conversation"
-    if len(text) > MAX_LENGTH:
-        raise ParseError(
-            "too_long",
-            f"the completion has {len(text):,} characters, of which {MAX_LENGTH:,} at most are read",
-            position=MAX_LENGTH,
-        )
-    clean = _sound(text)
-    if "think>" in clean:
-        clean = _THOUGHT.sub(lambda m: " " * len(m[0]), clean)
+    n = len(text)
+    if n > MAX_LENGTH:
+        what = f"the completion has {n:,} characters, of which {MAX_LENGTH:,} at most are read"
+        raise ParseError("too_long", what, position=MAX_LENGTH)
+    sound = _sound(text)
+    if "think>" in sound:
+        sound = _THOUGHT.sub(lambda thought: " " * len(thought[0]), sound)
     try:
-        if not clean.strip():
-            raise ParseError("empty", "the completion has no text")
-        found = _find_turns(clean)
-        for i, (speaker, said, at) in enumerate(found, 1):
-            if not said:
-                raise _fail(
-                    "empty_turn",
-                    f"turn {i} of {len(found)}, by the {speaker}, has no text",
-                    clean,
-                    at,
-                )
-        if len(found) < 2:
-            raise _fail("one_turn", f"only the {found[0][0]} speaks", clean, found[0][2])
-    except ParseError as e:
-        if len(clean) == len(text):
+        passages = _find_passages(sound)
+    except ParseError as error:
+        if len(sound) == n:
             raise
-        kept = (
-            i for i, c in enumerate(text) if _sound(c)
-        )  # the place in the completion as it was given
-        raise ParseError(
-            e.rule, e.what, e.excerpt, next(islice(kept, e.position, None), len(text))
-        ) from None
-    return tuple(Turn(speaker, said) for speaker, said, _ in found)
+        kept = (i for i in range(n) if _sound(text[i]))  # of the completion as it was given
+        position = next(islice(kept, error.position, None), n)
+        raise ParseError(error.rule, error.what, error.excerpt, position) from None
+    return tuple(Turn(passage.speaker, passage.text) for passage in passages)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROLE_TOKENS', 'PREPARATIONS', 'ARCHITECTURES', 'check_name', 'read_config', 'config_class', 'load_config',
            'load_model', 'load_chat_template', 'load_checkpoints', 'prepare_tokenizer', 'preparation_of',
-           'load_tokenizer', 'new_model', 'n_parameters', 'model_facts']
+           'load_tokenizer', 'new_model', 'n_parameters', 'ModelFacts', 'model_facts']
 
 # %% ../../nbs/models/03_loading.ipynb #loadin0002
 import json
@@ -15,6 +15,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -512,71 +513,81 @@ def new_model(
 # %% ../../nbs/models/03_loading.ipynb #6428d5d9
 def n_parameters(config: Mapping[str, Any]) -> int:
     "Parameters of a GPT-2, AraGPT2 or Jais model, the tied head counted once"
-    kind, width = config.get("model_type"), int(config["n_embd"])
-    inner = int(config.get("n_inner") or 4 * width)
+    kind = config.get("model_type")
     if kind not in ARCHITECTURES:
-        raise UserError(
-            f"no formula for model_type {kind!r}; there is one for {', '.join(ARCHITECTURES)}"
-        )
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"no formula for model_type {kind!r}; there is one for {known}")
+    vocabulary, width, layers = (int(config[k]) for k in ("vocab_size", "n_embd", "n_layer"))
+    inner = int(config.get("n_inner") or 4 * width)
     n_up = 2 if kind == "jais" else 1  # SwiGLU has two matrices on its way up
-    positions = (
-        int(config["n_head"]) if kind == "jais" else int(config["n_positions"]) * width
-    )  # ALiBi: one slope a head
-    block = (
-        4 * width * width
-        + 4 * width
-        + n_up * (width * inner + inner)
-        + inner * width
-        + width
-        + 4 * width
-    )
-    return (
-        int(config["vocab_size"]) * width + positions + int(config["n_layer"]) * block + 2 * width
-    )
+    attention = 4 * width * width + 4 * width
+    feed_forward = n_up * (width * inner + inner) + inner * width + width
+    norms = 4 * width
+    if kind == "jais":
+        positions = int(config["n_head"])  # ALiBi: one slope a head
+    else:
+        positions = int(config["n_positions"]) * width
+    block = attention + feed_forward + norms
+    return vocabulary * width + positions + layers * block + 2 * width
+
+# %% ../../nbs/models/03_loading.ipynb #modelfacts
+@dataclass(frozen=True)
+class ModelFacts:
+    "Size and cost of a dense language model"
+
+    parameters: int
+    multiplied: int  # parameters that every token is multiplied with
+    cached: int  # numbers that the cache keeps of a token: its keys and values in all layers
+    layers: int
+    context: int  # tokens; 0: without limit
+    number_bytes: int = 2  # of a weight or a cached number, as it is run; 2: bfloat16
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.number_bytes * self.parameters
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return self.number_bytes * self.cached
+
+    @property
+    def forward_flop_per_token(self) -> int:
+        return 2 * self.multiplied
+
+    @property
+    def training_flop_per_token(self) -> int:
+        return 6 * self.multiplied
 
 # %% ../../nbs/models/03_loading.ipynb #4909358e
-def _built_facts(config: Any) -> dict[str, int]:
-    "(parameters, those that multiply, keys and values of a token, context) of a typed config, by building its model without memory"
+def _built_facts(config: Any) -> ModelFacts:
+    "The facts of a typed config, by building its model without memory"
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    head, c = model.get_output_embeddings(), config.get_text_config()
-    looked_up = {m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)} - {
-        head.weight
-    }
-    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-    size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    return dict(
-        parameters=(n := model.num_parameters()),
-        multiplied=n - sum(w.numel() for w in looked_up),
-        cached=2 * c.num_hidden_layers * heads * size,
-        context=int(getattr(c, "max_position_embeddings", None) or 0),
+    text, head = config.get_text_config(), model.get_output_embeddings().weight
+    embeddings = {m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    looked_up = sum(w.numel() for w in embeddings - {head})
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return ModelFacts(
+        parameters=model.num_parameters(),
+        multiplied=model.num_parameters() - looked_up,
+        cached=2 * text.num_hidden_layers * kv_heads * head_width,
+        layers=text.num_hidden_layers,
+        context=int(getattr(text, "max_position_embeddings", None) or 0),
     )
 
 # %% ../../nbs/models/03_loading.ipynb #14d07eb3
-def model_facts(config: Mapping[str, Any] | Any) -> dict[str, int]:
-    "Size and cost of a dense model from its config (a dictionary or a typed one); a context of 0 means without limit"
-    c = config if isinstance(config, Mapping) else config.to_dict()
-    if c.get("model_type") in ARCHITECTURES:
-        n, width = n_parameters(c), int(c["n_embd"])
-        f = dict(
-            parameters=n,
-            multiplied=n - (0 if c["model_type"] == "jais" else int(c["n_positions"]) * width),
-            cached=2 * int(c["n_layer"]) * width,
-            context=int(c["n_positions"]),
-        )
-    else:
-        f = _built_facts(
-            config_class(c).from_dict(_own(c)) if isinstance(config, Mapping) else config
-        )
-    return dict(
-        parameters=f["parameters"],
-        bytes_fp32=4 * f["parameters"],
-        bytes_bf16=2 * f["parameters"],
-        kv_bytes_per_token=2 * f["cached"],  # bf16 keys and values
-        forward_flop_per_token=2 * f["multiplied"],
-        training_flop_per_token=6 * f["multiplied"],
-        context=f["context"],
-    )
+def model_facts(config: Mapping[str, Any] | Any) -> ModelFacts:
+    "Size and cost of a dense model from its config, a dictionary or a typed one"
+    settings = config if isinstance(config, Mapping) else config.to_dict()
+    if settings.get("model_type") not in ARCHITECTURES:
+        if isinstance(config, Mapping):
+            config = config_class(settings).from_dict(_own(settings))
+        return _built_facts(config)
+    n = n_parameters(settings)
+    width, layers, context = (int(settings[k]) for k in ("n_embd", "n_layer", "n_positions"))
+    looked_up = 0 if settings["model_type"] == "jais" else context * width
+    return ModelFacts(n, n - looked_up, 2 * layers * width, layers, context)

@@ -57,14 +57,14 @@ def test_expected_prompts_are_those_of_a_simulation():
 
 def test_decoding_is_bound_by_memory_on_a_gpu_and_by_arithmetic_where_that_is_slower():
     read = (
-        JAIS["bytes_bf16"] + 64 * 550 * JAIS["kv_bytes_per_token"]
+        JAIS.weight_bytes + 64 * 550 * JAIS.kv_bytes_per_token
     ) / 3.0e12  # seconds a step, by hand
     assert generation_rate(JAIS, 64, HARDWARE["h100"]) == pytest.approx(
         64 / read * costs.GENERATION_SHARE
     )
     laptop = HARDWARE["laptop"]
     assert generation_rate(JAIS, 57, laptop) == pytest.approx(
-        costs.TRAINING_SHARE * laptop.flops / JAIS["forward_flop_per_token"]
+        costs.TRAINING_SHARE * laptop.flops / JAIS.forward_flop_per_token
     )
 
 

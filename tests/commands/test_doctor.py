@@ -3,7 +3,7 @@
 import json
 import pytest, torch
 
-from arabic_dialog.models.loading import new_model
+from arabic_dialog.models.loading import ModelFacts, new_model
 from arabic_dialog.core.records import UserError
 from arabic_dialog.commands.doctor import diagnose, fits, print_diagnosis, weight_files
 from arabic_dialog.finetuning.students import train_tokenizer
@@ -113,7 +113,7 @@ def test_shards_are_counted_and_code_is_refused(folder):
 
 
 def test_where_it_fits():
-    facts = dict(bytes_bf16=10, bytes_fp32=20, parameters=5, kv_bytes_per_token=1, context=2)
+    facts = ModelFacts(parameters=5, multiplied=5, cached=1, layers=1, context=1)
     assert [w for *_, w in fits(facts, {"memory": 30, "gpus": [("a", 12)]})] == [
         "on the GPU",
         "in memory, on the processor",

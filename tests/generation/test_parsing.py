@@ -1,4 +1,4 @@
-"What models write, by hand and by the hundred thousand: a conversation or a ParseError, nothing else and in time"
+"What models write, by hand and by the hundred thousand: a conversation or a ParseError, in time"
 
 import json, pickle, random, time, tomllib
 from pathlib import Path
@@ -78,7 +78,8 @@ def test_an_error_travels_between_processes():
     )
 
 
-# Sentences with names in them, but without what opens or ends a turn: no colon, no sign of a frame, a rule or JSON
+# Sentences with names in them, but without what opens or ends a turn:
+# no colon, no sign of a frame, a rule or JSON
 TEXT = st.lists(
     st.sampled_from(
         "نعم لا؟ شكرًا، المساعد المستخدم مرحبًا! «البيت» AI x7 ٣ 12. س ج؛ (هنا) قديم… user".split()

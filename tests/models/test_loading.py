@@ -454,9 +454,9 @@ def test_new_models_are_reproducible_counted_and_survive_the_disk(
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
     slopes = 2 if architecture == "jais" else 0  # its publisher counts them
     assert (
-        model_facts(a.config)["parameters"]
+        model_facts(a.config).parameters
         == a.num_parameters() + slopes
-        == model_facts(a.config.to_dict())["parameters"]
+        == model_facts(a.config.to_dict()).parameters
     )
     a.save_pretrained(tmp_path)
     ids = torch.tensor([[1, 2, 3]])
