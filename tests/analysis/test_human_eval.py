@@ -1,6 +1,7 @@
 "Tables of a rating study: what they must find in data made to hold it, and damage"
 
-import math, warnings
+import math
+import warnings
 
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
@@ -13,8 +14,10 @@ from arabic_dialog.analysis.human_eval import (
     pair_table,
     quality_comparisons,
     quality_table,
+    RatedStudy,
     rating_tables,
     readable,
+    with_origins,
 )
 from arabic_dialog.rating.simulate import RaterModel, simulate_ratings
 from arabic_dialog.rating.raters import drift_table, repeat_table, severity_table
@@ -101,7 +104,7 @@ def test_the_right_sign_and_the_right_reply():
             ("n_bytes", 50),
         )
     ]
-    found = metric_correlation(ratings, key, rows, criteria=["overall", "fluency"])
+    found = metric_correlation(with_origins(ratings, key), rows, criteria=["overall", "fluency"])
     found = found[found.level == "replies"].set_index(["criterion", "metric"])
     assert found.loc[("overall", "raven"), "rho"] > 0.4
     assert math.isclose(
@@ -109,7 +112,9 @@ def test_the_right_sign_and_the_right_reply():
     )
     assert (found.n == len(key)).all()
     as_text = [{k: str(v) for k, v in r.items()} for r in rows]  # as csv.DictReader gives them
-    assert metric_correlation(ratings, key, as_text).equals(metric_correlation(ratings, key, rows))
+    assert metric_correlation(with_origins(ratings, key), as_text).equals(
+        metric_correlation(with_origins(ratings, key), rows)
+    )
 
 
 def test_one_turn_one_model_one_rater():
@@ -143,7 +148,11 @@ def test_nothing_to_say_about_raters_who_never_differ():
 def test_the_largest_disagreements_come_first_and_replies_are_never_formulas():
     said = {"i0": (1, 5, 5), "i1": (1, 1, 5), "i2": (1, 3, 5), "i3": (4, 4, 4), "i4": (3, 4, 4)}
     found = disagreements(
-        [Rating(i, r, "overall", v) for i, vs in said.items() for r, v in zip("abc", vs)],
+        [
+            Rating(i, r, "overall", v)
+            for i, vs in said.items()
+            for r, v in zip("abc", vs, strict=True)
+        ],
         None,
         [Item(i, (), "=HYPERLINK(1)") for i in said],
     )
@@ -157,7 +166,7 @@ def test_the_largest_disagreements_come_first_and_replies_are_never_formulas():
 def test_what_a_metric_knows_of_the_model_only_is_seen_at_the_level_of_models():
     rng = np.random.default_rng(0)
     key = [Origin(f"i{n}", f"c{n // 8}", 0, "wxyz"[n % 4], 0) for n in range(200)]
-    worth = dict(zip("wxyz", (0.8, 0.6, 0.5, 0.3)))
+    worth = {"w": 0.8, "x": 0.6, "y": 0.5, "z": 0.3}
     quality = {o.item_id: float(np.clip(worth[o.model] + 0.1 * rng.normal(), 0, 1)) for o in key}
     ratings = simulate_ratings(
         [Item(o.item_id, (), "") for o in key],
@@ -182,7 +191,7 @@ def test_what_a_metric_knows_of_the_model_only_is_seen_at_the_level_of_models():
 
     key = [Origin(o.item_id, o.item_id, 0, o.model, 0) for o in key]  # each its own conversation
     model_only, reply_too = (
-        metric_correlation(ratings, key, rows(v)).set_index("level")
+        metric_correlation(with_origins(ratings, key), rows(v)).set_index("level")
         for v in (lambda o: worth[o.model] + 0.001 * rng.normal(), lambda o: quality[o.item_id])
     )
     assert (
@@ -213,7 +222,7 @@ def test_every_table_says_that_its_raters_are_simulated():
         for n, r in enumerate(ratings)
     ]
     for simulated, word in ((True, "simulated raters"), (False, "people")):
-        tables = rating_tables(ratings, key, simulated, scores, answers, n_resamples=20)
+        tables = rating_tables(RatedStudy(ratings, key, simulated, scores, answers), n_resamples=20)
         assert {*tables} == {
             "agreement",
             "pairs",
@@ -292,7 +301,7 @@ def test_any_small_study_gives_tables_or_says_why_not(rows, n_models):
             lambda: quality_table(ratings, key, 10),
             lambda: quality_comparisons(ratings, key, 19),
             lambda: disagreements(ratings),
-            lambda: metric_correlation(ratings, key, scores, n_resamples=10),
+            lambda: metric_correlation(with_origins(ratings, key), scores, n_resamples=10),
         ):
             warnings.simplefilter("ignore", DegenerateWarning)
             try:

@@ -13,10 +13,9 @@ from arabic_dialog.commands.costs import (
     generation_cost,
     generation_rate,
     load_hardware,
-    missing,
-    print_plan,
-    profile_costs,
+    profile_steps,
 )
+from arabic_dialog.commands.doctor import missing, print_plan
 from arabic_dialog.core.hardware import HARDWARE
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.core.runs import RunFolder, run_stage
@@ -69,7 +68,7 @@ def test_decoding_is_bound_by_memory_on_a_gpu_and_by_arithmetic_where_that_is_sl
 
 
 def test_a_batch_is_cut_to_what_fits_and_what_does_not_fit_has_no_time():
-    assert [generation_cost(JAIS, 1, 64, h)["rows"] for h in HARDWARE.values()] == [
+    assert [generation_cost(JAIS, 1, 64, h).rows for h in HARDWARE.values()] == [
         64,
         64,
         64,
@@ -77,12 +76,12 @@ def test_a_batch_is_cut_to_what_fits_and_what_does_not_fit_has_no_time():
         0,
         57,
     ]
-    assert generation_cost(JAIS, 1, 0, HARDWARE["h200"])["rows"] == 175  # as many as fit
+    assert generation_cost(JAIS, 1, 0, HARDWARE["h200"]).rows == 175  # as many as fit
     for h in HARDWARE.values():
         c = generation_cost(JAIS, 1, 64, h)
-        assert (c["hours"] is None) == (h.name == "one RTX 4090 (24 GB)") and (
-            c["memory"] <= h.memory
-        ) == bool(c["rows"])
+        assert (c.hours is None) == (h.name == "one RTX 4090 (24 GB)") and (
+            c.memory <= h.memory
+        ) == bool(c.rows)
     able, text = plan(until="split", hardware=load_hardware("rtx4090"))
     assert (
         "it does not fit into one RTX 4090 (24 GB), which has 24 GB; choose other hardware" in text
@@ -218,8 +217,8 @@ def test_a_generator_that_is_a_folder_or_unknown_is_said_to_be(tmp_path):
         in plan(PAPER.model_copy(update={"generator": "some/one"}), until="split")[1]
     )
     assert (
-        profile_costs(
+        profile_steps(
             PAPER.model_copy(update={"generator": "some/one"}), find_root(), until="split"
-        )[0]["hours"]
+        )[0].cost.hours
         is None
     )

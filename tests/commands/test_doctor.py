@@ -5,7 +5,8 @@ import pytest, torch
 
 from arabic_dialog.models.loading import ModelFacts, new_model
 from arabic_dialog.core.records import UserError
-from arabic_dialog.commands.doctor import diagnose, fits, print_diagnosis, weight_files
+from arabic_dialog.commands.doctor import Gpu, Machine, diagnose, fits, needs
+from arabic_dialog.commands.doctor import print_diagnosis, weight_files
 from arabic_dialog.finetuning.students import train_tokenizer
 
 # The facts sheet: parameters, GB in bfloat16, bytes of keys and values a token, GFLOP a token forward and in training, context
@@ -48,7 +49,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("name", FACTS)
 def test_published_figures(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    said = dict(diagnose(name)[1])
+    said = dict(diagnose(name).lines)
     parameters, weights, cache, forward, training, context = FACTS[name]
     assert (
         said["parameters"].startswith(parameters)
@@ -114,7 +115,8 @@ def test_shards_are_counted_and_code_is_refused(folder):
 
 def test_where_it_fits():
     facts = ModelFacts(parameters=5, multiplied=5, cached=1, layers=1, context=1)
-    assert [w for *_, w in fits(facts, {"memory": 30, "gpus": [("a", 12)]})] == [
+    machine = Machine(memory=30, gpus=(Gpu("a", 12),))
+    assert [fits(n, machine) for n in needs(facts).values()] == [
         "on the GPU",
         "in memory, on the processor",
         "not on this machine",

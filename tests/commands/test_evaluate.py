@@ -8,7 +8,7 @@ import pytest
 from arabic_dialog.commands import evaluate as ev
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import UserError
-from arabic_dialog.commands.costs import load_hardware
+from arabic_dialog.commands.costs import find_facts, load_hardware
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.metrics.spoiling import sample_conversations
 
@@ -185,10 +185,10 @@ def test_a_plan_counts_the_file_and_knows_every_model_of_the_profiles(folder):
         and work.written == sum(max(1, round(len(r.text.encode()) / 8)) for *_, r in items)
     )
     toy = load_hardware("rtx4090")
-    facts = ev.facts_of("inceptionai/jais-13b-chat", load_profile("paper"))
+    facts = find_facts("inceptionai/jais-13b-chat", load_profile("paper"))
     assert ev.evaluation_cost(facts, work, toy)["hours"] is None
     small, large = (
-        ev.evaluation_cost(ev.facts_of(m, load_profile("paper")), work)["hours"]
+        ev.evaluation_cost(find_facts(m, load_profile("paper")), work)["hours"]
         for m in ("aubmindlab/aragpt2-base", "aubmindlab/aragpt2-mega")
     )
     assert small < large

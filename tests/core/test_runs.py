@@ -1,20 +1,28 @@
 """What a crash may do to a run folder, and what is left afterwards."""
 
-import errno, io, json, os, shutil, signal, subprocess, sys, tempfile
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from arabic_dialog.core import runs as store
-from arabic_dialog.core.files import load_jsonl, save_text, to_json
+from arabic_dialog.core import files
+from arabic_dialog.core.files import JsonlLog, load_jsonl, save_text, to_json
 from arabic_dialog.core.records import Turn, UserError
-from arabic_dialog.core.files import JsonlLog
 from arabic_dialog.core.runs import RunFolder, load_stage, run_stage
 
 texts = st.lists(st.text(), min_size=1, max_size=8)
-# What a disk may hold after a power cut where the end of a line should be: zeros, old bytes, ends of lines among them
+# What a disk may hold after a power cut where the end of a line should be:
+# zeros, old bytes, ends of lines among them
 rubbish = st.one_of(
     st.integers(1, 5000).map(bytes),
     st.binary(max_size=40),
@@ -33,9 +41,8 @@ def test_a_torn_write_costs_at_most_the_line_being_written(tmp_path_factory, sai
     cut %= len(whole) + 1
     kept = whole[:cut].count(b"\n")
     path.write_bytes(whole[:cut] + rubbish)
-    if (
-        not kept and (whole[:cut] + rubbish).count(b"\n") > 1
-    ):  # nothing to tell it from a file of another kind by, and nothing to lose
+    # nothing to tell it from a file of another kind by, and nothing to lose
+    if not kept and (whole[:cut] + rubbish).count(b"\n") > 1:
         with pytest.raises(UserError, match="none is a record"):
             JsonlLog(path, Turn)
         return
@@ -149,7 +156,7 @@ def test_opening_reads_the_end_only(tmp_path):
 
     with pytest.MonkeyPatch.context() as m:
         m.setattr(Path, "open", lambda p, mode: io.BufferedReader(Counted(p)))
-        assert store._whole_lines(path) == 20_000 * len(line)
+        assert files._whole_lines(path) == 20_000 * len(line)
     assert sum(read) < 2**20
 
 
@@ -179,26 +186,41 @@ def test_records_that_cannot_be_made_leave_the_log_as_it_was(tmp_path):
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from arabic_dialog.core.records import UserError; from arabic_dialog.core.files import save_jsonl, save_text
-from arabic_dialog.core.files import JsonlLog; from arabic_dialog.core.runs import RunFolder
+from arabic_dialog.core.files import JsonlLog, save_jsonl, save_text
+from arabic_dialog.core.records import UserError
+from arabic_dialog.core.runs import RunFolder
+
 folder, how = Path(sys.argv[1]), sys.argv[2]
-log = JsonlLog(folder/"log.jsonl"); log.append([{"n": n} for n in range(100)]); save_text(folder/"state.json", "old")
-if how == "limit": signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-big = [{"n": n, "text": "ب"*400} for n in range(5_000)]
-for write in (lambda: log.append(big), lambda: save_text(folder/"state.json", "n"*3_000_000), lambda: save_jsonl(folder/"state.json", big)):
+state, log = folder / "state.json", JsonlLog(folder / "log.jsonl")
+log.append([{"n": n} for n in range(100)])
+save_text(state, "old")
+if how == "limit":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+big = [{"n": n, "text": "ب" * 400} for n in range(5_000)]
+for write in (
+    lambda: log.append(big),
+    lambda: save_text(state, "n" * 3_000_000),
+    lambda: save_jsonl(state, big),
+):
     try:
-        with RunFolder(folder/"run").locked(): write()
+        with RunFolder(folder / "run").locked():
+            write()
         raise SystemExit("it was written")
-    except UserError as e: print(e)
-assert [r["n"] for r in JsonlLog(folder/"log.jsonl")] == list(range(100)) and (folder/"state.json").read_text() == "old"
-assert sorted(p.name for p in folder.iterdir()) == ["log.jsonl", "run", "state.json"], list(folder.iterdir())
-log.append([{"n": 100}]); assert len(list(log)) == 101
+    except UserError as e:
+        print(e)
+assert [r["n"] for r in JsonlLog(log.path)] == list(range(100))
+assert state.read_text() == "old"
+left = sorted(p.name for p in folder.iterdir())
+assert left == ["log.jsonl", "run", "state.json"], left
+log.append([{"n": 100}])
+assert len(list(log)) == 101
 """
 
 
 @pytest.mark.parametrize("how", ["limit", "tmpfs"])
 def test_a_full_disk_is_a_clear_message_and_damages_nothing(tmp_path, how):
-    "Real partial writes: at a limit of the file's size, and where allowed on a disk of one megabyte"
+    "Real partial writes: at a limit of the file's size, and on a disk of one megabyte"
     mounted = (
         how == "tmpfs"
         and not subprocess.run(
@@ -237,7 +259,11 @@ def test_damage_in_the_middle_is_reported_and_not_repaired(tmp_path):
 
 
 def test_the_lock_names_its_owner_and_dies_with_it(tmp_path):
-    code = "import sys, time\nfrom arabic_dialog.core.runs import RunFolder\nwith RunFolder(sys.argv[1]).locked(): print('mine', flush=True); time.sleep(60)"
+    code = (
+        "import sys, time\n"
+        "from arabic_dialog.core.runs import RunFolder\n"
+        "with RunFolder(sys.argv[1]).locked(): print('mine', flush=True); time.sleep(60)"
+    )
     owner = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
     )
@@ -247,9 +273,8 @@ def test_the_lock_names_its_owner_and_dies_with_it(tmp_path):
             pass
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    assert (
-        json.loads((tmp_path / "_owner.json").read_text())["pid"] == owner.pid
-    )  # it could not tidy up; the lock went with it
+    left = json.loads((tmp_path / "_owner.json").read_text())
+    assert left["pid"] == owner.pid  # it could not tidy up; the lock went with it
     with RunFolder(tmp_path).locked():
         assert json.loads((tmp_path / "_owner.json").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "_owner.json").exists()
@@ -287,9 +312,9 @@ def test_a_failed_stage_keeps_its_files_and_is_continued(tmp_path):
         return {"n": 5}
 
     with pytest.raises(KeyboardInterrupt):
-        run_stage(run, "s", make, code="store")
+        run_stage(run, "s", make, code="core.runs")
     assert load_stage(run, "s") is None
-    assert run_stage(run, "s", make, code="store").counts == {"n": 5} and calls == [0, 3]
+    assert run_stage(run, "s", make, code="core.runs").counts == {"n": 5} and calls == [0, 3]
     assert [r["n"] for r in load_jsonl(tmp_path / "s/n.jsonl")] == list(range(5))
 
 
@@ -299,15 +324,15 @@ def test_files_of_another_setting_are_set_aside_and_come_back(tmp_path):
     def make(text):
         return lambda path: (path / "t.txt").write_text(text) and {}
 
-    run_stage(run, "s", make("one"), params={"v": 1}, code="store")
-    run_stage(run, "s", make("two"), params={"v": 2}, code="store")
+    run_stage(run, "s", make("one"), params={"v": 1}, code="core.runs")
+    run_stage(run, "s", make("two"), params={"v": 2}, code="core.runs")
     assert (tmp_path / "s/t.txt").read_text() == "two"
     again = run_stage(
-        run, "s", lambda path: pytest.fail("made again"), params={"v": 1}, code="store"
+        run, "s", lambda path: pytest.fail("made again"), params={"v": 1}, code="core.runs"
     )
     assert again.cached and (tmp_path / "s/t.txt").read_text() == "one"
     assert run_stage(
-        run, "s", lambda path: pytest.fail("made again"), params={"v": 2}, code="store"
+        run, "s", lambda path: pytest.fail("made again"), params={"v": 2}, code="core.runs"
     ).cached
 
 
@@ -320,7 +345,7 @@ def test_a_stage_follows_what_its_inputs_hold_not_when_they_were_made(tmp_path):
             "a",
             lambda p: (p / "a.txt").write_text(text) and {},
             params={"text": text, "n": len(made)},
-            code="store",
+            code="core.runs",
         )
 
     def second(a):
@@ -329,7 +354,7 @@ def test_a_stage_follows_what_its_inputs_hold_not_when_they_were_made(tmp_path):
             "b",
             lambda p: made.append(1) or ((p / "b.txt").write_text("b") and {}),
             inputs=[a],
-            code="store",
+            code="core.runs",
         )
 
     second(first("same"))
@@ -341,11 +366,15 @@ def test_a_stage_follows_what_its_inputs_hold_not_when_they_were_made(tmp_path):
 
 def test_a_damaged_state_file_is_named(tmp_path):
     run = RunFolder(tmp_path)
-    make = lambda p: (p / "t").write_text("t") and {}
-    run_stage(run, "s", make, code="store")
+
+    def make(path):
+        (path / "t").write_text("t")
+        return {}
+
+    run_stage(run, "s", make, code="core.runs")
     (tmp_path / "stages/s.json").write_text("{")
     with pytest.raises(UserError, match="s.json is damaged"):
-        run_stage(run, "s", make, code="store")
+        run_stage(run, "s", make, code="core.runs")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

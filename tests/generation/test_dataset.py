@@ -9,13 +9,14 @@ import pytest
 
 from arabic_dialog.generation import completing, dataset
 from arabic_dialog.generation.completing import CompletionLog
-from arabic_dialog.core.files import digest_file, find_root, load_csv, load_jsonl
+from arabic_dialog.core.files import digest, digest_file, find_root, load_csv, load_jsonl
 from arabic_dialog.core.records import Completion, Conversation, Sampling, UserError
 from arabic_dialog.generation.checking import Examiner, examine_lines, load_gate
 from arabic_dialog.generation.dataset import split
 from arabic_dialog.generation.embedded import EmbeddedEngine
 from arabic_dialog.generation.quality import RULES
 from arabic_dialog.commands.reproduce import reproduce
+from arabic_dialog.core.runs import RunFolder, Work
 from arabic_dialog.core.settings import load_profile
 
 SMALL = {"n_scenarios": "120"}
@@ -432,3 +433,19 @@ def test_transformers_killed_at_twenty_moments(tmp_path):
             "disabled_rules": ", ".join(sorted(set(RULES) - keep)),
         },
     )
+
+
+@pytest.mark.parametrize(
+    "overrides, fingerprint",
+    [
+        ({}, "0c3cea6fe7991536"),
+        (
+            {"engine": "openai", "endpoints": "http://localhost:1/v1", "generator": "m"},
+            "d54f8d104f90bc63",
+        ),
+    ],
+)
+def test_the_logs_of_real_models_are_found_again(overrides, fingerprint):
+    "Completions that cost GPU hours lie in a folder named by this: whatever the code becomes"
+    work = Work(load_profile("paper", overrides=overrides), RunFolder("x"))
+    assert digest(dataset.generator_keys(work)) == fingerprint

@@ -1,4 +1,4 @@
-"AraGPT2 large and mega against the same maths in plain tensors, on checkpoints in the published layout"
+"AraGPT2 large and mega against the same maths in plain tensors, in the published layout"
 
 import json, math
 import pytest, torch
@@ -9,7 +9,7 @@ from arabic_dialog.models.aragpt2 import (
     AraGPT2ForCausalLM,
     AraGPT2LMHeadModel,
     AraGPT2Model,
-    LORA_TARGETS,
+    ARAGPT2_LORA,
 )
 from published import ids_of, store
 
@@ -43,7 +43,7 @@ PUBLISHED = dict(
 
 
 def weights(seed=0, prefix="transformer.", head=False):
-    "Random weights under the published names, biases and norms included, with the constants of the old attention"
+    "Random weights under the published names, with the constants of the old attention"
     g = torch.Generator().manual_seed(seed)
     d, inner = CONFIG["n_embd"], CONFIG["n_inner"]
 
@@ -113,7 +113,7 @@ def plain_forward(w, ids):
 
 
 def save(folder, w, as_bin=False, n_shards=1):
-    "A checkpoint folder as published: config with foreign code named in it, .bin or safetensors, in shards or not"
+    "A checkpoint folder as published: its config names foreign code, its weights may be in shards"
     (folder / "config.json").write_text(json.dumps(CONFIG | PUBLISHED))
     store(folder, w, "bin" if as_bin else "safetensors", n_shards)
     return folder
@@ -224,7 +224,7 @@ def test_batch_generation_with_and_without_cache_is_that_of_each_alone(model):
     assert torch.equal(
         cached, model.generate(batch, cache_implementation="static", disable_compile=True, **how)
     )
-    for row, alone in zip(cached, (short, long)):
+    for row, alone in zip(cached, (short, long), strict=True):
         own = model.generate(
             alone, max_new_tokens=12, do_sample=False, eos_token_id=60, pad_token_id=0
         )[0, alone.shape[1] :]
@@ -318,7 +318,7 @@ def test_lora_trains_only_its_adapters_and_merges(folder):
 
     model, ids = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), ids_of(2, 9)
     tuned = get_peft_model(
-        model, LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.0, **LORA_TARGETS)
+        model, LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.0, **ARAGPT2_LORA)
     )
     names = {
         n.split(".lora_")[0].split(".h.")[1].split(".", 1)[1]

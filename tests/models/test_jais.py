@@ -9,7 +9,7 @@ from arabic_dialog.models.jais import (
     JaisConfig,
     JaisForCausalLM,
     JaisModel,
-    LORA_TARGETS,
+    JAIS_LORA,
     alibi_mask,
     alibi_slopes,
     interpolation,
@@ -20,7 +20,8 @@ OLD = dict(embeddings_scale=3.7, width_scale=0.31, scale_qk_dot_by_d=True)
 NEW = dict(
     mup_embeddings_scale=3.7, mup_output_alpha=0.62, mup_width_scale=0.5, mup_scale_qk_dot_by_d=True
 )
-# Five heads (no power of two), an inner width that is no multiple of the width, scales that are not 1: as odd as the real one
+# As odd as the real one: five heads (no power of two), an inner width that is no multiple of the
+# width, scales that are not 1
 CONFIG = dict(
     vocab_size=61,
     n_positions=64,
@@ -52,7 +53,7 @@ PUBLISHED = dict(
 
 
 def weights(seed=0, prefix="transformer.", dtype=torch.float32):
-    "Random weights under the published names, biases and norms included, with the slopes and constants that a checkpoint also holds"
+    "Random weights under the published names, with the slopes and constants of a checkpoint"
     g = torch.Generator().manual_seed(seed)
     d, inner = CONFIG["n_embd"], CONFIG["n_inner"]
 
@@ -126,7 +127,7 @@ def plain_forward(w, ids, scale=(3.7, 0.31), by_d=True):
 
 
 def save(folder, w, config=OLD, as_bin=False, n_shards=1):
-    "A checkpoint folder as published: config with foreign code named in it, .bin or safetensors, in shards or not"
+    "A checkpoint folder as published: its config names foreign code, its weights may be in shards"
     (folder / "config.json").write_text(json.dumps(CONFIG | PUBLISHED | config))
     store(folder, w, "bin" if as_bin else "safetensors", n_shards)
     return folder
@@ -337,7 +338,7 @@ def test_batch_generation_with_and_without_cache_is_that_of_each_alone(model):
     assert torch.equal(
         cached, model.generate(batch, cache_implementation="static", disable_compile=True, **how)
     )
-    for row, alone in zip(cached, (short, long)):
+    for row, alone in zip(cached, (short, long), strict=True):
         own = model.generate(alone, max_new_tokens=12, do_sample=False, eos_token_id=60)[
             0, alone.shape[1] :
         ]
@@ -463,7 +464,7 @@ def test_lora_trains_only_its_adapters_and_merges(folder):
 
     model, ids = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), ids_of(2, 9)
     tuned = get_peft_model(
-        model, LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.0, **LORA_TARGETS)
+        model, LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.0, **JAIS_LORA)
     )
     names = {
         n.split(".lora_")[0].split(".h.")[1].split(".", 1)[1]
