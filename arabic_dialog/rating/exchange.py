@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SlotEntries', 'LARGEST_FILE', 'RETURNED', 'answers_of', 'ratings_of', 'RaterProgress', 'progress', 'Remark',
-           'remarks', 'answer_rows', 'render_csv', 'render_json', 'read_file', 'Taken', 'take', 'import_returned',
-           'label_studio_config', 'label_studio_tasks', 'export_label_studio', 'import_label_studio']
+           'remarks', 'answer_rows', 'render_csv', 'render_json', 'changes_view', 'rater_view', 'read_file', 'Taken',
+           'take', 'import_returned', 'label_studio_config', 'label_studio_tasks', 'export_label_studio',
+           'import_label_studio']
 
-# %% ../../nbs/rating/04_exchange.ipynb #24d4ddec
+# %% ../../nbs/rating/04_exchange.ipynb #d6d1432f
 import json
 import time
 from collections import Counter, defaultdict
@@ -22,7 +23,7 @@ from xml.sax.saxutils import quoteattr
 from ..core.files import render_table, save_text
 from ..core.records import Rating, UserError
 from .design import Answer, SPEAKER_NAMES, SlotKind
-from .answers import Entry, FLAG, REMARK, StudyFile, check_entry
+from .answers import Entry, FLAG, REMARK, StoredEntry, StudyFile, check_entry
 
 # %% ../../nbs/rating/04_exchange.ipynb #5421596c
 def answers_of(study: StudyFile) -> list[Answer]:
@@ -168,6 +169,34 @@ def render_json(study: StudyFile) -> str:
         "items": study.items(),
     }
     return json.dumps(whole, ensure_ascii=False, indent=1, default=asdict) + "\n"
+
+# %% ../../nbs/rating/04_exchange.ipynb #9641648c
+def changes_view(entries: Iterable[StoredEntry]) -> list[list]:
+    "Entries as the page reads them: position, question, value, revision, window"
+    return [[e.position, e.field, e.value, e.revision, e.tab] for e in entries]
+
+
+def rater_view(study: StudyFile, rater: str) -> dict[str, Any]:
+    "The study as one rater's page sees it, as JSON"
+    entries = study.entries(rater)
+    criteria = [
+        {
+            "id": c.id,
+            "en": {"name": c.english, "ask": c.description_en, "anchors": c.anchors_en},
+            "ar": {"name": c.arabic, "ask": c.description_ar, "anchors": c.anchors_ar},
+        }
+        for c in study.about.criteria
+    ]
+    return {
+        "study_id": study.about.study_id,
+        "name": study.about.name,
+        "rater": rater,
+        "unit": study.about.unit,
+        "n": study.sizes.get(rater, 0),
+        "criteria": criteria,
+        "answers": changes_view(entries),
+        "revision": max((e.revision for e in entries), default=0),
+    }
 
 # %% ../../nbs/rating/04_exchange.ipynb #bc8b8b80
 LARGEST_FILE = 64 << 20  # bytes

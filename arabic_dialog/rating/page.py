@@ -4,27 +4,24 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'POLICY', 'HEADERS', 'LARGEST_BODY', 'Agreement', 'OWNER_COEFFICIENTS', 'embed', 'asset', 'page_strings',
-           'rater_strings', 'render_page', 'changes_view', 'rater_view', 'policy_hash', 'offline_page',
-           'save_offline_pages', 'request_fault', 'refusal', 'Guard', 'read_body', 'AgreementSoFar', 'nothing_here',
+           'rater_strings', 'render_page', 'rate_page', 'policy_hash', 'offline_page', 'save_offline_pages',
+           'request_fault', 'not_done', 'Guard', 'read_body', 'read_apart', 'AgreementSoFar', 'nothing_here',
            'static_file', 'Pages', 'make_app', 'exposure', 'listen', 'run_server']
 
-# %% ../../nbs/rating/05_page.ipynb #56b7562c
+# %% ../../nbs/rating/05_page.ipynb #cfeec074
 import asyncio
 import base64
 import gzip
 import hashlib
 import json
-import math
 import os
 import re
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +29,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..core.files import data_path, save_text
 from ..core.records import Rating, UserError
-from .answers import Entry, StoredEntry, StudyFile, StudyTrouble, Writer
-from .exchange import progress, ratings_of, remarks, render_csv, render_json
+from ..core.workers import Workers
+from .answers import Entry, StudyFile, StudyTrouble, Writer
+from .exchange import changes_view, progress, rater_view, ratings_of, remarks
+from .exchange import render_csv, render_json
 
 # %% ../../nbs/rating/05_page.ipynb #6d6dfb5a
 def embed(data: Any) -> str:
@@ -79,51 +77,34 @@ def rater_strings() -> dict[str, dict[str, Any]]:
         for language, strings in page_strings().items()
     }
 
-# %% ../../nbs/rating/05_page.ipynb #f08127d5
+# %% ../../nbs/rating/05_page.ipynb #8bd84ee0
 @cache
 def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
-        loader=FileSystemLoader(data_path("rating")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, blocks = FileSystemLoader(data_path("rating")), {"trim_blocks": True}
+    blocks["lstrip_blocks"] = True
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
 
 
 def render_page(template: str, /, **values: Any) -> str:
     "A page of `data/rating`, filled"
     return _templates().get_template(f"{template}.html.jinja").render(**values) + "\n"
 
-# %% ../../nbs/rating/05_page.ipynb #99f5145f
-def changes_view(entries: Iterable[StoredEntry]) -> list[list]:
-    "Entries as the page reads them: position, question, value, revision, window"
-    return [[e.position, e.field, e.value, e.revision, e.tab] for e in entries]
-
-
-def rater_view(study: StudyFile, rater: str) -> dict[str, Any]:
-    "The study as one rater's page sees it, as JSON"
-    about, entries = study.about, study.entries(rater)
-    criteria = [
-        {
-            "id": c.id,
-            "en": {"name": c.english, "ask": c.description_en, "anchors": c.anchors_en},
-            "ar": {"name": c.arabic, "ask": c.description_ar, "anchors": c.anchors_ar},
-        }
-        for c in about.criteria
-    ]
-    return {
-        "study_id": about.study_id,
-        "name": about.name,
-        "rater": rater,
-        "unit": about.unit,
-        "n": study.sizes.get(rater, 0),
-        "criteria": criteria,
-        "answers": changes_view(entries),
-        "revision": max((e.revision for e in entries), default=0),
-    }
+# %% ../../nbs/rating/05_page.ipynb #80c06c36
+def rate_page(
+    study: StudyFile,
+    language: str,
+    boot: dict[str, Any],  # what the script begins with
+    static: str = "",  # where style and script are
+    policy: str = "",
+    inline: Mapping[str, str] | None = None,  # style and script, of one file
+) -> str:
+    "The page on which people rate, as HTML"
+    strings, name = page_strings()[language], study.about.name
+    boot = embed(boot | {"language": language, "strings": rater_strings()})
+    values = {"language": language, "t": strings, "name": name, "boot": boot}
+    return render_page("rate", static=static, policy=policy, inline=inline, **values)
 
 # %% ../../nbs/rating/05_page.ipynb #f76bb62b
 def policy_hash(text: str) -> str:
@@ -143,16 +124,14 @@ def _inline_assets() -> dict[str, str]:
         )
     return {"style": style, "script": script}
 
-# %% ../../nbs/rating/05_page.ipynb #e5aa926f
+# %% ../../nbs/rating/05_page.ipynb #0d77ebdd
 def offline_page(study: StudyFile, rater: str) -> str:
     "One rater's part of the study as one HTML file that needs nothing else"
     if rater not in study.raters:
         raise UserError(f"there is no rater {rater!r} in the study, only {', '.join(study.raters)}")
-    inline, language = _inline_assets(), study.about.language
+    inline = _inline_assets()
     boot = {
         "mode": "file",
-        "language": language,
-        "strings": rater_strings(),
         "study": rater_view(study, rater) | {"answers": [], "revision": 0},
         "items": [study.turns(rater, s.position) for s in study.slots(rater)],
     }
@@ -161,16 +140,7 @@ def offline_page(study: StudyFile, rater: str) -> str:
         f"style-src {policy_hash(inline['style'])}; font-src data:; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return render_page(
-        "rate",
-        language=language,
-        t=page_strings()[language],
-        name=study.about.name,
-        policy=policy,
-        inline=inline,
-        static="",
-        boot=embed(boot),
-    )
+    return rate_page(study, study.about.language, boot, policy=policy, inline=inline)
 
 
 def save_offline_pages(study: StudyFile, to: str | Path, raters: Sequence[str] = ()) -> list[Path]:
@@ -219,8 +189,8 @@ def request_fault(method: str, headers: Mapping[str, str]) -> tuple[int, str] | 
         return 413, "size"
     return None
 
-# %% ../../nbs/rating/05_page.ipynb #d2b6bf2c
-def refusal(status: int, error: str, message: str = "") -> JSONResponse:
+# %% ../../nbs/rating/05_page.ipynb #068915f0
+def not_done(status: int, error: str, message: str = "") -> JSONResponse:
     "What the page reads where something is not done"
     return JSONResponse({"error": error, "message": message or error}, status)
 
@@ -243,7 +213,7 @@ class Guard:
         if scope["type"] == "http":
             fault = request_fault(scope["method"], Headers(scope=scope))
         if fault:
-            app = refusal(*fault)
+            app = not_done(*fault)
             app.headers["connection"] = "close"
         await app(scope, receive, send_with_headers)
 
@@ -257,21 +227,18 @@ async def read_body(request: Request) -> bytes | None:
             return None
     return body
 
-# %% ../../nbs/rating/05_page.ipynb #933e5f83
+# %% ../../nbs/rating/05_page.ipynb #00d74bf1
 Agreement = Callable[[list[Rating]], list[dict]]  # rows: criterion, n_items, coefficients, note
 
 
-def _start_worker(parent: int):
-    "Set up the process: after everything else, and no longer than the server"
-    from arabic_dialog.core.workers import end_with
-
-    end_with(parent)
-    os.nice(10)
+def read_apart(path: str | Path, read: Callable[[StudyFile], Any]) -> Any:
+    "What `read` makes of a study, by a connection of its own"
+    with StudyFile(path) as study:
+        return read(study)
 
 
 def _compute(agreement: Agreement, path: str) -> list[dict]:
-    with StudyFile(path) as study:
-        return agreement(ratings_of(study))
+    return read_apart(path, lambda study: agreement(ratings_of(study)))
 
 
 class AgreementSoFar:
@@ -281,31 +248,20 @@ class AgreementSoFar:
         self.path, self.agreement, self.patience = path, agreement, patience
         self.wait = 3.0  # seconds for which the page waits for a new one
         self.rows: list[dict] = []
-        self.revision, self.computed_at = 0, -math.inf
+        self.revision, self.computed_at = 0, float("-inf")
         self.job: tuple[int, asyncio.Future] | None = None  # of which revision
-        self.pool: ProcessPoolExecutor | None = None
+        self.workers = Workers(1, prepare=partial(os.nice, 10))  # everything else comes first
 
-    def close(self):
-        "Stop; what is being computed is of no use any more"
-        if self.pool:
-            for process in list(self.pool._processes.values()):
-                process.kill()
-            self.pool.shutdown(wait=False, cancel_futures=True)
-
-    def _is_due(self, newest: int) -> bool:
+    def is_due(self, newest: int) -> bool:
         is_new = newest not in (0, self.revision)
         is_time = time.monotonic() - self.computed_at > self.patience
         return self.agreement is not None and self.job is None and is_new and is_time
 
     async def latest(self, newest: int) -> tuple[list[dict], bool]:
         "The rows known, and whether others are being computed; `newest`: the study's last revision"
-        if self._is_due(newest):
-            if self.pool is None:
-                spawn = get_context("spawn")
-                self.pool = ProcessPoolExecutor(1, spawn, _start_worker, (os.getpid(),))
-            loop, path = asyncio.get_running_loop(), str(self.path)
-            future = loop.run_in_executor(self.pool, _compute, self.agreement, path)
-            self.job = newest, future
+        if self.is_due(newest):
+            future = self.workers.submit(_compute, self.agreement, str(self.path))
+            self.job = newest, asyncio.wrap_future(future)
         if self.job:
             revision, future = self.job
             done, _ = await asyncio.wait({future}, timeout=self.wait)
@@ -314,14 +270,13 @@ class AgreementSoFar:
                 self.revision, self.computed_at, self.job = revision, time.monotonic(), None
         return self.rows, self.job is not None
 
-# %% ../../nbs/rating/05_page.ipynb #0e9d4f43
+# %% ../../nbs/rating/05_page.ipynb #0528e122
 def nothing_here(request: Request, error: Exception | None = None) -> Response:
     "The page for all that is not there"
     if "application/json" in request.headers.get("accept", "") or request.method == "POST":
-        return refusal(404, "none")
+        return not_done(404, "none")
     static = request.scope.get("root_path", "") + "/static"
-    strings = page_strings()
-    return HTMLResponse(render_page("none", ar=strings["ar"], en=strings["en"], static=static), 404)
+    return HTMLResponse(render_page("none", static=static, **page_strings()), 404)
 
 
 @cache
@@ -341,7 +296,7 @@ def static_file(request: Request) -> Response:
         return Response(_packed(name), media_type=ASSETS[name], headers=headers)
     return Response(asset(name), media_type=ASSETS[name], headers=headers)
 
-# %% ../../nbs/rating/05_page.ipynb #8e04df4e
+# %% ../../nbs/rating/05_page.ipynb #f6ddaa84
 OWNER_COEFFICIENTS = ("exact", "within_one", "kappa_quadratic", "ac2_quadratic", "alpha_ordinal")
 
 
@@ -356,7 +311,7 @@ class Pages:
         "Write what waits, and let go of the file"
         self.writer.close()
         self.study.close()
-        self.agreement.close()
+        self.agreement.workers.close(now=True)
 
     def language(self, request: Request) -> str:
         "The language asked for, or the study's"
@@ -373,23 +328,8 @@ class Pages:
     async def page(self, request: Request) -> Response:
         self.rater(request)
         root, language = request.scope.get("root_path", ""), self.language(request)
-        boot = {
-            "mode": "server",
-            "base": f"{root}/r/{request.path_params['link']}",
-            "language": language,
-            "strings": rater_strings(),
-        }
-        html = render_page(
-            "rate",
-            language=language,
-            t=page_strings()[language],
-            name=self.study.about.name,
-            policy="",
-            inline=None,
-            static=f"{root}/static",
-            boot=embed(boot),
-        )
-        return HTMLResponse(html)
+        boot = {"mode": "server", "base": f"{root}/r/{request.path_params['link']}"}
+        return HTMLResponse(rate_page(self.study, language, boot, static=f"{root}/static"))
 
     async def view(self, request: Request) -> Response:
         return JSONResponse(rater_view(self.study, self.rater(request)))
@@ -397,13 +337,13 @@ class Pages:
     async def item(self, request: Request) -> Response:
         turns = self.study.turns(self.rater(request), request.path_params["position"])
         if turns is None:
-            return refusal(404, "item", "there is no such item")
+            return not_done(404, "item", "there is no such item")
         return JSONResponse({"turns": turns})
 
     async def changes(self, request: Request) -> Response:
         rater, since = self.rater(request), request.query_params.get("since", "0")
         if not re.fullmatch(r"\d{1,15}", since, re.A):
-            return refusal(400, "value", "since should be a number")
+            return not_done(400, "value", "since should be a number")
         return JSONResponse({"changes": changes_view(self.study.entries(rater, int(since)))})
 
     async def answer(self, request: Request) -> Response:
@@ -412,39 +352,31 @@ class Pages:
         names = ("position", "field", "value", "tab", "seen", "visit", "seconds")
         body = await read_body(request)
         if body is None:
-            return refusal(413, "size")
+            return not_done(413, "size")
         try:
             data = json.loads(body)
             entry = Entry(rater, *(data[name] for name in names))
         except (ValueError, KeyError, TypeError, RecursionError):
-            return refusal(400, "value", "not an answer")
+            return not_done(400, "value", "not an answer")
         try:
             receipt = await asyncio.wrap_future(self.writer.put(entry))
         except StudyTrouble as e:
             error, status = ("full", 507) if e.full else ("file", 503)
-            return refusal(status, error, "the study's file cannot be written")
+            return not_done(status, error, "the study's file cannot be written")
         except UserError as e:
-            return refusal(400, "value", str(e))
+            return not_done(400, "value", str(e))
         return JSONResponse(vars(receipt))
 
     def check_owner(self, request: Request) -> None:
         if not self.study.is_owner(request.path_params["link"]):
             raise HTTPException(404)
 
-    async def read_aside(self, read: Callable[[StudyFile], Any]) -> Any:
-        "What `read` makes of the study, in a thread and a connection of its own: no rater waits"
-
-        def open_and_read():
-            with StudyFile(self.study.path) as study:
-                return read(study)
-
-        return await run_in_threadpool(open_and_read)
-
     async def owner(self, request: Request) -> Response:
         self.check_owner(request)
         ((newest,),) = self.study.rows("SELECT coalesce(max(revision), 0) FROM answers")
         agreement, pending = await self.agreement.latest(newest)
-        far, said = await self.read_aside(lambda study: (progress(study), remarks(study)))
+        far = await run_in_threadpool(read_apart, self.study.path, progress)
+        said = await run_in_threadpool(read_apart, self.study.path, remarks)
         last = {p.rater: time.strftime("%F %H:%M", time.gmtime(p.last or 0)) for p in far}
         root, language = request.scope.get("root_path", ""), self.language(request)
         name = "english" if language == "en" else "arabic"
@@ -466,13 +398,14 @@ class Pages:
 
     async def export(self, request: Request) -> Response:
         self.check_owner(request)
-        kind = "csv" if request.path_params["format"] == "csv" else "json"
-        text = await self.read_aside(render_csv if kind == "csv" else render_json)
-        media = "text/csv" if kind == "csv" else "application/json"
-        headers = {"content-disposition": f'attachment; filename="ratings.{kind}"'}
+        is_csv = request.path_params["format"] == "csv"
+        name, media = ("csv", "text/csv") if is_csv else ("json", "application/json")
+        render = render_csv if is_csv else render_json
+        text = await run_in_threadpool(read_apart, self.study.path, render)
+        headers = {"content-disposition": f'attachment; filename="ratings.{name}"'}
         return Response(text, media_type=media, headers=headers)
 
-# %% ../../nbs/rating/05_page.ipynb #111f0579
+# %% ../../nbs/rating/05_page.ipynb #a402f07f
 def make_app(path: str | Path, agreement: Agreement | None = None) -> Starlette:
     "The study's pages as an ASGI application"
     pages = Pages(path, agreement)
@@ -493,10 +426,10 @@ def make_app(path: str | Path, agreement: Agreement | None = None) -> Starlette:
             Route("/o/{link}/ratings.{format}", pages.export),
             Route("/static/{name}", static_file),
         ],
-        middleware=[Middleware(Guard)],
         lifespan=lifespan,
         exception_handlers={404: nothing_here, 405: nothing_here},
     )
+    app.add_middleware(Guard)
     app.state.pages = pages
     return app
 
@@ -516,9 +449,11 @@ def exposure(host: str, port: int) -> str:
         "Put a web server with TLS in front of it unless this network is yours."
     )
 
-# %% ../../nbs/rating/05_page.ipynb #ec00e00a
+# %% ../../nbs/rating/05_page.ipynb #1618b1b8
 def listen(host: str, port: int) -> socket.socket:
     "A socket on which raters are awaited"
+    if not 0 <= port <= 65535:
+        raise UserError(f"port {port} should be between 0 and 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -530,9 +465,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(
             f"cannot listen on {host}, port {port}: {e.strerror}; name another (--host, --port)"
         ) from None
-    except OverflowError:
-        listening.close()
-        raise UserError(f"port {port} should be between 0 and 65535") from None
     return listening
 
 
@@ -555,14 +487,7 @@ def run_server(
     )
     # the writing thread asks for the interpreter at every statement, and would wait 5 ms each time
     sys.setswitchinterval(2e-4)
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-        limit_concurrency=1000,
-    )
+    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
+    limits = {"timeout_graceful_shutdown": 5, "limit_concurrency": 1000}
+    config = uvicorn.Config(app, http="h11", proxy_headers=False, **quiet, **limits)
     uvicorn.Server(config).run(sockets=[listening])
