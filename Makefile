@@ -1,4 +1,4 @@
-# Two commands do everything: `make reproduce` and `make test`. Both set up .venv first, if that has not been done.
+# Two commands do everything: `make reproduce` and `make test`. Both set up .venv first, if needed.
 PYTHON ?= python3
 PROFILE ?= offline
 VENV := .venv
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint in-step test-notebooks test-package docs export bench clean
+.PHONY: help setup reproduce test check lint in-step test-notebooks test-package docs export bench clean
 
 help:            ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -24,20 +24,24 @@ reproduce: $(READY)  ## the whole paper, from topics to report: PROFILE=offline,
 	@$(BIN)/arabic-dialog reproduce --profile $(PROFILE)
 
 # Everything that decides whether a change may land, as CI runs it. One thread a process: two cores are shared by many.
-test: export OMP_NUM_THREADS := 1
-test: export TOKENIZERS_PARALLELISM := false
-test: export HF_HUB_OFFLINE := 1
-test: export MPLBACKEND := Agg
-test: lint in-step test-notebooks test-package docs  ## format, in step, notebooks, tests, site
+test check: export OMP_NUM_THREADS := 1
+test check: export TOKENIZERS_PARALLELISM := false
+test check: export HF_HUB_OFFLINE := 1
+test check: export MPLBACKEND := Agg
+test: lint in-step test-notebooks test-package docs  ## lines, in step, notebooks, tests, site
 
-lint: $(READY)   ## is everything formatted?
+check: $(READY)  ## in two minutes: lines, in step, the house, and what has changed
+	@$(BIN)/python tests/check.py
+
+lint: $(READY)   ## is every line as the house writes it?
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
 
 in-step: $(READY)  ## is the package what the notebooks export, and are they clean?
 	@$(BIN)/python tests/in_step.py
 
-test-notebooks: in-step
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev-test --n-workers 2 --cell-timeout 300
+test-notebooks: in-step  ## does every notebook run, and give what it stores?
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
 
 test-package: test-notebooks
 	@$(BIN)/python -m pytest -q
@@ -45,7 +49,7 @@ test-package: test-notebooks
 docs: $(READY)   ## the site, in _docs/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build.py
 
-export: $(READY) ## format, clean the notebooks and export the package from them
+export: $(READY) ## format and clean the notebooks, and export the package from them
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; $(BIN)/ruff format --quiet . && $(BIN)/nbdev-clean && $(BIN)/nbdev-export && $(BIN)/python docs/readme.py
 
 bench: $(READY)  ## speed, as ratios

@@ -1,9 +1,12 @@
-"""How often the intervals of `agreement` hold the value of the population that a study was drawn from. Not a measurement of speed, and not a test.
+"""How often the intervals of `agreement` hold the value of the population that a study was drawn
+from. Not a measurement of speed, and not a test.
 
-python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]     4,000 studies of 100 items for each population, about ten minutes on one core
+python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]
+    4,000 studies of 100 items for each population, about ten minutes on one core
 """
 
-import sys, warnings
+import sys
+import warnings
 
 import numpy as np
 from scipy.special import ndtr
@@ -14,7 +17,8 @@ NAMES = [
     n for n in COEFFICIENTS if not n.startswith("conger")
 ]  # for two raters Conger's κ is Cohen's
 POINTS = np.arange(1.0, 6)
-# of the items' latent value: mean, sd; of the raters: noise, severity of each, share of answers given without looking; share missing
+# of the items' latent value: mean, sd; of the raters: noise, severity of each, share of answers
+# given without looking; share missing
 POPULATIONS = {
     "all points used": (3.2, 1.0, 0.6, (0, 0.2), 0, 0),
     "good replies": (4.2, 0.8, 0.6, (0, -0.2), 0, 0),
@@ -43,7 +47,8 @@ def population(mean, spread, noise, severity, careless):
 def main(studies=4000, items=100, method="fisher", seed=0):
     warnings.simplefilter("ignore")
     print(
-        f"{studies:,} studies of {items} items in each population, 1,000 resamples, method {method}, seed {seed}; 95 % intervals\n"
+        f"{studies:,} studies of {items} items in each population, 1,000 resamples, method "
+        f"{method}, seed {seed}; 95 % intervals\n"
     )
     rng, lowest, highest = np.random.default_rng(seed), {}, {}
     for title, (*parts, missing) in POPULATIONS.items():

@@ -1,319 +1,247 @@
-"""Build the site from the notebooks: nbdev's own processors, a small adapter, then Sphinx. Needs neither Quarto nor a network.
+"""Build the site from the notebooks with Sphinx; needs neither Quarto nor a network, runs no cell.
 
-python docs/build.py    writes _docs/; a warning is an error, and so is a link that leads nowhere or an address from which a browser would load something
+python docs/build.py    writes _docs/; a warning is an error, and so is a link that leads nowhere
+                        or an address from which a browser would load something
 """
 
-import json, re, shutil, subprocess, sys
-from html import unescape
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from urllib.parse import unquote
-
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE, OUT = ROOT / "_proc_sphinx", ROOT / "_docs"
-FOLDERS = {
-    "core": "What everything stands on",
-    "models": "Models of others, run safely and fast",
-    "generation": "Topics × countries → conversations",
-    "finetuning": "Conversations → checkpoints",
-    "metrics": "Checkpoints → numbers",
-    "rating": "People → ratings",
-    "analysis": "Numbers and ratings → findings",
-    "reporting": "Findings → tables, figures, one page",
-    "commands": "What a person types",
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests")]
+
+from collect import collect  # noqa: E402
+from definitions import Definition, as_markdown, as_page  # noqa: E402
+from house import FOLDERS, exported, modules, tree  # noqa: E402
+from links import broken_links  # noqa: E402
+from reference import commands_page, load_settings, settings_page  # noqa: E402
+
+NBS, SOURCE, OUT = ROOT / "nbs", ROOT / "_proc_sphinx", ROOT / "_docs"
+# The sidebar: what a reader wants to do, and the pages that tell how
+TASKS = {
+    "Get started": ("guide/start", "guide/explore", "tutorials/explore"),
+    "Your own data and models": (
+        "tutorials/another_language",
+        "guide/extend",
+        "tutorials/compare",
+    ),
+    "Run the paper": ("guide/run_the_paper", "guide/claims", "guide/assumptions", "tables"),
+    "Rate": ("guide/rate", "tutorials/rate"),
 }
-GUIDE = (
-    "start",
-    "explore",
-    "run_the_paper",
-    "rate",
-    "extend",
-    "assumptions",
-    "claims",
-)  # in the order of the sidebar
-TUTORIALS = ("explore", "compare", "rate", "another_language")
+REFERENCE = ("commands_reference", "settings_reference", "changes")
 LANDING = ("fig_coverage", "fig_training", "fig_raven")  # figures of the landing page
 
 
-def as_markdown(source):
-    return dict(cell_type="markdown", metadata={}, source=source)
+def load_notebook(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
-def adapt_cell(cell):
-    """A cell in nbdev's Quarto dialect (front matter, `#|` options, `asis` output) as a plain one, or None"""
-    source = "".join(cell["source"])
-    if cell["cell_type"] == "raw":
-        if not source.startswith("---"):
-            return None
-        front = yaml.safe_load(source.strip().strip("-")) or {}
-        if "title" not in front:
-            return None
-        return as_markdown(
-            f"# {front['title']}"
-            + (f"\n\n> {front['description']}" if front.get("description") else "")
-        )
-    if cell["cell_type"] == "markdown":
-        return None if source.startswith("<!-- WARNING") else cell
-    if re.search(r"^#\| output: asis", source, re.M):  # nbdev's documentation of a definition
-        md = "".join(
-            "".join(o["data"]["text/markdown"])
-            for o in cell.get("outputs", [])
-            if "text/markdown" in o.get("data", {})
-        )
-        return as_markdown(
-            re.sub(r"^---\n+", "", md).replace("\n### ", "\n## ").replace("### ", "## ", 1)
-        )
-    tags = [
-        tag
-        for option, tag in (("echo", "remove-input"), ("output", "remove-output"))
-        if re.search(rf"^#\| {option}: false", source, re.M)
-    ]
-    cell["source"], cell["metadata"] = (
-        re.sub(r"^#\|.*\n?", "", source, flags=re.M),
-        {"tags": tags} if tags else {},
-    )
-    cell["outputs"] = [
-        o
-        for o in cell.get("outputs", [])
-        if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
-    ]  # lives in Jupyter only
-    return cell if cell["source"].strip() or cell["outputs"] else None
+def save_notebook(path: Path, notebook: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 
-def adapt(nb):
-    """A processed notebook for myst-nb"""
-    cells = [c for c in map(adapt_cell, nb["cells"]) if c]
-    for i, c in enumerate(cells):
-        c["id"] = f"c{i}"
-    return {**nb, "cells": cells}
+def write_pages() -> list[str]:
+    "Write every notebook as a page, and beside it the notebook itself; returns the pages' names"
+    names = []
+    homes = definitions_by_page()
+    for path in sorted(NBS.rglob("*.ipynb")):
+        name = path.relative_to(NBS).with_suffix("").as_posix()
+        if ".ipynb_checkpoints" in name:
+            continue
+        kept = SOURCE / "_static" / "notebooks" / f"{name}.ipynb"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+        up = "../" * name.count("/")
+        pages = {definition: f"{up}{home}.ipynb" for definition, home in homes.items()}
+        page = as_page(load_notebook(path), f"{up}_static/notebooks/{name}.ipynb", pages)
+        save_notebook(SOURCE / f"{name}.ipynb", page)
+        names.append(name)
+    return names
 
 
-def toctree(caption, pages):
-    """A hidden list of pages for the sidebar"""
-    return (
-        "```{toctree}\n:hidden:\n"
-        + (f":caption: {caption}\n" if caption else "")
-        + "\n"
-        + "\n".join(pages)
-        + "\n```\n\n"
-        if pages
-        else ""
-    )
+def definitions_by_page() -> dict[str, str]:
+    "The page on which each public function and class of the package is described"
+    return {
+        n.name: m.notebook.relative_to(NBS).with_suffix("").as_posix()
+        for m in modules().values()
+        for n in tree(m.notebook).body
+        if isinstance(n, Definition) and not n.name.startswith("_")
+    }
 
 
-def summary(page):
-    """(title, sentence) of a page of the site"""
-    first = next(
-        "".join(c["source"])
-        for c in json.loads((SOURCE / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
-        if c["cell_type"] == "markdown"
-    )
+def toctree(caption: str, pages: list[str] | tuple[str, ...]) -> str:
+    "A hidden list of pages for the sidebar"
+    if not pages:
+        return ""
+    options = ":hidden:\n" + (f":caption: {caption}\n" if caption else "")
+    return "```{toctree}\n" + options + "\n" + "\n".join(pages) + "\n```\n\n"
+
+
+def summary(name: str) -> tuple[str, str]:
+    "(title, sentence) of a page of the site"
+    cells = load_notebook(SOURCE / f"{name}.ipynb")["cells"]
+    first = next("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     title, _, rest = first.partition("\n")
-    return title.lstrip("# "), " ".join(
-        l.lstrip("> ") for l in rest.strip().splitlines() if l.startswith(">")
-    )
+    sentence = [line.lstrip("> ") for line in rest.strip().splitlines() if line.startswith(">")]
+    return title.lstrip("# "), " ".join(sentence)
 
 
-def listing(pages):
-    return (
-        "".join(
-            f"- [{title}]({page}.ipynb): {text}\n"
-            for page in pages
-            for title, text in [summary(page)]
-        )
-        + "\n"
-    )
+def listing(names: list[str]) -> str:
+    items = [(name, *summary(name)) for name in names]
+    return "".join(f"- [{title}]({name}.ipynb): {text}\n" for name, title, text in items) + "\n"
 
 
-def overviews(pages):
-    """Pages that list others: the API by floor, the tables and figures, the changes; returns nothing"""
-    api = (
-        "# API\n\n> One page a module. A folder imports only from folders above it\n\n"
-        "Each page is the notebook that the module is exported from: its definitions, with "
-        "examples that are run as tests.\n\n"
-    )
-    for folder, arrow in FOLDERS.items():
-        of = [p for p in pages if p.split("/")[0] == folder]
-        api += f"## {folder}\n\n{arrow}.\n\n{listing(of)}{toctree('', of)}"
-    (SOURCE / "api.md").write_text(api, encoding="utf-8")
-    papers = [p for p in pages if p.startswith("paper/")]
-    (SOURCE / "tables.md").write_text(
-        "# Tables and figures\n\n> One notebook for each, its claim as the title\n\n"
-        + listing(papers)
-        + toctree("", papers),
-        encoding="utf-8",
-    )
+def write_folders(names: list[str]) -> None:
+    "Put the modules of each folder below its own page in the sidebar"
+    for folder in FOLDERS:
+        opening = f"{folder}/00_index"
+        if not (SOURCE / f"{opening}.ipynb").is_file():  # TEMP
+            save_notebook(
+                SOURCE / f"{opening}.ipynb",
+                {
+                    "cells": [as_markdown(f"# {folder}\n\n> …", "x")],
+                    "metadata": {},
+                    "nbformat": 4,
+                    "nbformat_minor": 5,
+                },
+            )
+        modules = [n.split("/")[1] for n in names if n.startswith(folder + "/") and n != opening]
+        page = load_notebook(SOURCE / f"{opening}.ipynb")
+        page["cells"].append(as_markdown(toctree("", modules), "contents"))
+        save_notebook(SOURCE / f"{opening}.ipynb", page)
+
+
+def write_overviews(names: list[str]) -> None:
+    "Pages that list others: the tables and figures, the commands, the settings, the changes"
+    papers = [n for n in names if n.startswith("paper/")]
+    head = "# Tables and figures\n\n> One notebook for each, its claim as the title\n\n"
+    overview = head + listing(papers) + toctree("", papers)
+    code = exported(NBS / "core" / "05_settings.ipynb")
+    texts = {
+        "tables": overview,
+        "commands_reference": commands_page(),
+        "settings_reference": settings_page(load_settings(code), ROOT / "settings.ini"),
+    }
+    for name, text in texts.items():
+        (SOURCE / f"{name}.md").write_text(text, encoding="utf-8")
     shutil.copyfile(ROOT / "CHANGELOG.md", SOURCE / "changes.md")
 
 
-def quoted(text):
-    """Text of a run as Markdown in which nothing means anything"""
+def quoted(text: str) -> str:
+    "Text of a run as Markdown in which nothing means anything"
     from arabic_dialog.reporting.cards import quote
 
     return quote(text)
 
 
-def figure(run, name, prefix=""):
-    """A figure of a run and its caption"""
-    r = run["results"][name]
-    return f"![{quoted(summary(f'paper/{name}')[0])}]({prefix}_static/run/{name}.svg)\n\n{quoted(r['caption'])}\n\n*{quoted(r['source'])}*\n\n"
+def caption(result: dict) -> str:
+    return f"{quoted(result['caption'])}\n\n*{quoted(result['source'])}*\n\n"
 
 
-def said(run):
-    """Which run it is, as a sentence"""
-    a = run["about"]
-    return f"the run of profile `{quoted(a['profile'])}` that was started {a['started'][:10]} with version {quoted(a['code_version'])}"
+def figure(run: dict, name: str, up: str = "") -> str:
+    "A figure of a run and its caption"
+    title = quoted(summary(f"paper/{name}")[0])
+    return f"![{title}]({up}_static/run/{name}.svg)\n\n" + caption(run["results"][name])
 
 
-def add_results(run):
-    """Put what a run gave under each paper notebook, on the landing page, and beside the claims"""
-    for name, r in run["results"].items():
+def which_run(run: dict) -> str:
+    "Which run it is, as a part of a sentence"
+    about = run["about"]
+    return (
+        f"the run of profile `{quoted(about['profile'])}` that was started "
+        f"{about['started'][:10]} with version {quoted(about['code_version'])}"
+    )
+
+
+def result_table(result: dict) -> str:
+    "The first rows of a result"
+    if not result["rows"]:
+        return ""
+    lines = ["| " + " | ".join(map(quoted, row)) + " |" for row in result["rows"] if row]
+    head = "| " + " | ".join(map(quoted, result["headings"])) + " |"
+    lines = [head, "| --- " * len(result["headings"]) + "|", *lines]
+    more = f"{result['more']:,} more rows are in the run's CSV file.\n" if result["more"] else ""
+    return "\n".join(lines) + f"\n\n{more}"
+
+
+def add_results(run: dict) -> None:
+    "Put what a run gave under each paper notebook, and beside the claims"
+    for name, result in run["results"].items():
         path = SOURCE / "paper" / f"{name}.ipynb"
         if not path.is_file():
             continue
-        nb = json.loads(path.read_text(encoding="utf-8"))
-        text = f"## What it gave\n\nIn {said(run)}.\n\n"
-        text += (
-            figure(run, name, "../")
-            if r["figure"]
-            else f"{quoted(r['caption'])}\n\n*{quoted(r['source'])}*\n\n"
-        )
-        if r["rows"]:
-            text += "\n".join(
-                "| " + " | ".join(map(quoted, row)) + " |"
-                for row in [r["headings"], ["---"] * len(r["headings"]), *r["rows"]]
-                if row
-            ).replace("| \\-\\-\\- ", "| --- ")
-            text += (
-                f"\n\n{r['more']:,} more rows are in the run's CSV file.\n" if r["more"] else "\n"
-            )
-        nb["cells"][1:1] = [
-            as_markdown(text) | {"id": "gave"},
-            as_markdown("## The notebook") | {"id": "notebook"},
-        ]
-        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+        page = load_notebook(path)
+        shown = figure(run, name, "../") if result["figure"] else caption(result)
+        text = f"## What it gave\n\nIn {which_run(run)}.\n\n{shown}{result_table(result)}"
+        page["cells"][1:1] = [as_markdown(text, "gave"), as_markdown("## The notebook", "notebook")]
+        save_notebook(path, page)
+    add_claims(run)
+
+
+def add_claims(run: dict) -> None:
+    "Put what a run gave for each of the paper's claims at the end of their page"
     path = SOURCE / "guide" / "claims.ipynb"
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    rows = "\n".join(
-        f"| {c['id']} | {quoted(c['shown'])}{' (simulated raters)' if c['simulated'] else ''} | {quoted(c['between'])} | {c['verdict']} | [{c['measured_by']}](../paper/{c['measured_by']}.ipynb) |"
-        for c in run["claims"]
-    )
-    nb["cells"].append(
-        as_markdown(
-            f"## What a run gave\n\nIn {said(run)}.\n\n| | value | interval (95%) | verdict | made in |\n| --- | --- | --- | --- | --- |\n{rows}\n"
-        )
-        | {"id": "gave"}
-    )
-    path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+    page = load_notebook(path)
+    rows = "\n".join(map(claim_row, run["claims"]))
+    head = "| | value | interval (95%) | verdict | made in |\n| --- | --- | --- | --- | --- |"
+    text = f"## What a run gave\n\nIn {which_run(run)}.\n\n{head}\n{rows}\n"
+    page["cells"].append(as_markdown(text, "gave"))
+    save_notebook(path, page)
 
 
-def landing(run, pages):
-    """Finish the landing page: figures of a run, and the sidebar"""
+def claim_row(claim: dict) -> str:
+    value = quoted(claim["shown"]) + " (simulated raters)" * claim["simulated"]
+    made = f"[{claim['measured_by']}](../paper/{claim['measured_by']}.ipynb)"
+    cells = (claim["id"], value, quoted(claim["between"]), claim["verdict"], made)
+    return "| " + " | ".join(cells) + " |"
+
+
+def write_landing(run: dict) -> None:
+    "Finish the landing page: figures of a run, and the sidebar"
     path = SOURCE / "index.ipynb"
-    nb = json.loads(
-        re.sub(
-            r"\]\(nbs/", "](", path.read_text(encoding="utf-8").replace("docs/_static/", "_static/")
-        )
-    )
-    figures = [n for n in LANDING if n in run["results"] and run["results"][n]["figure"]]
-    text = (
-        f"## Figures of a run\n\nFrom {said(run)}; more under [Tables and figures](tables.md).\n\n"
-        + "".join(f"### {quoted(summary(f'paper/{n}')[0])}\n\n{figure(run, n)}" for n in figures)
-    )
-    text += (
-        toctree("Guide", [f"guide/{p}" for p in GUIDE])
-        + toctree("Tutorials", [f"tutorials/{p}" for p in TUTORIALS])
-        + toctree("Reference", ["tables", "api", "changes"])
-    )
-    nb["cells"].append(as_markdown(text) | {"id": "contents"})
-    path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+    text = path.read_text(encoding="utf-8").replace("docs/_static/", "_static/")
+    page = json.loads(text.replace("](nbs/", "]("))
+    results = run["results"]
+    figures = [n for n in LANDING if n in results and results[n]["figure"]]
+    parts = [f"### {quoted(summary(f'paper/{n}')[0])}\n\n{figure(run, n)}" for n in figures]
+    more = "more under [Tables and figures](tables.md)"
+    head = f"## Figures of a run\n\nFrom {which_run(run)}; {more}.\n\n"
+    trees = [toctree(task, pages) for task, pages in TASKS.items()]
+    trees.append(toctree("Reference", REFERENCE))
+    trees.append(toctree("Modules", [f"{folder}/00_index" for folder in FOLDERS]))
+    page["cells"].append(as_markdown(head + "".join(parts + trees), "contents"))
+    save_notebook(path, page)
 
 
-def broken_links(out):
-    """What is wrong with the addresses in a folder of pages: links that lead nowhere, and things that a browser would load from elsewhere"""
-    pages = {
-        p: p.read_text(encoding="utf-8")
-        for p in sorted(out.rglob("*.html"))
-        if p.relative_to(out).parts[0] != "_static"
-    }  # those are templates
-    ids = {p.resolve(): set(re.findall(r'\bid="([^"]+)"', text)) for p, text in pages.items()}
-    found = []
-    for page, text in pages.items():
-        here = page.relative_to(out).as_posix()
-        found += [
-            f"{here} loads {a}"
-            for a in re.findall(
-                r'<(?:script|img|iframe|source)\b[^>]*?\bsrc="((?:https?:)?//[^"]+)"', text
-            )
-        ]
-        found += [
-            f"{here} loads {a}"
-            for tag in re.findall(r"<link\b[^>]*>", text)
-            if 'rel="canonical"' not in tag
-            for a in re.findall(r'href="((?:https?:)?//[^"]+)"', tag)
-        ]
-        for address in set(re.findall(r'(?:href|src)="([^"]*)"', text)):
-            address = unescape(address)
-            if re.match(r"[a-z][a-z0-9+.-]*:|//", address, re.I) or not address:
-                continue
-            name, _, anchor = address.partition("#")
-            target = (
-                (page.parent / unquote(name.split("?")[0])).resolve() if name else page.resolve()
-            )
-            if not target.exists():
-                found.append(f"{here}: {address} leads nowhere")
-            elif anchor and target in ids and unquote(anchor) not in ids[target]:
-                found.append(f"{here}: {address} names no part of that page")
-    return sorted(set(found))
-
-
-def main():
-    from nbdev.serve import proc_nbs
-
-    sys.path.insert(0, str(ROOT / "docs"))
-    from collect import collect
-
-    for folder in (SOURCE, OUT):
-        shutil.rmtree(folder, ignore_errors=True)
-    processed, pages = proc_nbs(n_workers=2, force=True), []
-    for path in sorted(processed.rglob("*.ipynb")):
-        target = SOURCE / path.relative_to(processed)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(
-            json.dumps(adapt(json.loads(path.read_text(encoding="utf-8"))), ensure_ascii=False),
-            encoding="utf-8",
-        )
-        pages.append(target.relative_to(SOURCE).with_suffix("").as_posix())
-    shutil.copy(ROOT / "docs" / "conf.py", SOURCE)
-    shutil.copytree(ROOT / "docs" / "_static", SOURCE / "_static")
-    own = (
-        ROOT / "runs" / "offline"
-    )  # this machine's own run; where there is none, the one that was committed
+def load_run() -> dict:
+    "What the site shows of a run: of this machine's own, or of the one that was committed"
+    own = ROOT / "runs" / "offline"
     if (own / "report.json").is_file():
         collect(own, SOURCE / "_static" / "run")
-    run = json.loads((SOURCE / "_static" / "run" / "run.json").read_text(encoding="utf-8"))
-    overviews(pages)
+    return json.loads((SOURCE / "_static" / "run" / "run.json").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    for folder in (SOURCE, OUT):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "docs" / "_static", SOURCE / "_static")
+    shutil.copy(ROOT / "docs" / "conf.py", SOURCE)
+    names = write_pages()
+    run = load_run()
+    write_folders(names)
+    write_overviews(names)
     add_results(run)
-    landing(run, pages)
-    if code := subprocess.call(
-        [
-            sys.executable,
-            "-m",
-            "sphinx",
-            "-q",
-            "-W",
-            "--keep-going",
-            "-b",
-            "html",
-            str(SOURCE),
-            str(OUT),
-        ]
-    ):
+    write_landing(run)
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "2", "-b", "html"]
+    if code := subprocess.call([*sphinx, str(SOURCE), str(OUT)]):
         sys.exit(code)
     if found := broken_links(OUT):
         sys.exit("\n".join(found))
-    print(f"{len(pages)} pages in {OUT.relative_to(ROOT)}/, of {said(run)}")
+    print(f"{len(names)} pages in {OUT.relative_to(ROOT)}/, of {which_run(run)}")
 
 
 if __name__ == "__main__":

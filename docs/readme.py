@@ -1,4 +1,4 @@
-"""Write README.md from nbs/index.ipynb: its prose, and its code without outputs. `python docs/readme.py`"""
+"""Write README.md from nbs/index.ipynb: its prose, and its code without outputs."""
 
 import json
 from pathlib import Path

@@ -8,7 +8,7 @@ __all__ = ['PAIR', 'REPLY', 'STUDY_SETTINGS', 'SEEN', 'RATING_SETTINGS', 'agreem
            'RatedStudy', 'rating_tables', 'make_study', 'Given', 'page_ratings', 'sheet_ratings', 'simulated_ratings',
            'make_ratings']
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #9c391106
+# %% ../../nbs/analysis/02_human_eval.ipynb #de8ee878
 import math
 import shutil
 import warnings
@@ -18,12 +18,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..core.files import digest, digest_file, load_csv, load_jsonl
+from ..core.files import digest, digest_file, load_csv, load_jsonl, save_table
 from ..core.records import Conversation, Rating, UserError
 from ..core.runs import RunFolder, Stage, Work
 from ..core.stats import DegenerateWarning, cluster_ratio, compare_paired, holm
 from ..core.stats import kendall, resample_counts, spearman, spearman_interval
-from ..metrics.scores import load_replies, save_scores
+from ..metrics.replies import load_replies
 from ..rating.agreement import COEFFICIENTS, agreement, kappa_context
 from ..rating.answers import StudyFile, answer_rows, ratings_of
 from ..rating.design import Item, Origin, POINTS, latent_quality, load_criteria
@@ -529,7 +529,7 @@ def simulated_ratings(study: Path, scores: Path, seed: int) -> Given:
     save_ratings(study, ratings, simulation)
     return Given(ratings, answers)
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #8143bff9
+# %% ../../nbs/analysis/02_human_eval.ipynb #e33de4e1
 RATING_SETTINGS = ("simulated_raters", "seed", "n_resamples")  # settings that shape the tables
 
 
@@ -547,7 +547,7 @@ def _save_tables(path: Path, given: Given, scores: Path, n_resamples: int, seed:
         [c.id for c in record.criteria if c.id in rated],
     )
     for name, table in rating_tables(study, n_resamples, seed=seed).items():
-        save_scores(table, path / f"{name}.csv")
+        save_table(path / f"{name}.csv", table, digits=6)
     return record.simulated
 
 # %% ../../nbs/analysis/02_human_eval.ipynb #025198ff

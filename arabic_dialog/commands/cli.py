@@ -311,17 +311,19 @@ def validity_command(
     "Does RAVEN agree with people who rated turns, and fall when a reply is spoiled?"
     from arabic_dialog.models.encoders import load_encoder
     from arabic_dialog.metrics.raven import Raven
-    from arabic_dialog.analysis.validity import print_study, save_people, study
+    from arabic_dialog.core.files import save_table
+    from arabic_dialog.analysis.validity import more_measures, print_validity, study_validity
 
     first, *rest = (Raven(load_encoder(e)) for e in (encoder, *other))
     with interruptible():
-        people, ladder = study(folder, first, rest, model, resamples, seed)
-    print_study(people, ladder)
+        more = more_measures(rest, model)
+        people, ladder = study_validity(folder, first, more, resamples, seed)
+    print_validity(people, ladder)
     if to:
         print(
             "written:",
             *(
-                save_people(t, Path(to) / f"{n}.csv")
+                save_table(Path(to) / f"{n}.csv", t, digits=4)
                 for n, t in (("people", people), ("ladder", ladder))
             ),
         )

@@ -32,6 +32,7 @@ from arabic_dialog.core.files import (
     load_jsonl,
     runs_path,
     save_jsonl,
+    save_table,
     save_text,
 )
 from ..core.hardware import H100, Hardware
@@ -40,14 +41,16 @@ from ..core.runs import RunFolder
 from ..core.settings import Profile, load_profile
 from ..generation.checking import scenario_words
 from ..generation.exports import read_conversations
+from ..metrics.perplexity import AssistantTurn, Likelihood
 from arabic_dialog.metrics.replies import (
-    Item,
     Reply,
+    ReplyJob,
+    answer_test_turns,
     reference_replies,
     retrieval_replies,
     select_test_turns,
 )
-from ..metrics.scores import answer, describe_models, save_scores, score_models
+from ..metrics.scores import describe_models, score_models
 from ..models.loading import ModelFacts
 
 # %% ../../nbs/commands/05_evaluate.ipynb #edd41fb2
@@ -85,7 +88,9 @@ class Workload:
 
 # %% ../../nbs/commands/05_evaluate.ipynb #af7abbfc
 def workload(
-    profile: Profile, items: Sequence[Item] | None = None, histories: Sequence[str] = ("true",)
+    profile: Profile,
+    items: Sequence[AssistantTurn] | None = None,
+    histories: Sequence[str] = ("true",),
 ) -> Workload:
     "The workload of these items, or of a profile's test conversations as they are assumed to be"
     measured = items is not None
@@ -97,8 +102,9 @@ def workload(
         turns: dict[
             str, list[tuple[int, int, int]]
         ] = {}  # conversation → (turn, tokens before the reply, of the reply)
-        for c, i, h, r in items:
-            turns.setdefault(c, []).append((i, sum(n(t.text) for t in h), n(r.text)))
+        for i in items:
+            before = sum(n(t.text) for t in i.history)
+            turns.setdefault(i.conversation_id, []).append((i.turn, before, n(i.reply.text)))
     else:
         k = (profile.min_turns + profile.max_turns) // 4
         each = round(CONVERSATION_TOKENS / (2 * k))
@@ -172,7 +178,7 @@ def print_evaluation_plan(
     say: Callable[[str], None] = print,
     hardware: Hardware = H100,
     models: Mapping[str, tuple[str, int]] | None = None,  # those of the profile where None
-    items: Sequence[Item] | None = None,
+    items: Sequence[AssistantTurn] | None = None,
     histories: Sequence[str] | None = None,
 ):
     "Say what the evaluation of models would cost"
@@ -287,23 +293,23 @@ def evaluate(
             )
         save_text(state, json.dumps(about, ensure_ascii=False, indent=1))
         save_jsonl(folder / "test.jsonl", conversations)
-        job = {
-            "test": str(folder / "test.jsonl"),
-            "n": n,
-            "seed": profile.seed,
-            "sampling": about["sampling"],
-            "cache": str(folder / "cache"),
-            "histories": tuple(histories),
-            "revision": revision,
-            "dtype": dtype,
-            "device": device,
-            "progress": True,
-        }
         for name, checkpoint in names.items():
-            counts = answer(
-                job
-                | {"name": name, "checkpoint": checkpoint, "out": str(folder / "replies" / name)}
+            job = ReplyJob(
+                name=name,
+                checkpoint=checkpoint,
+                test=str(folder / "test.jsonl"),
+                out=str(folder / "replies" / name),
+                cache=str(folder / "cache"),
+                sampling=profile.reply_sampling,
+                n=n,
+                seed=profile.seed,
+                histories=tuple(histories),
+                revision=revision,
+                dtype=dtype,
+                device=device,
+                progress=True,
             )
+            counts = answer_test_turns(job)
             say(f"✓ {printable(name):31} {counts['replies']:,} replies, {counts['ended']:,} ended")
         encoder = load_encoder(profile.encoder)
         marks = reference_replies(items)
@@ -316,16 +322,19 @@ def evaluate(
             ]
 
         likely = {
-            name: load_jsonl(folder / "replies" / name / "likelihoods.jsonl") for name in names
+            name: load_jsonl(folder / "replies" / name / "likelihoods.jsonl", Likelihood)
+            for name in names
         }
-        words = map(_lenient, scenario_words(profile, find_root()))
+        topic_words, country_words = map(_lenient, scenario_words(profile, find_root()))
         scores = score_models(
-            marks + load("replies.jsonl"),
+            {
+                "true": marks + load("replies.jsonl"),
+                "own": marks + load("own.jsonl") if "own" in histories else [],
+            },
             conversations,
             Raven(encoder),
-            *words,
+            (topic_words, country_words),
             likely,
-            own=marks + load("own.jsonl") if "own" in histories else (),
         )
         return write_tables(scores, folder.path, profile)
 
@@ -354,7 +363,7 @@ def write_tables(scores: Any, path: Path, profile: Profile) -> Any:
         ("models", describe_models(scores.model.unique())),
         ("comparisons", pd.concat(tests)),
     ):
-        save_scores(table, path / f"{name}.csv")
+        save_table(path / f"{name}.csv", table, digits=6)
     return summary
 
 # %% ../../nbs/commands/05_evaluate.ipynb #1797ddac
@@ -394,7 +403,7 @@ def print_evaluation(
         )
 
 # %% ../../nbs/commands/05_evaluate.ipynb #7ddf5a6f
-def test_items(run: str | Path, profile: Profile) -> list[Item] | None:
+def test_items(run: str | Path, profile: Profile) -> list[AssistantTurn] | None:
     "The test turns of a run that has a split; None where it has none yet"
     path = Path(run) / "split" / "test.jsonl"
     return (

@@ -182,7 +182,7 @@ def test_a_plan_counts_the_file_and_knows_every_model_of_the_profiles(folder):
     assert (
         work.replies == len(items)
         and work.measured
-        and work.written == sum(max(1, round(len(r.text.encode()) / 8)) for *_, r in items)
+        and work.written == sum(max(1, round(len(i.reply.text.encode()) / 8)) for i in items)
     )
     toy = load_hardware("rtx4090")
     facts = find_facts("inceptionai/jais-13b-chat", load_profile("paper"))

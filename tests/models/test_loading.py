@@ -372,8 +372,9 @@ def test_a_frame_trains_replies_with_their_end_and_its_prompt_is_the_beginning_o
         framed.apply_chat_template(TALK[:3], tokenize=False, add_generation_prompt=True)
     )
     made = framed.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
-    said = framed.decode([i for i, m in zip(made["input_ids"], made["assistant_masks"]) if m])
-    assert [s.strip() for s in said.split(framed.eos_token)] == [*trained, ""]
+    marked = zip(made["input_ids"], made["assistant_masks"], strict=True)
+    words = framed.decode([i for i, m in marked if m])
+    assert [s.strip() for s in words.split(framed.eos_token)] == [*trained, ""]
     with pytest.raises(Exception, match="judge"):
         framed.apply_chat_template([*TALK, {"role": "judge", "content": "x"}], tokenize=False)
     framed.save_pretrained(folder / "again")
@@ -451,7 +452,7 @@ def test_new_models_are_reproducible_counted_and_survive_the_disk(
     architecture, tokenizer, tmp_path
 ):
     a, b = (new_model(architecture, tokenizer, 2, 16, 2, 32, seed=s) for s in (7, 7))
-    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     slopes = 2 if architecture == "jais" else 0  # its publisher counts them
     assert (
         model_facts(a.config).parameters
