@@ -177,7 +177,7 @@ def as_page(notebook: dict, link: str, pages: dict[str, str]) -> dict:
 def adapt(cell: dict, link: str, first: bool = False) -> list[dict]:
     """The cells that stand on the site for one of a notebook
 
-    Below its title a notebook may say how it is run (`- skip_exec: true`), which is not for readers.
+    Below its title a notebook may say how it is run (`- skip_exec: true`): not for readers.
     """
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown":

@@ -1,6 +1,8 @@
 """A server that speaks OpenAI's protocol on 127.0.0.1 and misbehaves as it is told to."""
 
-import asyncio, json, threading
+import asyncio
+import json
+import threading
 from collections import Counter
 from contextlib import contextmanager
 
@@ -24,14 +26,9 @@ class Misbehaving:
 
     def __init__(self, fault=lambda body, n: None, delay=0.0):
         self.fault, self.delay, self.url = fault, delay, ""
-        self.calls, self.good, self.bodies, self.headers, self.under_way, self.most = (
-            Counter(),
-            Counter(),
-            [],
-            [],
-            0,
-            0,
-        )
+        self.calls, self.good = Counter(), Counter()
+        self.bodies, self.headers = [], []
+        self.under_way, self.most = 0, 0
 
     async def _serve(self, reader, writer):
         try:
@@ -65,49 +62,38 @@ class Misbehaving:
         self.calls[prompt] += 1
         self.bodies.append(body)
         self.headers.append(headers | {"line": line})
-        match fault := self.fault(body, self.calls[prompt]):
-            case None:
-                self.good[prompt] += 1
-                return await self._send(writer, 200, answer(body))
-            case int():
-                return await self._send(writer, fault, {"error": {"message": "out of order"}})
-            case (int(status), dict() | bytes() as said):
-                return await self._send(writer, status, said)
-            case (int(status), dict() | bytes() as said, dict(more)):
-                return await self._send(writer, status, said, more)
-            case "timeout":
-                await asyncio.sleep(30)
-            case "half":
-                whole = json.dumps(answer(body)).encode()
-                await self._send(
-                    writer, 200, whole[: len(whole) // 2], {"Content-Length": str(len(whole))}
-                )
-            case "cut":
-                await self._send(
-                    writer,
-                    200,
-                    json.dumps(answer(body)).encode()[:-30],
-                    {"Content-Length": "", "Connection": "close"},
-                )
-            case "reset":
-                writer.transport.abort()
-            case "not json":
-                return await self._send(writer, 200, b"<html>busy</html>")
-            case "no choices":
-                return await self._send(writer, 200, answer(body, choices=[]))
-            case "wrong model":
-                return await self._send(writer, 200, answer(body, model="another-model"))
-            case _:
-                raise AssertionError(fault)
-        return False
+        fault = self.fault(body, self.calls[prompt])
+        if fault is None:
+            self.good[prompt] += 1
+            return await self._send(writer, 200, answer(body))
+        if isinstance(fault, int):
+            return await self._send(writer, fault, {"error": {"message": "out of order"}})
+        if isinstance(fault, tuple):  # status, what is said, and perhaps headers
+            return await self._send(writer, *fault)
+        if fault in BROKEN:
+            await BROKEN[fault](self, writer, json.dumps(answer(body)).encode())
+            return False
+        return await self._send(writer, 200, FALSE[fault](body))
 
-    async def _send(self, writer, status, said, more={}):
-        raw = said if isinstance(said, bytes) else json.dumps(said).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(raw))} | more
-        writer.write(
-            f"HTTP/1.1 {status} X\r\n{''.join(f'{k}: {v}' + chr(13) + chr(10) for k, v in headers.items() if v)}\r\n".encode()
-            + raw
-        )
+    async def _time_out(self, writer, whole):
+        await asyncio.sleep(30)
+
+    async def _send_half(self, writer, whole):
+        half = whole[: len(whole) // 2]
+        await self._send(writer, 200, half, {"Content-Length": str(len(whole))})
+
+    async def _cut_off(self, writer, whole):
+        await self._send(writer, 200, whole[:-30], {"Content-Length": "", "Connection": "close"})
+
+    async def _reset(self, writer, whole):
+        writer.transport.abort()
+
+    async def _send(self, writer, status, content, more=None):
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(raw))}
+        headers |= more or {}
+        lines = [f"HTTP/1.1 {status} X", *(f"{k}: {v}" for k, v in headers.items() if v)]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
         await writer.drain()
         return True
 
@@ -150,3 +136,18 @@ class Misbehaving:
             yield self
         finally:
             self.stop()
+
+
+# Faults of the wire: how a connection ends
+BROKEN = {
+    "timeout": Misbehaving._time_out,
+    "half": Misbehaving._send_half,
+    "cut": Misbehaving._cut_off,
+    "reset": Misbehaving._reset,
+}
+# Faults of the answer: what is said in place of it
+FALSE = {
+    "not json": lambda body: b"<html>busy</html>",
+    "no choices": lambda body: answer(body, choices=[]),
+    "wrong model": lambda body: answer(body, model="another-model"),
+}

@@ -1,11 +1,21 @@
-"Raters who answer without a pause, over plain connections; a server in a process of its own. For tests and for benchmarks/bench_rating.py"
+"""Raters who answer without a pause, over plain connections; a server in a process of its own.
 
-import asyncio, json, re, signal, subprocess, sys, time
+For tests and for benchmarks/bench_rating.py
+"""
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from arabic_dialog.core.records import Conversation, Scenario, Turn
-from arabic_dialog.rating.study import load_links, new_study
+from arabic_dialog.rating.design import Candidate
+from arabic_dialog.rating.study import StudyPlan, load_links, new_study
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("fluency", "coherence", "relevance", "cultural_fit", "overall")
@@ -23,16 +33,13 @@ def material(n=24, models=("base", "finetuned"), text="نعم، يُعدّ في 
         )
         for k in range(n)
     ]
-    return [
-        dict(conversation_id=t.id, turn=1, model=m, seed=0, text=text)
-        for t in talks
-        for m in models
-    ], talks
+    return [Candidate(t.id, 1, m, 0, text) for t in talks for m in models], talks
 
 
 def make_study(folder, raters, n=20, **more):
     "A study of made-up replies; its file and its links"
-    return new_study(folder, *material(max(12, n)), raters, n, **more), load_links(folder)
+    path = new_study(folder, *material(max(12, n)), raters, StudyPlan(n, **more))
+    return path, load_links(folder)
 
 
 @contextmanager
@@ -71,11 +78,9 @@ def serving(folder, *more):
 
 async def _request(reader, writer, method, path, body=b""):
     "One request on an open connection; (status, body)"
-    kind = "Content-Type: application/json\r\n" if body else ""
-    writer.write(
-        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+    head = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
+    head += ["Content-Type: application/json"] if body else []
+    writer.write("\r\n".join([*head, "", ""]).encode() + body)
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
     return int(head.split(b" ", 2)[1]), await reader.readexactly(length)
@@ -128,7 +133,10 @@ async def _owner(port, secret, until, errors):
 
 
 def load(port, links, n, seconds, during=None, owner=None):
-    "All raters at once: {rater: acknowledged answers}, seconds each answer took, and errors; `during`: a coroutine beside them"
+    """All raters at once: {rater: acknowledged answers}, seconds each answer took, and errors
+
+    `during` is a coroutine beside them.
+    """
     until = time.perf_counter() + seconds
     got = {r: [] for r in links}
     times, errors = [], []

@@ -19,9 +19,9 @@ from ..core.records import Conversation, UserError
 from ..core.runs import Stage, Work
 from ..core.stats import DegenerateWarning, cohen_dz, crossed_interval, holm
 from ..core.stats import paired_permutation_test
-from ..metrics.replies import Reply
-from ..metrics.scores import describe_models, load_replies, score_models
-from ..metrics.scores import _check
+from ..metrics.perplexity import Likelihood
+from ..metrics.replies import Reply, load_replies
+from ..metrics.scores import check_scores, describe_models, score_models
 
 # %% ../../nbs/analysis/01_compare.ipynb #78d35984
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def summarise(scores: Any, n_resamples: int = 2000, seed: int = 0, level: float 
     "A row per model and metric: model, metric, n (turns), n_seeds, value, low, high, seed_share"
     import pandas as pd
 
-    missing = int(_check(scores).value.isna().sum())
+    missing = int(check_scores(scores).value.isna().sum())
     if missing:
         raise UserError(f"{missing} scores are missing values; leave those rows out first")
     turns = scores.drop_duplicates(["conversation_id", "turn", "model", "metric"])
@@ -131,7 +131,7 @@ def by_turn(scores: Any, metric: str, seeds: bool = False) -> Any:
             "perplexity is no mean over turns; compare 'bits_per_byte', which falls with it"
         )
     keys = ["conversation_id", "turn", "model", "seed"]
-    _check(scores)
+    check_scores(scores)
 
     def values_of(name):
         return scores[scores.metric == name].set_index(keys).value
@@ -154,9 +154,9 @@ def _difference(a: Any, b: Any) -> Any:
     "The difference of two means, from sums and counts"
     return _quotient(a) - _quotient(b)
 
-# %% ../../nbs/analysis/01_compare.ipynb #b34a5eb3
+# %% ../../nbs/analysis/01_compare.ipynb #68edf8a3
 def _turn_sums(values: Any, places: Any, n: int) -> Any:
-    "[seeds, conversations, 2] sums and counts of the values of turns, whose conversations are `places`"
+    "[seeds, conversations, 2] sums and counts of the values of turns in conversations `places`"
     import numpy as np
 
     counts = np.bincount(places, minlength=n)
@@ -259,19 +259,19 @@ def _score_run(work: Work, replies: Mapping[str, Stage], test: Path, said: Seque
     profile = work.profile
     encoder = load_encoder(profile.encoder, work.folder.path / "vectors")
     likelihoods = {
-        name: load_jsonl(stage.path / "likelihoods.jsonl")
+        name: load_jsonl(stage.path / "likelihoods.jsonl", Likelihood)
         for name, stage in replies.items()
         if name != "marks"
     }
+    own = load_replies(replies, Reply, "own") if "own" in profile.histories else []
     return score_models(
-        said,
+        {"true": said, "own": own},
         load_jsonl(test, Conversation),
         Raven(encoder),
-        *scenario_words(profile, work.root),
+        scenario_words(profile, work.root),
         likelihoods,
-        partial(tqdm, desc="score", unit=" batches", disable=None, leave=False),
-        load_replies(replies, Reply, "own") if "own" in profile.histories else [],
         [against_references(encoder)],
+        partial(tqdm, desc="score", unit=" batches", disable=None, leave=False),
     )
 
 # %% ../../nbs/analysis/01_compare.ipynb #f029c1f0

@@ -24,7 +24,7 @@ from ..core.runs import RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
 from ..core.workers import Workers
 from ..generation.dataset import make_dataset, measure_relevance
-from ..metrics.scores import marks_stage, reply_stage
+from ..metrics.replies import marks_stage, reply_stage
 from ..finetuning.finetune import make_students
 from ..analysis.compare import make_scores
 from ..analysis.validity import make_validity

@@ -24,7 +24,7 @@ from ..core.files import from_json, save_text, to_json
 from ..core.records import Completion, Conversation, Issue, Scenario, UserError
 from ..core.settings import Profile
 from ..core.workers import end_with
-from .completing import ask, whole_file
+from .completing import whole_file
 from .duplicates import DuplicateIndex
 from .grammar import Grammar
 from .parsing import PARSE_RULES, ParseError, parse_conversation

@@ -21,7 +21,12 @@ from ..core.records import Completion, Conversation, Request, Scenario, UserErro
 from ..core.runs import RunFolder, Stage, Work, code_digest
 from ..core.settings import Profile
 from .checking import check, examine, load_gate, scenario_of, to_csv
-from .completing import CompletionLog, ask, make_engine, whole_file
+from arabic_dialog.generation.completing import (
+    CompletionLog,
+    complete_requests,
+    make_engine,
+    whole_file,
+)
 from .duplicates import DuplicateIndex
 from .quality import relevance
 from .scenarios import make_prompter, plan_profile, scenario_names
@@ -36,7 +41,7 @@ def complete(
     judge: Callable[[Completion], bool] | None = None,
 ) -> dict[str, int]:
     "Have `requests` completed, and write completions.jsonl; what an engine loses is asked for `attempts` times"
-    lost = ask(log, requests, engine, profile.sampling, profile.attempts, judge=judge)
+    lost = complete_requests(log, requests, engine, profile.sampling, profile.attempts, judge=judge)
     if len(lost) == len(requests):
         raise UserError(f"the engine answered none of {len(requests)} prompts; look at its own log")
     with whole_file(path / "completions.jsonl") as f:
@@ -117,7 +122,7 @@ def generator_keys(work: Work) -> dict[str, Any]:
         | work.keys("defect_rate")
         | {
             "grammar": work.files("data/grammar", "data/topics.csv", "data/countries.csv"),
-            "code": code_digest("generation.grammar", "models.engines"),
+            "code": code_digest("generation.embedded"),
         }
     )
 
@@ -171,7 +176,7 @@ def make_dataset(work: Work) -> tuple[Stage, Stage]:
 
             def more(fresh: Iterable[Scenario]):
                 requests = list(map(prompt, fresh))
-                ask(log, requests, engine, p.sampling, p.attempts, "top up", fine)
+                complete_requests(log, requests, engine, p.sampling, p.attempts, "top up", fine)
                 return log.lines(requests)
 
             return check(

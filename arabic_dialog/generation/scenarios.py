@@ -4,15 +4,12 @@
 
 # %% auto #0
 __all__ = ['REQUIRED_SLOTS', 'OPTIONAL_SLOTS', 'Topic', 'Country', 'load_topics', 'load_countries', 'plan_scenarios',
-           'draw_turns', 'load_template', 'render_prompt', 'prompt_hash', 'plan_profile', 'make_prompter',
+           'draw_n_turns', 'load_template', 'render_prompt', 'prompt_hash', 'plan_profile', 'make_prompter',
            'plan_requests', 'scenario_names']
 
-# %% ../../nbs/generation/01_scenarios.ipynb #scenar0002
-import json
+# %% ../../nbs/generation/01_scenarios.ipynb #06b34171
 import math
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -51,69 +48,78 @@ class Country:
     neighbours: tuple[str, ...]  # codes of the countries that it shares a land border with
     region: str  # as it follows "في"
 
-# %% ../../nbs/generation/01_scenarios.ipynb #8d604054
-def _load_rows(
-    path: str | Path, cls: type, key: str, pattern: str, optional: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
-    "The rows of a CSV file by `key`, with the columns of `cls`; only `optional` ones may be empty"
-    names, found, rows = [f.name for f in fields(cls)], {}, load_csv(path)
-    if (
-        rows and "name" in rows[0] and "arabic" not in rows[0]
-    ):  # another language's list: a key and a name are enough
-        needed, optional = [key, "name"], [c for c in names if c not in (key, "arabic")]
-        rows = [
-            {**dict.fromkeys(names, ""), **r, "arabic": r["name"]} for r in load_csv(path, needed)
-        ]
-    else:
-        rows = load_csv(path, names)
-    for n, row in enumerate(rows, 1):
-        if None in row:
-            raise UserError(
-                f"{path}, row {n} has more cells than columns; a cell with a comma needs quotation marks"
-            )
-        cells = {c: (row[c] or "").strip() for c in names}
-        here = f"{path}, row {n}, column {key!r} is {cells[key]!r}"
-        if empty := [c for c in names if not cells[c] and c not in optional]:
-            raise UserError(f"{path}, row {n}, column {empty[0]!r} is empty")
-        if not re.fullmatch(pattern, cells[key]):
-            raise UserError(f"{here}, and should match {pattern}")
-        if cells[key] in found:
-            raise UserError(f"{here}, which an earlier row has")
-        found[cells[key]] = cells
-    if not found:
-        raise UserError(f"{path} has no rows")
-    return found
+# %% ../../nbs/generation/01_scenarios.ipynb #2ec45a55
+def _read_rows(path: str | Path, columns: list[str], key: str) -> tuple[list[dict], bool]:
+    "(the rows of a CSV file, whether it is another language's list)"
+    rows = load_csv(path)
+    if not rows or "name" not in rows[0] or "arabic" in rows[0]:
+        return load_csv(path, columns), False
+    rows = load_csv(path, [key, "name"])
+    return [dict.fromkeys(columns, "") | row | {"arabic": row["name"]} for row in rows], True
 
-# %% ../../nbs/generation/01_scenarios.ipynb #19b54d80
+
+def _load_rows(
+    path: str | Path,
+    record: type,  # its fields are the columns
+    key: str,  # a column
+    pattern: str,  # of a key
+    optional: Iterable[str] = (),  # columns that may be empty
+) -> dict[str, dict[str, Any]]:
+    "The rows of a CSV file by their key"
+    columns = [field.name for field in fields(record)]
+    rows, is_foreign = _read_rows(path, columns, key)
+    if is_foreign:
+        optional = [c for c in columns if c not in (key, "arabic")]
+    table: dict[str, dict[str, Any]] = {}
+    for n, row in enumerate(rows, 1):
+        where = f"{path}, row {n}"
+        if None in row:
+            remedy = "a cell with a comma needs quotation marks"
+            raise UserError(f"{where} has more cells than columns; {remedy}")
+        cells = {c: (row[c] or "").strip() for c in columns}
+        empty = [c for c in columns if not cells[c] and c not in optional]
+        if empty:
+            raise UserError(f"{where}, column {empty[0]!r} is empty")
+        name = cells[key]
+        if not re.fullmatch(pattern, name):
+            raise UserError(f"{where}, column {key!r} is {name!r}, and should match {pattern}")
+        if name in table:
+            raise UserError(f"{where}, column {key!r} is {name!r}, which an earlier row has")
+        table[name] = cells
+    if not table:
+        raise UserError(f"{path} has no rows")
+    return table
+
+# %% ../../nbs/generation/01_scenarios.ipynb #150ba38d
 def load_topics(
     path: str | Path | None = None,  # CSV file; the package's own by default
 ) -> dict[str, Topic]:
     "Topics by id, in the order of the file"
     rows = _load_rows(path or data_path("topics.csv"), Topic, "id", "[a-z0-9-]+")
-    return {k: Topic(**row) for k, row in rows.items()}
+    return {key: Topic(**row) for key, row in rows.items()}
 
-# %% ../../nbs/generation/01_scenarios.ipynb #206df065
+# %% ../../nbs/generation/01_scenarios.ipynb #ab385309
 def load_countries(
     path: str | Path | None = None,  # CSV file; the package's own by default
 ) -> dict[str, Country]:
-    "Countries by code, in the order of the file"
+    "Countries by code, in the order of the file; a neighbour without a row is left out"
     path = path or data_path("countries.csv")
     rows = _load_rows(path, Country, "code", "[A-Z]{2}", ("adj_m", "adj_f", "neighbours"))
     for n, row in enumerate(rows.values(), 1):
-        if row["gender"] not in ("m", "f", ""):
-            raise UserError(
-                f"{path}, row {n}, column 'gender' is {row['gender']!r}, and should be m or f"
-            )
+        gender = row["gender"]
+        if gender not in ("m", "f", ""):
+            where = f"{path}, row {n}, column 'gender'"
+            raise UserError(f"{where} is {gender!r}, and should be m or f")
         row["neighbours"] = tuple(c for c in row["neighbours"].split(";") if c in rows)
-    return {k: Country(**row) for k, row in rows.items()}
+    return {code: Country(**row) for code, row in rows.items()}
 
-# %% ../../nbs/generation/01_scenarios.ipynb #f4700bd1
-def _diagonal(n_rows: int, n_columns: int, n: int) -> list[tuple[int, int]]:
-    "The first `n` cells of a walk through a grid that keeps the counts of rows, and of columns, within one of each other"
+# %% ../../nbs/generation/01_scenarios.ipynb #1b3ff855
+def _walk(n_rows: int, n_columns: int, n: int) -> list[tuple[int, int]]:
+    "The first `n` cells of a walk that keeps the counts of rows, and of columns, within one"
     lap = math.lcm(n_rows, n_columns)
     return [(k % n_rows, (k + k // lap) % n_columns) for k in range(n)]
 
-# %% ../../nbs/generation/01_scenarios.ipynb #e6bf8bbc
+# %% ../../nbs/generation/01_scenarios.ipynb #0d609eed
 def plan_scenarios(
     topics: dict[str, Topic],
     countries: dict[str, Country],
@@ -121,32 +127,29 @@ def plan_scenarios(
     n: int = 0,  # size of an even subset; 0: every pair, `variants` times
     seed: int = 0,  # which subset
 ) -> list[Scenario]:
-    "Scenarios by topic, country and variant; a subset has every topic, every country and every pair equally often, give or take one"
+    "Scenarios in the order of the grid; each topic, country and pair as often, give or take one"
     pairs = len(topics) * len(countries)
     most = pairs * variants
-    made = f"{len(topics)} topics × {len(countries)} countries × variants {variants} make {max(most, 0)} scenarios"
+    factors = f"{len(topics)} topics × {len(countries)} countries × variants {variants}"
+    size = f"{factors} make {max(most, 0)} scenarios"
     if most < 1:
-        raise UserError(f"{made}; each must be at least 1")
+        raise UserError(f"{size}; each must be at least 1")
     if not 0 <= n <= most:
-        raise UserError(
-            f"n_scenarios is {n}, and {made}; raise variants, or choose n_scenarios from 0 (all) to {most}"
-        )
-    rows, columns = list(topics), list(countries)
+        remedy = f"raise variants, or choose n_scenarios from 0 (all) to {most}"
+        raise UserError(f"n_scenarios is {n}, and {size}; {remedy}")
     layers, rest = divmod(n or most, pairs)
-    shuffled = [
-        stream(seed, "plan", name).sample(ids, len(ids))
-        for name, ids in (("topics", rows), ("countries", columns))
-    ]
-    extra = {(shuffled[0][i], shuffled[1][j]) for i, j in _diagonal(len(rows), len(columns), rest)}
+    rows = stream(seed, "plan", "topics").sample(list(topics), len(topics))
+    columns = stream(seed, "plan", "countries").sample(list(countries), len(countries))
+    extra = {(rows[i], columns[j]) for i, j in _walk(len(rows), len(columns), rest)}
     return [
-        Scenario(f"{t}_{c}_{v}", t, c, v)
-        for t in rows
-        for c in columns
-        for v in range(layers + ((t, c) in extra))
+        Scenario.of(topic, country, variant)
+        for topic in topics
+        for country in countries
+        for variant in range(layers + ((topic, country) in extra))
     ]
 
-# %% ../../nbs/generation/01_scenarios.ipynb #10dc0d2a
-def draw_turns(
+# %% ../../nbs/generation/01_scenarios.ipynb #1f76fffd
+def draw_n_turns(
     scenario: Scenario,
     low: int = 4,  # fewest turns
     high: int = 8,  # most turns
@@ -155,24 +158,27 @@ def draw_turns(
     "The number of turns to ask for: even, within bounds, the same for a scenario in any plan"
     choices = range(max(low + low % 2, 2), high + 1, 2)
     if not choices:
-        raise UserError(
-            f"there is no even number of turns from min_turns {low} to max_turns {high}"
-        )
+        bounds = f"from min_turns {low} to max_turns {high}"
+        raise UserError(f"there is no even number of turns {bounds}; raise max_turns")
     return stream(seed, "turns", scenario.id).choice(choices)
 
-# %% ../../nbs/generation/01_scenarios.ipynb #f4e8b9d5
+# %% ../../nbs/generation/01_scenarios.ipynb #9eb733bd
 REQUIRED_SLOTS = ("topic", "country", "n_turns")
 OPTIONAL_SLOTS = ("register",)
 
-# %% ../../nbs/generation/01_scenarios.ipynb #7b1d3575
+
 def _check_slots(template: str, where: str) -> None:
     "Raise an error that names a missing or unknown slot, or a stray brace, of a template"
-    found = re.findall(r"\{([^{}]*)\}", template)
-    known = f"it needs {', '.join(f'{{{s}}}' for s in REQUIRED_SLOTS)}, and may have {', '.join(f'{{{s}}}' for s in OPTIONAL_SLOTS)}"
-    if unknown := [s for s in found if s not in REQUIRED_SLOTS + OPTIONAL_SLOTS]:
-        raise UserError(f"{where} has an unknown slot {{{unknown[0]}}}; {known}")
-    if missing := [s for s in REQUIRED_SLOTS if s not in found]:
-        raise UserError(f"{where} lacks the slot {{{missing[0]}}}; {known}")
+    slots = re.findall(r"\{([^{}]*)\}", template)
+    required = ", ".join(f"{{{s}}}" for s in REQUIRED_SLOTS)
+    optional = ", ".join(f"{{{s}}}" for s in OPTIONAL_SLOTS)
+    remedy = f"it needs {required}, and may have {optional}"
+    for slot in slots:
+        if slot not in REQUIRED_SLOTS + OPTIONAL_SLOTS:
+            raise UserError(f"{where} has an unknown slot {{{slot}}}; {remedy}")
+    for slot in REQUIRED_SLOTS:
+        if slot not in slots:
+            raise UserError(f"{where} lacks the slot {{{slot}}}; {remedy}")
     if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)):
         raise UserError(f"{where} has a brace outside of a slot")
 
@@ -191,25 +197,27 @@ def load_template(
     _check_slots(template, str(path))
     return template
 
-# %% ../../nbs/generation/01_scenarios.ipynb #069d1334
+# %% ../../nbs/generation/01_scenarios.ipynb #1fe92d90
 def render_prompt(
     template: str,  # with slots, as from `load_template`
     scenario: Scenario,
     topic: Topic,  # the scenario's
     country: Country,  # the scenario's
-    n_turns: int = 6,  # turns to ask for, see `draw_turns`
+    n_turns: int = 6,  # turns to ask for, see `draw_n_turns`
     register: str = "العربية الفصحى المعاصرة",  # kind of Arabic to ask for
 ) -> str:
     "The prompt that asks for one conversation"
-    if (topic.id, country.code) != (scenario.topic, scenario.country):
-        raise UserError(
-            f"scenario {scenario.id} is not about topic {topic.id!r} and country {country.code!r}"
-        )
+    if (topic.id, country.code) != scenario.cell:
+        pair = f"topic {topic.id!r} and country {country.code!r}"
+        raise UserError(f"scenario {scenario.id} is not about {pair}")
     _check_slots(template, "the prompt template")
-    slots = dict(
-        topic=topic.arabic, country=country.arabic, n_turns=str(n_turns), register=register
-    )
-    return re.sub(r"\{(\w+)\}", lambda m: slots[m[1]], template)
+    slots = {
+        "topic": topic.arabic,
+        "country": country.arabic,
+        "n_turns": str(n_turns),
+        "register": register,
+    }
+    return re.sub(r"\{(\w+)\}", lambda slot: slots[slot[1]], template)
 
 # %% ../../nbs/generation/01_scenarios.ipynb #0c20501a
 def prompt_hash(prompt: str) -> str:
@@ -227,32 +235,30 @@ def plan_profile(profile: Profile, root: Path) -> list[Scenario]:
         profile.seed,
     )
 
-# %% ../../nbs/generation/01_scenarios.ipynb #ad47e8f5
+# %% ../../nbs/generation/01_scenarios.ipynb #558bca82
 def make_prompter(profile: Profile, root: Path) -> Callable[[Scenario], Request]:
-    "A function from any scenario of a profile's topics and countries, planned or not, to its prompt"
-    topics, countries, template = (
-        load_topics(root / profile.topics),
-        load_countries(root / profile.countries),
-        load_template(root / profile.prompt),
-    )
+    "From any scenario of a profile's topics and countries, planned or not, to its prompt"
+    topics, countries = load_topics(root / profile.topics), load_countries(root / profile.countries)
+    template = load_template(root / profile.prompt)
 
-    def prompt(s: Scenario) -> Request:
-        n = draw_turns(s, profile.min_turns, profile.max_turns, profile.seed)
-        return Request(
-            s.id,
-            render_prompt(template, s, topics[s.topic], countries[s.country], n, profile.register_),
-        )
+    def prompt(scenario: Scenario) -> Request:
+        n_turns = draw_n_turns(scenario, profile.min_turns, profile.max_turns, profile.seed)
+        topic, country = topics[scenario.topic], countries[scenario.country]
+        text = render_prompt(template, scenario, topic, country, n_turns, profile.register_)
+        return Request(scenario.id, text, scenario, n_turns)
 
     return prompt
 
-# %% ../../nbs/generation/01_scenarios.ipynb #59d6582a
+
 def plan_requests(profile: Profile, root: Path) -> list[Request]:
     "The prompts of a profile, in the order of its scenarios"
     return list(map(make_prompter(profile, root), plan_profile(profile, root)))
 
-# %% ../../nbs/generation/01_scenarios.ipynb #36fb5d6c
+# %% ../../nbs/generation/01_scenarios.ipynb #6386e4b0
 def scenario_names(profile: Profile, root: Path) -> tuple[dict[str, str], dict[str, str]]:
     "(topic id → its Arabic name, country code → its Arabic name)"
-    return {t.id: t.arabic for t in load_topics(root / profile.topics).values()}, {
-        c.code: c.arabic for c in load_countries(root / profile.countries).values()
-    }
+    topics, countries = load_topics(root / profile.topics), load_countries(root / profile.countries)
+    return (
+        {topic.id: topic.arabic for topic in topics.values()},
+        {country.code: country.arabic for country in countries.values()},
+    )

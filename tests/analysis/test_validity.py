@@ -1,7 +1,8 @@
-"""The validity study against SciPy and by simulation; files that raters or tools may have broken; text metrics against their libraries."""
+"The validity study against SciPy and by simulation; broken files; text metrics against libraries"
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from arabic_dialog.analysis import validity as vl
 from arabic_dialog.metrics import text as tm
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.models.encoders import load_encoder
+from arabic_dialog.metrics.perplexity import AssistantTurn, Likelihood
 from arabic_dialog.metrics.raven import PARTS, Raven
 from arabic_dialog.metrics.spoiling import cases, sample_conversations
 
@@ -182,7 +184,7 @@ def test_chrf_is_sacrebleus_and_matching_is_symmetric():
 
 
 def test_information_under_a_language_model(tmp_path):
-    """What the history tells, by a model of this package: a number for each turn, none without a reply."""
+    "What the history tells, by a model of this package: a number a turn, none without a reply"
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from arabic_dialog.models.loading import load_chat_template
@@ -236,12 +238,10 @@ def test_information_under_a_language_model(tmp_path):
 
 
 def test_mutual_information_refuses_other_replies():
-    row = {"nll": 1.0, "n_tokens": 2, "n_chars": 3}
-    assert tm.mutual_information([row], [row]) == [0.0] and math.isnan(
-        tm.mutual_information([row | {"n_tokens": 0}], [row])[0]
-    )
+    row = Likelihood("a", 1, nll=1.0, n_tokens=2, n_bytes=6, n_chars=3)
+    assert tm.mutual_information([row], [row]) == [0.0]
+    assert math.isnan(tm.mutual_information([replace(row, n_tokens=0)], [row])[0])
     with pytest.raises(UserError, match="not the same"):
-        tm.mutual_information([row], [row | {"n_chars": 4}])
-    assert tm.without_history([("a", 3, (Turn("user", "س"),), Turn("assistant", "ج"))])[0][2] == (
-        Turn("user", ""),
-    )
+        tm.mutual_information([row], [replace(row, n_chars=4)])
+    turn = AssistantTurn("a", 3, (Turn("user", "س"),), Turn("assistant", "ج"))
+    assert tm.without_history([turn])[0].history == (Turn("user", ""),)

@@ -213,7 +213,10 @@ def test_sound_conversations_of_the_embedded_generator_pass():
     topics, countries, template = load_topics(), load_countries(), load_template()
     requests = [
         Request(
-            s.id, render_prompt(template, s, topics[s.topic], countries[s.country], 6, "الفصحى")
+            s.id,
+            render_prompt(template, s, topics[s.topic], countries[s.country], 6, "الفصحى"),
+            s,
+            6,
         )
         for s in plan_scenarios(topics, countries, 1, 302, 7)
     ]

@@ -8,7 +8,7 @@ from arabic_dialog.core.records import Scenario
 from arabic_dialog.generation.scenarios import (
     Country,
     Topic,
-    draw_turns,
+    draw_n_turns,
     plan_scenarios,
     render_prompt,
 )
@@ -43,7 +43,7 @@ def test_any_plan_is_even(rows, columns, variants, seed, data):
 
 @given(st.text("ab-", min_size=1), st.integers(0, 20), st.integers(0, 20), st.integers(0, 3))
 def test_turns_are_even_and_within_bounds(topic, low, more, seed):
-    n = draw_turns(Scenario(f"{topic}_EG_0", topic, "EG", 0), low, max(low + more, 2) + 1, seed)
+    n = draw_n_turns(Scenario(f"{topic}_EG_0", topic, "EG", 0), low, max(low + more, 2) + 1, seed)
     assert n % 2 == 0 and max(low, 2) <= n <= max(low + more, 2) + 1
 
 

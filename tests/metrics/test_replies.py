@@ -1,12 +1,13 @@
 """Replies that are made once: whatever is changed, killed or asked again."""
 
 import json, signal, subprocess, sys, time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from arabic_dialog.metrics import replies as an, scores as bm
+from arabic_dialog.metrics import perplexity as px, replies as an
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import Completion, Sampling, UserError
 from arabic_dialog.metrics.spoiling import sample_conversations
@@ -17,7 +18,9 @@ CONVERSATIONS = sample_conversations(30, "test")
 def test_topics_come_up_equally_often():
     conversations = sample_conversations(300, "test")
     items = an.select_test_turns(conversations, 46, seed=1)
-    topics = pd.Series({c: c.rsplit("_", 2)[0] for c, *_ in items}).value_counts()
+    topics = pd.Series(
+        {t.conversation_id: t.conversation_id.rsplit("_", 2)[0] for t in items}
+    ).value_counts()
     assert topics.sum() == 46 and topics.max() - topics.min() <= 1
     assert items != an.select_test_turns(conversations, 46, seed=2)
     with pytest.raises(UserError, match="-1"):
@@ -49,55 +52,62 @@ class Tokenizer:
         return {"input_ids": text.split()}
 
 
+def replies(engine, items, path, *choices, every=1.0, sampling=Sampling()):
+    log = an.ReplyLog(path, every)
+    return an.model_replies(engine, Tokenizer(), items, sampling, log, *choices)
+
+
 def test_a_torn_log_of_replies_is_taken_up(tmp_path):
     items, path = an.select_test_turns(CONVERSATIONS, 8), tmp_path / "log.jsonl"
-    whole = an.model_replies(Engine(), Tokenizer(), items, Sampling(), path, every=0)
+    whole = replies(Engine(), items, path, every=0)
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
     engine = Engine()
-    assert an.model_replies(engine, Tokenizer(), items, Sampling(), path) == whole and 0 < len(
-        engine.asked
-    ) < len(items)
+    assert replies(engine, items, path) == whole and 0 < len(engine.asked) < len(items)
     assert sorted(path.read_bytes().splitlines()) == sorted(raw.splitlines())
 
 
 def test_what_failed_is_said_and_what_was_made_is_kept(tmp_path):
     items = an.select_test_turns(CONVERSATIONS, 8)
-    bad = "{}:{}".format(*items[3][:2])
+    bad = f"{items[3].conversation_id}:{items[3].turn}"
     with pytest.raises(UserError, match=f"1 requests were not answered, such as {bad}"):
-        an.model_replies(Engine({bad}), Tokenizer(), items, Sampling(), tmp_path / "log")
+        replies(Engine({bad}), items, tmp_path / "log")
     engine = Engine()
-    an.model_replies(engine, Tokenizer(), items, Sampling(), tmp_path / "log")
+    replies(engine, items, tmp_path / "log")
     assert [r.id for r in engine.asked] == [bad]
 
 
 def test_the_own_history_is_what_the_model_said_and_first_replies_are_made_once(tmp_path):
     items, engine = an.select_test_turns(CONVERSATIONS, 8), Engine()
     log = tmp_path / "log"
-    true = an.model_replies(engine, Tokenizer(), items, Sampling(), log)
+    true = replies(engine, items, log)
     n = len(engine.asked)
-    own = an.model_replies(engine, Tokenizer(), items, Sampling(), log, history="own")
-    first = {min(i for c, i, *_ in items if c == k) for k in {c for c, *_ in items}}
-    assert len(engine.asked) - n == sum(i not in first for _, i, *_ in items) and [
-        r for r in own if r.turn in first
-    ] == [r for r in true if r.turn in first]
+    own = replies(engine, items, log, "own")
+    drawn = {t.conversation_id for t in items}
+    first = {min(t.turn for t in items if t.conversation_id == c) for c in drawn}
+    assert len(engine.asked) - n == sum(t.turn not in first for t in items)
+    assert [r for r in own if r.turn in first] == [r for r in true if r.turn in first]
     said = {(r.conversation_id, r.turn): r.text for r in own}
+    histories = {(t.conversation_id, t.turn): t.history for t in items}
     for r in engine.asked[n:]:
         c, i = r.id.rsplit(":", 1)
         turns = r.prompt.split("|")
-        history = next(h for k, j, h, _ in items if (k, j) == (c, int(i)))
-        assert turns[0::2] == [t.text for t in history[0::2]] and turns[1::2] == [
-            said[c, k] for k in range(1, int(i), 2)
-        ]
+        assert turns[0::2] == [t.text for t in histories[c, int(i)][0::2]]
+        assert turns[1::2] == [said[c, k] for k in range(1, int(i), 2)]
     with pytest.raises(UserError, match="'mine' is not one of true, own"):
-        an.model_replies(engine, Tokenizer(), items, Sampling(), log, history="mine")
+        replies(engine, items, log, "mine")
+
+
+def test_an_engine_that_frames_prompts_itself_is_refused(tmp_path):
+    engine = Engine()
+    engine.framed = False
+    with pytest.raises(UserError, match="framed=True"):
+        replies(engine, an.select_test_turns(CONVERSATIONS, 1), tmp_path / "log")
 
 
 def test_a_history_that_leaves_no_room_loses_its_oldest_exchanges(tmp_path):
     items, engine = an.select_test_turns(CONVERSATIONS), Engine()
-    an.model_replies(
-        engine, Tokenizer(), items, Sampling(max_new_tokens=10), tmp_path / "log", room=40
-    )
+    replies(engine, items, tmp_path / "log", "true", 40, sampling=Sampling(max_new_tokens=10))
     long = [r for r in engine.asked if len(r.prompt.split()) > 30]
     assert all(r.prompt.count("|") == 0 for r in long) and any(
         r.prompt.count("|") for r in engine.asked
@@ -114,18 +124,20 @@ def test_another_sampling_checkpoint_or_precision_has_a_log_of_its_own(tmp_path)
             ("id", Sampling(), "bfloat16"),
         )
     ]
-    assert (
-        base == an.log_paths(tmp_path, "m/x y", "id", Sampling())
-        and len({base[0], *(o[0] for o in others)}) == 4
-    )
-    assert (
-        base[1] == others[0][1] and len({base[1], others[1][1], others[2][1]}) == 3
-    )  # the sampling does not concern a likelihood
-    assert (
-        base[0].parent == tmp_path / "replies"
-        and "/" not in base[0].name
-        and " " not in base[0].name
-    )
+    assert base == an.log_paths(tmp_path, "m/x y", "id", Sampling())
+    assert len({logs.replies for logs in (base, *others)}) == 4
+    # the sampling does not concern a likelihood
+    assert base.likelihoods == others[0].likelihoods
+    assert len({logs.likelihoods for logs in (base, *others)}) == 3
+    assert base.replies.parent == tmp_path / "replies"
+    assert "/" not in base.replies.name and " " not in base.replies.name
+
+
+def test_logs_of_real_models_keep_their_names():
+    """A name that changes throws away replies that took hours; see REPLIES_MEAN."""
+    logs = an.log_paths("cache", "jais-finetuned-s1", "0123456789abcdef", Sampling(), "bfloat16")
+    assert logs.replies == Path("cache/replies/jais-finetuned-s1-24bac0bef89a2368.jsonl")
+    assert logs.likelihoods == Path("cache/likelihoods/jais-finetuned-s1-d4ff85a7d8e1e093.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -138,17 +150,17 @@ def job(tmp_path_factory):
     new_model("aragpt2", tokenizer, 1, 32, 2, 512, 0).save_pretrained(folder / "m")
     tokenizer.save_pretrained(folder / "m")
     save_jsonl(folder / "test.jsonl", CONVERSATIONS)
-    return {
-        "test": str(folder / "test.jsonl"),
-        "n": 6,
-        "seed": 0,
-        "name": "m-finetuned-s2",
-        "checkpoint": str(folder / "m"),
-        "cache": str(folder / "cache"),
-        "batch_size": 4,
-        "sampling": asdict(Sampling(temperature=0.8, max_new_tokens=6)),
-        "histories": ("true", "own"),
-    }
+    return an.ReplyJob(
+        name="m-finetuned-s2",
+        checkpoint=str(folder / "m"),
+        test=str(folder / "test.jsonl"),
+        out="",
+        cache=str(folder / "cache"),
+        sampling=Sampling(temperature=0.8, max_new_tokens=6),
+        n=6,
+        histories=("true", "own"),
+        batch_size=4,
+    )
 
 
 def counted(monkeypatch):
@@ -158,7 +170,7 @@ def counted(monkeypatch):
     n, complete, score = (
         {"replies": 0, "likelihoods": 0},
         TransformersEngine.complete,
-        bm.score_replies,
+        px.score_replies,
     )
 
     def asked(self, requests, sampling):
@@ -171,13 +183,14 @@ def counted(monkeypatch):
         return score(model, tokenizer, items, *a, **k)
 
     monkeypatch.setattr(TransformersEngine, "complete", asked)
-    monkeypatch.setattr(bm, "score_replies", scored)
+    monkeypatch.setattr(px, "score_replies", scored)
     return n
 
 
 def test_only_what_a_change_concerns_is_made_again(job, tmp_path, monkeypatch):
     def run(out, **change):
-        bm.answer(job | {"out": str(tmp_path / out), "cache": str(tmp_path / "cache")} | change)
+        folders = {"out": str(tmp_path / out), "cache": str(tmp_path / "cache")}
+        an.answer_test_turns(replace(job, **folders, **change))
         return [
             (tmp_path / out / f).read_bytes()
             for f in ("replies.jsonl", "own.jsonl", "likelihoods.jsonl")
@@ -197,23 +210,33 @@ def test_only_what_a_change_concerns_is_made_again(job, tmp_path, monkeypatch):
     run("four", n=8)
     assert n == {"replies": 2 * (len(more) - len(items)) - 2, "likelihoods": len(more) - len(items)}
     n |= {"replies": 0, "likelihoods": 0}
-    run("five", sampling=job["sampling"] | {"temperature": 0.5})
+    run("five", sampling=replace(job.sampling, temperature=0.5))
     assert n == {"replies": 2 * len(items) - 6, "likelihoods": 0}
 
 
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(job, tmp_path):
     """A process that answers slowly is killed; what it had logged is not asked again."""
-    code = (
-        "import json, sys, time; from arabic_dialog.metrics import replies as an, scores as bm; from arabic_dialog.models.engines import TransformersEngine as T; complete = T.complete\n"
-        "def slow(self, requests, sampling):\n    for c in complete(self, requests, sampling): time.sleep(.05); yield c\n"
-        "T.complete = slow; a = an.ask; an.ask = lambda *x: a(*x[:5], 0.); bm.answer(json.loads(sys.argv[1]))"
-    )
+    code = """
+import json, sys, time
+from arabic_dialog.core.files import from_dict
+from arabic_dialog.metrics import replies as an
+from arabic_dialog.models.engines import TransformersEngine as Engine
+
+complete, log = Engine.complete, an.ReplyLog
+def slow(self, requests, sampling):
+    for c in complete(self, requests, sampling):
+        time.sleep(0.05)
+        yield c
+Engine.complete = slow
+an.ReplyLog = lambda path, **choices: log(path, 0.0)
+an.answer_test_turns(from_dict(an.ReplyJob, json.loads(sys.argv[1])))
+"""
 
     def asked(out, cache):
-        return job | {"out": str(tmp_path / out), "cache": str(tmp_path / cache), "n": 20}
+        return replace(job, out=str(tmp_path / out), cache=str(tmp_path / cache), n=20)
 
     process = subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(asked("killed", "cache"))],
+        [sys.executable, "-c", code, json.dumps(asdict(asked("killed", "cache")))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -229,8 +252,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(job, tmp_path):
     before = kept()
     total = 2 * len(an.select_test_turns(CONVERSATIONS, 20)) - 20
     assert 5 <= before < total
-    bm.answer(asked("killed", "cache"))
-    bm.answer(asked("whole", "other"))
+    an.answer_test_turns(asked("killed", "cache"))
+    an.answer_test_turns(asked("whole", "other"))
     assert kept() == total  # nothing was made twice
     for f in ("replies.jsonl", "own.jsonl", "likelihoods.jsonl"):
         assert (tmp_path / "killed" / f).read_bytes() == (tmp_path / "whole" / f).read_bytes()
