@@ -1,18 +1,24 @@
 """Agreement of two raters with intervals, against a loop over library calls.
 
-python benchmarks/bench_agreement.py [ITEMS] [RESAMPLES]     500 items and 10,000 resamples by default; the loop is timed on 40 resamples
+python benchmarks/bench_agreement.py [ITEMS] [RESAMPLES]
+    500 items and 10,000 resamples by default; the loop is timed on 40 resamples
 
-The loop does what a careful person would: scikit-learn for the three κ, krippendorff for the three α, SciPy for ρ and τ, statsmodels for Fleiss' κ from a table that NumPy counts. The
-rest is plain NumPy: pingouin's ICC, irrCAC, statsmodels' aggregate_raters and SciPy's Friedman test would make the loop slower still.
+The loop does what a careful person would: scikit-learn for the three κ, krippendorff for the
+three α, SciPy for ρ and τ, statsmodels for Fleiss' κ from a table that NumPy counts. The
+rest is plain NumPy: pingouin's ICC, irrCAC, statsmodels' aggregate_raters and SciPy's Friedman
+test would make the loop slower still.
 """
 
-import statistics, sys, time, warnings
+import statistics
+import sys
+import time
+import warnings
 
 import krippendorff, numpy as np, scipy.stats
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from arabic_dialog.rating.agreement import COEFFICIENTS, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, rater_agreement
 
 POINTS = range(1, 6)
 
@@ -51,7 +57,8 @@ def with_libraries(x):
         cohen_kappa_score(*x, labels=[*POINTS], weights=w) for w in (None, "linear", "quadratic")
     ]
     alphas = [
-        krippendorff.alpha(x, level_of_measurement=l) for l in ("nominal", "ordinal", "interval")
+        krippendorff.alpha(x, level_of_measurement=level)
+        for level in ("nominal", "ordinal", "interval")
     ]
     return [
         (x[0] == x[1]).mean(),
@@ -75,14 +82,14 @@ def main(items=500, resamples=10_000, rounds=5, looped=40):
     x = np.clip(
         np.round(rng.normal(3.8, 0.9, items) + rng.normal(0, 0.5, (2, items))), 1, 5
     ).astype(int)
-    found = agreement(x, categories=POINTS, n_resamples=0)
+    found = rater_agreement(x, categories=POINTS, n_resamples=0)
     assert np.allclose([i.value for i in found.values()], with_libraries(x), atol=1e-9), (
         "the two ways disagree"
     )
     ours, theirs = [], []
     for _ in range(rounds):
         start = time.perf_counter()
-        agreement(x, categories=POINTS, n_resamples=resamples)
+        rater_agreement(x, categories=POINTS, n_resamples=resamples)
         ours.append(time.perf_counter() - start)
         start = time.perf_counter()
         for _ in range(looped // rounds):
@@ -90,7 +97,9 @@ def main(items=500, resamples=10_000, rounds=5, looped=40):
         theirs.append((time.perf_counter() - start) / (looped // rounds) * resamples)
     a, b = statistics.median(ours), statistics.median(theirs)
     print(
-        f"{len(COEFFICIENTS)} coefficients, {items} items, 2 raters, {resamples:,} resamples: {a:.2f} s here, {b:,.0f} s by a loop over library calls (from {looped} resamples); ratio {b / a:,.0f}"
+        f"{len(COEFFICIENTS)} coefficients, {items} items, 2 raters, {resamples:,} resamples: "
+        f"{a:.2f} s here, {b:,.0f} s by a loop over library calls (from {looped} resamples); "
+        f"ratio {b / a:,.0f}"
     )
 
 

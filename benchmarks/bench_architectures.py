@@ -1,12 +1,17 @@
-"""The native classes against transformers' own GPT-2 of equal size: one forward pass, and decoding with the cache.
+"""The native classes against transformers' own GPT-2 of equal size: one forward pass, and
+decoding with the cache.
 
     python benchmarks/bench_architectures.py [--rounds 9]
 
-The sides take turns in one process; a ratio is the median over rounds of (native time / GPT-2's time in the same round). Same width, layers
-and heads; Jais has its two upward matrices at two thirds of the inner width, so that the parameters agree.
+The sides take turns in one process; a ratio is the median over rounds of (native time / GPT-2's
+time in the same round). Same width, layers
+and heads; Jais has its two upward matrices at two thirds of the inner width, so that the
+parameters agree.
 """
 
-import argparse, statistics, time
+import argparse
+import statistics
+import time
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -84,9 +89,10 @@ def main():
                 for n in list(jobs) if r % 2 else list(jobs)[::-1]:
                     times[n].append(seconds(jobs[n]))
             for n in list(jobs)[1:]:
-                ratios = [x / y for x, y in zip(times[n], times["GPT-2"])]
+                ratios = [x / y for x, y in zip(times[n], times["GPT-2"], strict=True)]
                 print(
-                    f"{what:38} {n:8} / GPT-2: {statistics.median(ratios):.3f}   ({min(ratios):.3f} … {max(ratios):.3f}; aim at most {LIMITS[n]})"
+                    f"{what:38} {n:8} / GPT-2: {statistics.median(ratios):.3f}   "
+                    f"({min(ratios):.3f} … {max(ratios):.3f}; aim at most {LIMITS[n]})"
                 )
 
 

@@ -1,9 +1,12 @@
 """Near-duplicate search against datasketch, on the same texts with planted duplicates.
 
-python benchmarks/bench_duplicates.py [N]     N conversations of the embedded generator, 5,000 by default; a tenth as many are planted
+python benchmarks/bench_duplicates.py [N]
+    N conversations of the embedded generator, 5,000 by default; a tenth as many are planted
 """
 
-import random, sys, time
+import random
+import sys
+import time
 
 from arabic_dialog.core.arabic import shingles
 from arabic_dialog.generation.duplicates import DuplicateIndex, find_near_duplicates, jaccard
@@ -33,7 +36,9 @@ def make_texts(n):
 
 
 def with_datasketch(texts, bulk=True):
-    "As datasketch documents it: what shares a band with an earlier kept text is a duplicate; sketches are made in bulk, or shingle by shingle"
+    """As datasketch documents it: what shares a band with an earlier kept text is a duplicate;
+    sketches are made in bulk, or shingle by shingle
+    """
     try:
         from datasketch import MinHash, MinHashLSH
     except ImportError:
@@ -62,7 +67,7 @@ def with_datasketch(texts, bulk=True):
 
 def brute_force(texts):
     "Texts that are too like an earlier kept one, every pair compared that shares a shingle"
-    sets, kept, having, true = [shingles(t) for t in texts], [], {}, {}
+    sets, having, true = [shingles(t) for t in texts], {}, {}
     for i, s in enumerate(sets):
         shared = {}
         for x in s:
@@ -94,21 +99,27 @@ def main(n=5_000):
         timed(with_datasketch, texts),
     )
     _, t_single = timed(lambda x: with_datasketch(x, False), texts)
-    right = lambda found: sum(
-        jaccard(shingles(texts[i]), shingles(texts[j])) >= THRESHOLD for i, j in found.items()
-    )
+
+    def precision(found):
+        pairs = [(shingles(texts[i]), shingles(texts[j])) for i, j in found.items()]
+        return sum(jaccard(a, b) >= THRESHOLD for a, b in pairs) / max(len(pairs), 1)
+
     print(
-        f"{len(texts):,} texts, of which {len(true):,} are near-duplicates (Jaccard similarity of word 3-shingles of at least {THRESHOLD})"
+        f"{len(texts):,} texts, of which {len(true):,} are near-duplicates (Jaccard similarity "
+        f"of word 3-shingles of at least {THRESHOLD})"
     )
     for name, found, seconds in (
         ("here", {i: j for i, (j, _) in ours.items()}, t_ours),
         ("datasketch", theirs, t_theirs),
     ):
         print(
-            f"{name:10} recall {len(found.keys() & true.keys()) / len(true):.4f}, precision {right(found) / max(len(found), 1):.4f}, {seconds / len(texts) * 1e6:,.0f} µs a text"
+            f"{name:10} recall {len(found.keys() & true.keys()) / len(true):.4f}, precision "
+            f"{precision(found):.4f}, {seconds / len(texts) * 1e6:,.0f} µs a "
+            "text"
         )
     print(
-        f"ratios of times to here: datasketch in bulk {t_theirs / t_ours:.1f} ×, shingle by shingle, as its first example {t_single / t_ours:.1f} ×"
+        f"ratios of times to here: datasketch in bulk {t_theirs / t_ours:.1f} ×, shingle by "
+        f"shingle, as its first example {t_single / t_ours:.1f} ×"
     )
 
 

@@ -1,13 +1,18 @@
-"""Refilled batches against transformers' own ways to complete many prompts: same model, prompts, machine and sampling.
+"""Refilled batches against transformers' own ways to complete many prompts: same model, prompts,
+machine and sampling.
 
 python benchmarks/bench_generation.py [N] [ROWS]     N prompts (128) in batches of ROWS (32)
 
-The model is a GPT-2 of 4 layers, width 320, with random weights, sharpened to the entropy of a real one. Its end-of-text token is about as likely at
+The model is a GPT-2 of 4 layers, width 320, with random weights, sharpened to the entropy of a
+real one. Its end-of-text token is about as likely at
 every step, so that most replies are short and a
 few have 256 tokens. One prompt at a time is timed on every eighth prompt.
 """
 
-import logging, random, sys, time
+import logging
+import random
+import sys
+import time
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -104,7 +109,7 @@ def pipelined(model, tokenizer, prompts, rows, sampling):
     write = pipeline("text-generation", model=model, tokenizer=tokenizer, batch_size=rows)
     return sum(
         n_new(out[0]["generated_token_ids"], tokenizer(p)["input_ids"])
-        for p, out in zip(prompts, write(list(prompts), return_tensors=True))
+        for p, out in zip(prompts, write(list(prompts), return_tensors=True), strict=True)
     )
 
 
@@ -141,10 +146,12 @@ def main(n=128, rows=32):
         speed[way] = made / seconds
         if way is refilled:
             print(
-                f"replies of {min(LENGTHS)} to {max(LENGTHS)} tokens, half of them no longer than {sorted(LENGTHS)[len(LENGTHS) // 2]}"
+                f"replies of {min(LENGTHS)} to {max(LENGTHS)} tokens, half of them no longer "
+                f"than {sorted(LENGTHS)[len(LENGTHS) // 2]}"
             )
         print(
-            f"{way.__name__}: {made:,} tokens in {seconds:.1f} s, {speed[way]:,.0f}/s; refilled batches are {speed[refilled] / speed[way]:.2f} × as fast"
+            f"{way.__name__}: {made:,} tokens in {seconds:.1f} s, {speed[way]:,.0f}/s; refilled "
+            f"batches are {speed[refilled] / speed[way]:.2f} × as fast"
         )
 
 

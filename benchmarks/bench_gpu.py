@@ -1,13 +1,19 @@
-"""The published models at their real sizes, with random bfloat16 weights, against what the hardware can do.
+"""The published models at their real sizes, with random bfloat16 weights, against what the
+hardware can do.
 
-    python benchmarks/bench_gpu.py [decode] [train]        with a GPU: the real configs; without one: tiny ones on the processor
+    python benchmarks/bench_gpu.py [decode] [train]
+        with a GPU: the real configs; without one: tiny ones on the processor
 
-decode: Jais-13b-chat, tokens/s at batch 1, 16 and 64, against the bandwidth limit: each step reads all weights and all cached keys and
-values once. train: both students at sequence 1024, tokens/s and the share of the matrix peak. Bandwidth and peak are measured in the same run.
+decode: Jais-13b-chat, tokens/s at batch 1, 16 and 64, against the bandwidth limit: each step
+reads all weights and all cached keys and
+values once. train: both students at sequence 1024, tokens/s and the share of the matrix peak.
+Bandwidth and peak are measured in the same run.
 Random weights compute as long as real ones; what they write means nothing.
 """
 
-import argparse, json, time
+import argparse
+import json
+import time
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -27,14 +33,14 @@ def wait():
         torch.cuda.synchronize()
 
 
-def seconds(work, n=5):
+def seconds(work, *arguments, n=5):
     "The best of `n` runs, after one to warm up"
-    work()
+    work(*arguments)
     wait()
     best = float("inf")
     for _ in range(n):
         start = time.perf_counter()
-        work()
+        work(*arguments)
         wait()
         best = min(best, time.perf_counter() - start)
     return best
@@ -84,6 +90,25 @@ def build(config):
         return AutoModelForCausalLM.from_config(config, dtype=DTYPE)
 
 
+def write(model, ids, n):
+    "Write n tokens after each row"
+    model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=n,
+        min_new_tokens=n,
+        do_sample=False,
+        pad_token_id=0,
+    )
+
+
+def step(model, optimizer, ids):
+    "One step of training"
+    model(ids, labels=ids, use_cache=False).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def decode(bandwidth):
     config = config_of("inceptionai/jais-13b-chat")
     model = build(config).eval()
@@ -93,20 +118,12 @@ def decode(bandwidth):
     prompt, n_new = (450, 250) if GPU else (64, 32)
     for rows in (1, 16, 64):
         ids = torch.randint(1, config.vocab_size, (rows, prompt), device=DEVICE)
-        mask = torch.ones_like(ids)
-
-        def run(n):
-            model.generate(
-                ids,
-                attention_mask=mask,
-                max_new_tokens=n,
-                min_new_tokens=n,
-                do_sample=False,
-                pad_token_id=0,
-            )
-
         with torch.inference_mode():
-            step = (seconds(lambda: run(n_new), 2) - seconds(lambda: run(1), 2)) / (n_new - 1)
+            whole, first = (
+                seconds(write, model, ids, n_new, n=2),
+                seconds(write, model, ids, 1, n=2),
+            )
+        step = (whole - first) / (n_new - 1)
         limit = (size + rows * (prompt + n_new / 2) * cached_bytes) / bandwidth
         yield dict(
             what="decode",
@@ -128,14 +145,8 @@ def train(peak):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=GPU)
         for rows in (4, 8, 16) if GPU else (2, 4):
             ids = torch.randint(1, config.vocab_size, (rows, length), device=DEVICE)
-
-            def step():
-                model(ids, labels=ids, use_cache=False).loss.backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-
             try:
-                took = seconds(step, 3)
+                took = seconds(step, model, optimizer, ids, n=3)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 print(f"{name}: {rows} rows do not fit")
@@ -165,8 +176,9 @@ def main():
     rows = []
     if unknown := set(a.what) - {"decode", "train"}:
         parser.error(f"{sorted(unknown)[0]!r} is neither decode nor train")
+    small = "no GPU: tiny configs on the processor; the shares say nothing of the real models"
     print(
-        f"{torch.cuda.get_device_name() if GPU else 'no GPU: tiny configs in float32 on the processor; the shares say nothing of the real models'}: "
+        f"{torch.cuda.get_device_name() if GPU else small}: "
         f"{bandwidth / 1e9:,.0f} GB/s copied, {peak / 1e12:,.2f} TFLOP/s in matrix products"
     )
     for what, work in (("decode", lambda: decode(bandwidth)), ("train", lambda: train(peak))):

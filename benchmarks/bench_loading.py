@@ -1,35 +1,65 @@
 """Memory at its peak while a checkpoint is loaded, against the size of its weights; Linux only.
 
-python benchmarks/bench_loading.py [LAYERS]     an AraGPT2 in float32 with 12 layers by default: 135 million weights, 540 MB
+python benchmarks/bench_loading.py [LAYERS]
+    an AraGPT2 in float32 with 12 layers by default: 135 million weights, 540 MB
 
-Each form of the same checkpoint is loaded in a process of its own, and then every weight is read once, so that all are in memory. Two measures:
-own    the peak of memory that is the process's own (RssAnon, looked at every millisecond): what has to be there
-all    the peak of everything resident (VmHWM), with the pages of the checkpoint's file that are mapped in. The system takes those back when memory is
-       short, and they cost nothing twice: another process that reads the file shares them
+Each form of the same checkpoint is loaded in a process of its own, and then every weight is read
+once, so that all are in memory. Two measures:
+own    the peak of memory that is the process's own (RssAnon, looked at every millisecond): what
+       has to be there
+all    the peak of everything resident (VmHWM), with the pages of the checkpoint's file that are
+       mapped in. The system takes those back when memory is short, and they cost nothing twice:
+       another process that reads the file shares them
 """
 
-import json, subprocess, sys, tempfile, time
+import json
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 FORMS = {"safetensors": 1, "safetensors in 4": 4, "bin": 1, "bin in 4": 4, "bin, before 2020": 1}
 
 LOAD = """
-import sys, threading, time
-import torch, transformers
+import sys
+import threading
+import time
+
+import torch
+import transformers
 from arabic_dialog.models.loading import load_model
-transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
-def memory(): return {l.split(":")[0]: 1024*int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(("VmHWM", "RssAnon"))}
-load_model(sys.argv[1], device="cpu")   # a tiny one: whatever is imported on the way is there now
-before, peak, done = memory(), 0, False
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def memory():
+    lines = [line for line in open("/proc/self/status") if line.startswith(("VmHWM", "RssAnon"))]
+    return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+
+
 def watch():
     global peak
-    while not done: peak = max(peak, memory()["RssAnon"]); time.sleep(.001)
-watcher = threading.Thread(target=watch); watcher.start()
-start = time.perf_counter(); model = load_model(sys.argv[2], dtype=sys.argv[3], device="cpu")
-for p in model.parameters(): p.sum().item()
-seconds = time.perf_counter() - start; done = True; watcher.join()
-n = sum(p.numel()*p.element_size() for p in model.parameters())
-print((peak - before["RssAnon"])/n, (memory()["VmHWM"] - before["VmHWM"])/n, seconds)
+    while not done:
+        peak = max(peak, memory()["RssAnon"])
+        time.sleep(0.001)
+
+
+load_model(sys.argv[1], device="cpu")  # a tiny one: whatever is imported on the way is there now
+before, peak, done = memory(), 0, False
+watcher = threading.Thread(target=watch)
+watcher.start()
+start = time.perf_counter()
+model = load_model(sys.argv[2], dtype=sys.argv[3], device="cpu")
+for p in model.parameters():
+    p.sum().item()
+seconds = time.perf_counter() - start
+done = True
+watcher.join()
+n = sum(p.numel() * p.element_size() for p in model.parameters())
+own, resident = peak - before["RssAnon"], memory()["VmHWM"] - before["VmHWM"]
+print(own / n, resident / n, seconds)
 """
 
 
@@ -78,7 +108,8 @@ def main(layers=12):
         weights = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
         size = sum(v.nbytes for v in weights.values())
         print(
-            f"AraGPT2, {model.num_parameters():,} weights, {size / 1e6:,.0f} MB in float32; peaks as multiples of the weights as they are loaded"
+            f"AraGPT2, {model.num_parameters():,} weights, {size / 1e6:,.0f} MB in float32; "
+            "peaks as multiples of the weights as they are loaded"
         )
         for form, shards in FORMS.items():
             store(
@@ -103,7 +134,8 @@ def main(layers=12):
                     ).stdout.split(),
                 )
                 print(
-                    f"  {form:17} as {dtype:9} own {own:5.2f} ×   all {all_:5.2f} ×   time {seconds / read:5.1f} × reading the file"
+                    f"  {form:17} as {dtype:9} own {own:5.2f} ×   all {all_:5.2f} ×   time "
+                    f"{seconds / read:5.1f} × reading the file"
                 )
             for f in folder.iterdir():
                 f.unlink()

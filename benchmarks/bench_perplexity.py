@@ -1,10 +1,14 @@
 """Likelihoods of replies, against lm-evaluation-harness on the same texts, model and machine.
 
-python benchmarks/bench_perplexity.py [CONVERSATIONS] [SIZE…]     60 conversations by default, and two sizes of a new GPT-2 (random weights cost the same):
-                                                                   that of the offline profile's students, and the 124 million of the smallest GPT-2
+python benchmarks/bench_perplexity.py [CONVERSATIONS] [SIZE…]
+    60 conversations by default, and two sizes of a new GPT-2 (random weights cost the same):
+    that of the offline profile's students, and the 124 million of the smallest GPT-2
 """
 
-import logging, sys, time
+import logging
+import sys
+import time
+from importlib.util import find_spec
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,23 +79,23 @@ def with_harness(model, tokenizer, items, batch_size):
     ]
     lm = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
     return [
-        -l
-        for l, _ in lm.loglikelihood(
+        -log_likelihood
+        for log_likelihood, _ in lm.loglikelihood(
             [Instance("loglikelihood", {}, p, k) for k, p in enumerate(pairs)], disable_tqdm=True
         )
     ]
 
 
-def timed(f):
+def timed(work, *arguments, **named):
     start = time.process_time()
-    out = f()  # of this process, on one thread: what else the machine does counts less
+    out = work(
+        *arguments, **named
+    )  # of this process, on one thread: what else the machine does counts less
     return time.process_time() - start, out
 
 
 def main(n=60, *sizes):
-    try:
-        import lm_eval
-    except ImportError:
+    if find_spec("lm_eval") is None:
         sys.exit("this benchmark compares with lm-evaluation-harness: pip install lm-eval")
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # the harness tells of each model that it is given
@@ -103,16 +107,19 @@ def main(n=60, *sizes):
         for batch_size in (1, 8, 16) if size == "offline" else (8,):
             rounds = []
             for _ in range(3):  # in turn, so that what else the machine does falls on both
-                a, ours = timed(lambda: score_replies(model, tokenizer, few, batch_size))
-                b, theirs = timed(lambda: with_harness(model, tokenizer, few, batch_size))
-                alone = Reading(share=False)
-                c, _ = timed(lambda: score_replies(model, tokenizer, few, batch_size, alone))
+                of = (model, tokenizer, few, batch_size)
+                a, ours = timed(score_replies, *of)
+                b, theirs = timed(with_harness, *of)
+                c, _ = timed(score_replies, *of, Reading(share=False))
                 rounds.append((b / a, b / c, a, b))
-            off = max(abs(r.nll / t - 1) for r, t in zip(ours, theirs))
+            off = max(abs(r.nll / t - 1) for r, t in zip(ours, theirs, strict=True))
             ratio, alone, a, b = sorted(rounds)[1]
             print(
-                f"{size} ({model.num_parameters() / 1e6:.1f} M parameters), {len(few)} replies, batches of {batch_size:2}: {len(few) / a:6.1f} replies a second of one core here, {len(few) / b:6.1f} in the harness: "
-                f"{ratio:4.1f} times as fast ({alone:.1f} where each reply is read alone); at most {off:.0e} apart"
+                f"{size} ({model.num_parameters() / 1e6:.1f} M parameters), {len(few)} replies, "
+                f"batches of {batch_size:2}: {len(few) / a:6.1f} replies a second of one core "
+                f"here, {len(few) / b:6.1f} in the harness: "
+                f"{ratio:4.1f} times as fast ({alone:.1f} where each reply is read alone); at "
+                f"most {off:.0e} apart"
             )
 
 

@@ -1,12 +1,18 @@
-"""Fifty raters answer at once, without a pause, for a minute; then the server is killed while they answer.
+"""Fifty raters answer at once, without a pause, for a minute; then the server is killed while
+they answer.
 
 python benchmarks/bench_rating.py [SECONDS]
 
-Every answer is on the disk before it is acknowledged, so this measures the disk too. One answer synced alone is measured first, on the same disk: the ratio
+Every answer is on the disk before it is acknowledged, so this measures the disk too. One answer
+synced alone is measured first, on the same disk: the ratio
 is what writing all that waits in one transaction gives.
 """
 
-import asyncio, statistics, sys, tempfile, time
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -18,12 +24,12 @@ RATERS = [f"rater-{n + 1}" for n in range(50)]
 
 def alone(path, n=200):
     "Answers a second, each in a transaction of its own"
-    from arabic_dialog.rating.answers import Answer, StudyFile
+    from arabic_dialog.rating.answers import Entry, StudyFile
 
     with StudyFile(path) as study:
         begun = time.perf_counter()
         for k in range(n):
-            study.put([Answer("rater-1", 1 + k % 10, "fluency", 3)])
+            study.put([Entry("rater-1", 1 + k % 10, "fluency", 3)])
         return n / (time.perf_counter() - begun)
 
 
@@ -34,7 +40,7 @@ def main():
         path, links = make_study(Path(folder) / "human", RATERS, 60)
         single = alone(path)
         with serving(path.parent) as (server, port):
-            got, times, errors = load(port, links["raters"], 60, SECONDS, owner=links["owner"])
+            got, times, errors = load(port, links.raters, 60, SECONDS, owner=links.owner)
         times.sort()
         n = sum(map(len, got.values()))
         rate = n / SECONDS
@@ -43,7 +49,8 @@ def main():
             for q in (0.5, 0.95, 0.99, 0.999)
         }
         print(
-            f"50 raters, {SECONDS:g} s: {n:,} answers acknowledged ({rate:,.0f} a second), {len(errors)} errors, {len(lost(path, got))} lost"
+            f"50 raters, {SECONDS:g} s: {n:,} answers acknowledged ({rate:,.0f} a second), "
+            f"{len(errors)} errors, {len(lost(path, got))} lost"
         )
         print(
             "milliseconds: "
@@ -60,21 +67,22 @@ def main():
                 await asyncio.sleep(min(3, SECONDS / 4))
                 server.kill()
 
-            got, _, errors = load(port, links["raters"], 60, min(10, SECONDS), kill)
+            got, _, errors = load(port, links.raters, 60, min(10, SECONDS), kill)
         n = sum(map(len, got.values()))
         gone = lost(path, got)
         print(
-            f"killed while they answered: {n:,} answers had been acknowledged, {len(gone)} of them lost, {len(errors)} raters noticed"
+            f"killed while they answered: {n:,} answers had been acknowledged, {len(gone)} of "
+            f"them lost, {len(errors)} raters noticed"
         )
         assert n and not gone and len(errors) == 50
         for k in range(3):  # and again, at other moments
             with serving(path.parent) as (server, port):
 
-                async def kill():
-                    await asyncio.sleep(0.5 + 0.37 * k)
+                async def kill(server=server, after=0.5 + 0.37 * k):
+                    await asyncio.sleep(after)
                     server.kill()
 
-                got, _, _ = load(port, links["raters"], 60, 5, kill)
+                got, _, _ = load(port, links.raters, 60, 5, kill)
             assert not lost(path, got)
         print("killed three times more: nothing lost")
 

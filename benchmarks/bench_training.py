@@ -1,16 +1,26 @@
-"""Training as this package sets it up, against TRL as it comes, and against a plain PyTorch loop of the same step.
+"""Training as this package sets it up, against TRL as it comes, and against a plain PyTorch loop
+of the same step.
 
-    python benchmarks/bench_training.py [--steps N] [--rounds N] [--layers N] [--width N] [--vocabulary N]
+    python benchmarks/bench_training.py [--steps N] [--rounds N] [--layers N] [--width N]
+    [--vocabulary N]
 
-The same conversations in the same batches, one thread, no dropout, float32. Lengths as they may be at the paper's scale (log-normal about 450 tokens, at most 1,024: assumed;
-60 % of them trained).  ours: flat batches, logits where a token is trained.  padded: our loss, with padding.  TRL: its trainer with padding, no packing and its own loss (activations
-kept, as everywhere here).  plain: a loop written by hand that does what `ours` does. Trained tokens/s; the ratios are medians over rounds in which each way takes a turn.
+The same conversations in the same batches, one thread, no dropout, float32. Lengths as they may
+be at the paper's scale (log-normal about 450 tokens, at most 1,024: assumed;
+60 % of them trained).  ours: flat batches, logits where a token is trained.  padded: our loss,
+with padding.  TRL: its trainer with padding, no packing and its own loss (activations
+kept, as everywhere here).  plain: a loop written by hand that does what `ours` does. Trained
+tokens/s; the ratios are medians over rounds in which each way takes a turn.
 """
 
-import argparse, statistics, tempfile, time, warnings
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
 from pathlib import Path
 
-import torch, transformers
+import torch
+import transformers
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
@@ -134,12 +144,15 @@ def main():
     lengths = [len(r["input_ids"]) for r in rows]
     padded = sum(max(lengths[i : i + BATCH]) * BATCH for i in range(0, len(rows), BATCH))
     trained = [
-        sum(l != -100 for r in rows[i : i + BATCH] for l in r["labels"][1:])
+        sum(label != -100 for r in rows[i : i + BATCH] for label in r["labels"][1:])
         for i in range(0, len(rows), BATCH)
     ]
     print(
-        f"{len(rows)} conversations of {min(lengths)} to {max(lengths)} tokens, mean {sum(lengths) / len(rows):.0f}; padded batches compute {padded / sum(lengths):.2f} times as many; "
-        f"{sum(p.numel() for p in model().parameters()) / 1e6:.1f} M parameters, vocabulary {a.vocabulary:,}"
+        f"{len(rows)} conversations of {min(lengths)} to {max(lengths)} tokens, mean "
+        f"{sum(lengths) / len(rows):.0f}; padded batches compute {padded / sum(lengths):.2f} "
+        "times as many; "
+        f"{sum(p.numel() for p in model().parameters()) / 1e6:.1f} M parameters, vocabulary "
+        f"{a.vocabulary:,}"
     )
     speeds, series = {w: [] for w in ("ours", "padded", "TRL", "plain")}, {}
     for _ in range(a.rounds):
@@ -158,8 +171,11 @@ def main():
             flush=True,
         )
     for other in ("padded", "TRL", "plain"):
+        ratios = [x / y for x, y in zip(speeds["ours"], speeds[other], strict=True)]
+        apart = max(abs(x - y) for x, y in zip(series["ours"], series[other], strict=True))
         print(
-            f"ours / {other}: {statistics.median(x / y for x, y in zip(speeds['ours'], speeds[other])):.2f}   largest distance of a step's loss {max(abs(x - y) for x, y in zip(series['ours'], series[other])):.1e}"
+            f"ours / {other}: {statistics.median(ratios):.2f}   "
+            f"largest distance of a step's loss {apart:.1e}"
         )
 
 

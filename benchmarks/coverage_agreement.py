@@ -1,20 +1,24 @@
-"""How often the intervals of `agreement` hold the value of the population that a study was drawn from. Not a measurement of speed, and not a test.
+"""How often the intervals of `rater_agreement` hold the value of the population that a study was drawn
+from. Not a measurement of speed, and not a test.
 
-python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]     4,000 studies of 100 items for each population, about ten minutes on one core
+python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]
+    4,000 studies of 100 items for each population, about ten minutes on one core
 """
 
-import sys, warnings
+import sys
+import warnings
 
 import numpy as np
 from scipy.special import ndtr
 
-from arabic_dialog.rating.agreement import COEFFICIENTS, _item_rows, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, rater_agreement, tally_items
 
 NAMES = [
     n for n in COEFFICIENTS if not n.startswith("conger")
 ]  # for two raters Conger's κ is Cohen's
 POINTS = np.arange(1.0, 6)
-# of the items' latent value: mean, sd; of the raters: noise, severity of each, share of answers given without looking; share missing
+# of the items' latent value: mean, sd; of the raters: noise, severity of each, share of answers
+# given without looking; share missing
 POPULATIONS = {
     "all points used": (3.2, 1.0, 0.6, (0, 0.2), 0, 0),
     "good replies": (4.2, 0.8, 0.6, (0, -0.2), 0, 0),
@@ -43,20 +47,20 @@ def population(mean, spread, noise, severity, careless):
 def main(studies=4000, items=100, method="fisher", seed=0):
     warnings.simplefilter("ignore")
     print(
-        f"{studies:,} studies of {items} items in each population, 1,000 resamples, method {method}, seed {seed}; 95 % intervals\n"
+        f"{studies:,} studies of {items} items in each population, 1,000 resamples, method "
+        f"{method}, seed {seed}; 95 % intervals\n"
     )
     rng, lowest, highest = np.random.default_rng(seed), {}, {}
     for title, (*parts, missing) in POPULATIONS.items():
         p, patterns = population(*parts)
-        rows, tallies = _item_rows(patterns, POINTS)
-        t = tallies(1e9 * p @ rows)
+        t = tally_items(patterns, POINTS).total(1e9 * p)
         truth = {n: float(COEFFICIENTS[n](t)) for n in NAMES}
         hits, widths, known = ({n: 0.0 for n in NAMES} for _ in range(3))
         for s in range(studies):
             x = POINTS[patterns[:, rng.choice(p.size, items, p=p / p.sum())]]
             if missing:
                 x = np.where(rng.random(x.shape) < missing, np.nan, x)
-            for n, i in agreement(x, NAMES, POINTS, 1000, seed=s, method=method).items():
+            for n, i in rater_agreement(x, NAMES, POINTS, 1000, seed=s, method=method).items():
                 if not np.isnan(i.low):
                     known[n] += 1
                     hits[n] += i.low <= truth[n] <= i.high

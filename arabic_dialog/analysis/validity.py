@@ -21,7 +21,7 @@ from ..core.files import data_path, digest, load_jsonl, save_table
 from ..core.records import Conversation, Turn, UserError
 from ..core.runs import Stage, Work
 from ..core.stats import partial_spearman, resample_counts, spearman, williams
-from ..core.stats import _counted_ranks
+from ..core.stats import counted_ranks
 from ..metrics.perplexity import AssistantTurn
 from ..metrics.raven import PARTS, Raven, VERSION, conditions, ladder
 from ..metrics.spoiling import is_unseen, sample_conversations
@@ -154,10 +154,10 @@ def rho_draws(
     cells = max(1, 2**19 * len(names) // len(rating))
     for counts in resample_counts(len(names), n_resamples, seed, cells=cells):
         w = counts[:, index]
-        q = _counted_ranks(rating, w)
+        q = counted_ranks(rating, w)
         qq = (w * q * q).sum(1)
         for k, x in values.items():
-            p = _counted_ranks(x, w)
+            p = counted_ranks(x, w)
             with np.errstate(invalid="ignore", divide="ignore"):
                 draws[k].append((w * p * q).sum(1) / np.sqrt((w * p * p).sum(1) * qq))
     return {k: np.concatenate(v) for k, v in draws.items()}

@@ -1,4 +1,4 @@
-"""The validity study against SciPy and by simulation; files that raters or tools may have broken; text metrics against their libraries."""
+"The validity study against SciPy and by simulation; broken files; text metrics against libraries"
 
 import json
 import math
@@ -184,7 +184,7 @@ def test_chrf_is_sacrebleus_and_matching_is_symmetric():
 
 
 def test_information_under_a_language_model(tmp_path):
-    """What the history tells, by a model of this package: a number for each turn, none without a reply."""
+    "What the history tells, by a model of this package: a number a turn, none without a reply"
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from arabic_dialog.models.loading import load_chat_template
