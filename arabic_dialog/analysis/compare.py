@@ -154,9 +154,9 @@ def _difference(a: Any, b: Any) -> Any:
     "The difference of two means, from sums and counts"
     return _quotient(a) - _quotient(b)
 
-# %% ../../nbs/analysis/01_compare.ipynb #b34a5eb3
+# %% ../../nbs/analysis/01_compare.ipynb #68edf8a3
 def _turn_sums(values: Any, places: Any, n: int) -> Any:
-    "[seeds, conversations, 2] sums and counts of the values of turns, whose conversations are `places`"
+    "[seeds, conversations, 2] sums and counts of the values of turns in conversations `places`"
     import numpy as np
 
     counts = np.bincount(places, minlength=n)

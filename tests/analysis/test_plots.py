@@ -9,8 +9,12 @@ import pytest
 DRAW = """
 import hashlib, io, pandas as pd
 from arabic_dialog.analysis.plots import plot_agreement
-table = pd.DataFrame({"label": ["سلامة اللغة", "Fluency · الطلاقة"], "kappa": [.4, float("nan")], "kappa_low": [.3, float("nan")], "kappa_high": [.5, float("nan")]})
-out = io.BytesIO(); plot_agreement(table, {"kappa": "Cohen’s κ"}).savefig(out, format="svg", metadata={"Date": None})
+nan = float("nan")
+table = pd.DataFrame({"label": ["سلامة اللغة", "Fluency · الطلاقة"], "kappa": [.4, nan]})
+table = table.assign(kappa_low=[.3, nan], kappa_high=[.5, nan])
+out = io.BytesIO()
+figure = plot_agreement(table, {"kappa": "Cohen’s κ"})
+figure.savefig(out, format="svg", metadata={"Date": None})
 print(hashlib.sha256(out.getvalue()).hexdigest())
 """
 
@@ -32,7 +36,8 @@ def test_same_file_in_another_process():
 
 @pytest.mark.parametrize("module", ["analysis.plots", "reporting.cards", "reporting.report"])
 def test_import_is_light(module):
-    code = f"import sys, arabic_dialog.{module}; print([m for m in ('matplotlib', 'pandas', 'numpy', 'jinja2', 'torch') if m in sys.modules])"
+    heavy = ("matplotlib", "pandas", "numpy", "jinja2", "torch")
+    code = f"import sys, arabic_dialog.{module}; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -47,7 +52,7 @@ def drawn():
     from arabic_dialog.analysis import plots as p
 
     kinds, names = (
-        list(p.KINDS),
+        list(p.LOOKS),
         [
             "true reply",
             "AraGPT2, fine-tuned",
@@ -168,20 +173,20 @@ def test_nothing_is_clipped_and_no_names_lie_on_each_other():
                     for t in labels
                     if t.get_text() and t.get_visible() and t.get_rotation() == 0
                 ]
-                for a, b in zip(boxes, boxes[1:]):
+                for a, b in zip(boxes, boxes[1:], strict=False):
                     assert not (
                         a.x0 < b.x1 - 1 and b.x0 < a.x1 - 1 and a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1
                     ), (name, [t.get_text() for t in labels])
 
 
 def test_kinds_of_models_differ_in_more_than_colour():
-    from arabic_dialog.analysis.plots import GROUPS, KINDS
+    from arabic_dialog.analysis.plots import GROUPS, LOOKS
 
-    looks = list(KINDS.values())
+    looks = list(LOOKS.values())
     assert (
-        len({l.mark for l in looks})
-        == len({str(l.line) for l in looks})
-        == len({l.colour for l in looks})
+        len({look.mark for look in looks})
+        == len({str(look.line) for look in looks})
+        == len({look.colour for look in looks})
         == len(looks)
     )
     assert len({(g.mark, g.line) for g in GROUPS}) == len(GROUPS)

@@ -1,4 +1,4 @@
-"""The validity study against SciPy and by simulation; files that raters or tools may have broken; text metrics against their libraries."""
+"The validity study against SciPy and by simulation; broken files; text metrics against libraries"
 
 import json
 import math
@@ -32,16 +32,16 @@ def folder(tmp_path_factory):
     )
     for name in ("first", "second"):
         rows = []
-        for k, (_, _, history, reply) in enumerate(pool[:40]):
-            other = pool[(k + 17) % len(pool)][3]
+        for k, case in enumerate(pool[:40]):
+            other = pool[(k + 17) % len(pool)].reply
             rows += [
                 {
-                    "context": history,
+                    "context": case.history,
                     "reply": r,
                     "rating": good * 2 + float(rng.normal()),
                     "cluster": str(k),
                 }
-                for r, good in ((reply, 1), (other, 0))
+                for r, good in ((case.reply, 1), (other, 0))
             ]
         (folder / f"{name}.jsonl").write_text(
             "\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8"
@@ -184,7 +184,7 @@ def test_chrf_is_sacrebleus_and_matching_is_symmetric():
 
 
 def test_information_under_a_language_model(tmp_path):
-    """What the history tells, by a model of this package: a number for each turn, none without a reply."""
+    "What the history tells, by a model of this package: a number a turn, none without a reply"
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from arabic_dialog.models.loading import load_chat_template
