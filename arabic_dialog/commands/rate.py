@@ -95,7 +95,7 @@ def rate_plan(
         seed=seed,
     )
 
-# %% ../../nbs/commands/07_rate.ipynb #3cb92bd0
+# %% ../../nbs/commands/07_rate.ipynb #975d6143
 @app.command("new")
 def rate_new(
     raters: RaterNames = (),
@@ -119,14 +119,14 @@ def rate_new(
 ):
     "Draw a study: evenly by model, topic and country, an order for each rater, and their links."
     from arabic_dialog.rating.design import load_criteria
-    from arabic_dialog.rating.study import new_study, run_replies
+    from arabic_dialog.rating.study import StudyPlan, new_study, run_replies
 
     source = Path(run) if run else runs_path("offline")
-    rows, conversations = run_replies(source, models, own=unit == "conversation")
+    candidates, conversations = run_replies(source, models, own=unit == "conversation")
     asked = load_criteria(criteria) if criteria else ()
-    drawn = (items, unit, asked, repeats, checks, per_item, seed, name, language)
-    path = new_study(study_folder(run, study), rows, conversations, raters, *drawn)
-    n_models = len({r["model"] for r in rows})
+    plan = StudyPlan(items, unit, asked, repeats, checks, per_item, seed, name, language)
+    path = new_study(study_folder(run, study), candidates, conversations, raters, plan)
+    n_models = len({c.model for c in candidates})
     print(f"{path}: {items} items of {n_models} models, {len(raters)} raters")
     print(
         "The models' names are in that file, for you alone. Next: arabic-dialog rate serve, "
@@ -151,7 +151,7 @@ def agreement_so_far(ratings: list[Rating]) -> list[dict]:
     n_resamples = 500 if len({r.rater for r in kept}) <= 10 else 100
     return agreement_table(kept, criteria, n_resamples=n_resamples).to_dict("records")
 
-# %% ../../nbs/commands/07_rate.ipynb #efb2879c
+# %% ../../nbs/commands/07_rate.ipynb #5937432b
 @app.command("serve")
 def rate_serve(
     run: RunOption = "",
@@ -162,28 +162,29 @@ def rate_serve(
     port: option("0: any that is free.", kind=int, min=0, max=65535) = 8321,
 ):
     "Serve the rating page and the owner's page until Ctrl-C."
-    from arabic_dialog.rating.page import serve
+    from arabic_dialog.rating.page import run_server
     from arabic_dialog.rating.study import study_path
 
     path = study_path(study_folder(run, study))
-    serve(path, host, port, agreement_so_far, say=lambda text: print(text, flush=True))
+    run_server(path, host, port, agreement_so_far, say=lambda text: print(text, flush=True))
 
-# %% ../../nbs/commands/07_rate.ipynb #127f05c2
+# %% ../../nbs/commands/07_rate.ipynb #97b74c92
 def _renew_links(file: Any, folder: Path, names: list[str]):
+    from arabic_dialog.rating.answers import Links
     from arabic_dialog.rating.study import load_links, save_links
 
     try:
         kept = load_links(folder)
     except UserError:
-        kept = {"raters": {}, "owner": ""}
+        kept = Links({}, "")
     for name in names:
         secret = secrets.token_urlsafe(24)
         file.renew(None if name == "owner" else name, secret)
         if name == "owner":
-            kept["owner"] = secret
+            kept = Links(kept.raters, secret)
         else:
-            kept["raters"][name] = secret
-    save_links(folder, kept["raters"], kept["owner"])
+            kept = Links(kept.raters | {name: secret}, kept.owner)
+    save_links(folder, kept)
 
 
 @app.command("links")
@@ -207,26 +208,26 @@ def rate_links(
             _renew_links(file, folder, renew)
         kept = load_links(folder)
         for rater in file.raters:
-            secret = kept["raters"].get(rater)
+            secret = kept.raters.get(rater)
             lost = f"(not kept; make a new one: --renew {rater})"
             print(f"{rater:16} {f'{base}/r/{secret}' if secret else lost}")
-        secret, lost = kept["owner"], "(not kept; make a new one: --renew owner)"
+        secret, lost = kept.owner, "(not kept; make a new one: --renew owner)"
         print(f"{'the owner':16} {f'{base}/o/{secret}' if secret else lost}")
 
-# %% ../../nbs/commands/07_rate.ipynb #92b8d58e
+# %% ../../nbs/commands/07_rate.ipynb #bc2c1346
 @app.command("status")
 def rate_status(run: RunOption = "", study: StudyOption = ""):
     "How far each rater is."
-    from arabic_dialog.rating.answers import progress
+    from arabic_dialog.rating.exchange import progress
 
     with open_study(run, study) as file:
         for p in progress(file):
-            time = "no time yet" if p["seconds"] is None else f"{p['seconds']:.0f} s an item"
-            done = f"{p['done']:4} of {p['items']} items"
-            checks = f"attention checks {p['passed']} of {p['checks']}"
-            print(f"{p['rater']:16} {done}   {time}   {checks}   flags {p['flags']}")
+            time = "no time yet" if p.seconds is None else f"{p.seconds:.0f} s an item"
+            done = f"{p.done:4} of {p.items} items"
+            checks = f"attention checks {p.passed} of {p.checks}"
+            print(f"{p.rater:16} {done}   {time}   {checks}   flags {p.flags}")
 
-# %% ../../nbs/commands/07_rate.ipynb #f85434fe
+# %% ../../nbs/commands/07_rate.ipynb #a253dd89
 @app.command("export")
 def rate_export(
     to: option("A file (csv, json) or a folder (label-studio).", "--to"),
@@ -236,8 +237,7 @@ def rate_export(
 ):
     """All answers with their items' origin, for the owner alone;
     or the study's tasks for Label Studio, without it."""
-    from arabic_dialog.rating.answers import render_csv, render_json
-    from arabic_dialog.rating.exchange import export_label_studio
+    from arabic_dialog.rating.exchange import export_label_studio, render_csv, render_json
 
     with open_study(run, study) as file:
         match format:
@@ -261,10 +261,10 @@ def rate_export_html(
 ):
     """A file for each rater that works without server and network;
     it gives back a file for `import`."""
-    from arabic_dialog.rating.page import export_html
+    from arabic_dialog.rating.page import save_offline_pages
 
     with open_study(run, study) as file:
-        print(*export_html(file, to, raters), sep="\n")
+        print(*save_offline_pages(file, to, raters), sep="\n")
 
 # %% ../../nbs/commands/07_rate.ipynb #460168c6
 @app.command("import")

@@ -7,7 +7,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from statsmodels.stats.power import TTestPower
 
-from arabic_dialog.rating.agreement import agreement
+from arabic_dialog.rating.agreement import rater_agreement
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.core.stats import paired_permutation_test
 from arabic_dialog.rating.power import (
@@ -117,7 +117,7 @@ def test_the_interval_of_kappa_is_as_wide_as_planned():
             (1.5, 2.5, 3.5, 4.5),
             c + spread * rng.normal(size=150) + noise * rng.normal(size=(2, 150)),
         )
-        i = agreement(x, ["kappa_quadratic"], range(1, 6), 300, seed=s)["kappa_quadratic"]
+        i = rater_agreement(x, ["kappa_quadratic"], range(1, 6), 300, seed=s)["kappa_quadratic"]
         widths.append((i.high - i.low) / 2)
     assert abs(np.mean(widths) - kappa_half_width(150, e)) < 0.02
 
