@@ -18,7 +18,7 @@ import krippendorff, numpy as np, scipy.stats
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from arabic_dialog.rating.agreement import COEFFICIENTS, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, rater_agreement
 
 POINTS = range(1, 6)
 
@@ -82,14 +82,14 @@ def main(items=500, resamples=10_000, rounds=5, looped=40):
     x = np.clip(
         np.round(rng.normal(3.8, 0.9, items) + rng.normal(0, 0.5, (2, items))), 1, 5
     ).astype(int)
-    found = agreement(x, categories=POINTS, n_resamples=0)
+    found = rater_agreement(x, categories=POINTS, n_resamples=0)
     assert np.allclose([i.value for i in found.values()], with_libraries(x), atol=1e-9), (
         "the two ways disagree"
     )
     ours, theirs = [], []
     for _ in range(rounds):
         start = time.perf_counter()
-        agreement(x, categories=POINTS, n_resamples=resamples)
+        rater_agreement(x, categories=POINTS, n_resamples=resamples)
         ours.append(time.perf_counter() - start)
         start = time.perf_counter()
         for _ in range(looped // rounds):

@@ -58,7 +58,8 @@ def measure(n, path, log):
     own, child = memory()
     print(
         f"{n:,}: made at {(n - before) / made:,.0f}/s; parsed, checked, deduplicated and written "
-        f"at {n / checked:,.0f}/s by two processes, {checked / copied:.1f} × reading and writing them "
+        f"at {n / checked:,.0f}/s by two processes, {checked / copied:.1f} × reading and writing "
+        "them "
         f"in one; peak {own:.2f} GiB, and at most {child:.2f} GiB in each of them",
         flush=True,
     )

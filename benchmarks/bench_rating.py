@@ -24,12 +24,12 @@ RATERS = [f"rater-{n + 1}" for n in range(50)]
 
 def alone(path, n=200):
     "Answers a second, each in a transaction of its own"
-    from arabic_dialog.rating.answers import Answer, StudyFile
+    from arabic_dialog.rating.answers import Entry, StudyFile
 
     with StudyFile(path) as study:
         begun = time.perf_counter()
         for k in range(n):
-            study.put([Answer("rater-1", 1 + k % 10, "fluency", 3)])
+            study.put([Entry("rater-1", 1 + k % 10, "fluency", 3)])
         return n / (time.perf_counter() - begun)
 
 
@@ -40,7 +40,7 @@ def main():
         path, links = make_study(Path(folder) / "human", RATERS, 60)
         single = alone(path)
         with serving(path.parent) as (server, port):
-            got, times, errors = load(port, links["raters"], 60, SECONDS, owner=links["owner"])
+            got, times, errors = load(port, links.raters, 60, SECONDS, owner=links.owner)
         times.sort()
         n = sum(map(len, got.values()))
         rate = n / SECONDS
@@ -67,7 +67,7 @@ def main():
                 await asyncio.sleep(min(3, SECONDS / 4))
                 server.kill()
 
-            got, _, errors = load(port, links["raters"], 60, min(10, SECONDS), kill)
+            got, _, errors = load(port, links.raters, 60, min(10, SECONDS), kill)
         n = sum(map(len, got.values()))
         gone = lost(path, got)
         print(
@@ -82,7 +82,7 @@ def main():
                     await asyncio.sleep(after)
                     server.kill()
 
-                got, _, _ = load(port, links["raters"], 60, 5, kill)
+                got, _, _ = load(port, links.raters, 60, 5, kill)
             assert not lost(path, got)
         print("killed three times more: nothing lost")
 

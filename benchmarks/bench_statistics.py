@@ -11,7 +11,12 @@ import time
 
 import numpy as np, scipy.stats
 
-from arabic_dialog.core.stats import bootstrap_table, paired_permutation_test, spearman_interval
+from arabic_dialog.core.stats import (
+    bootstrap_sums,
+    paired_permutation_test,
+    spearman_interval,
+    sum_by,
+)
 
 RESAMPLES = 10_000
 
@@ -29,6 +34,19 @@ def timed(f, rounds=3):
 def columns(x):
     "Each column of `x`, and each difference of two"
     return [*x.T] + [x[:, i] - x[:, j] for i in range(x.shape[1]) for j in range(i + 1, x.shape[1])]
+
+
+def with_sums(table, clusters, method="percentile"):
+    "The intervals of all columns and differences from one set of resamples"
+    k = table.shape[1]
+    a, b = np.triu_indices(k, 1)
+
+    def means_and_differences(sums):
+        means = sums[..., :k] / sums[..., k:]
+        return np.concatenate([means, means[..., a] - means[..., b]], -1)
+
+    rows = sum_by(clusters, *table.T, np.ones(len(table)))
+    return bootstrap_sums(rows, means_and_differences, RESAMPLES, method=method)
 
 
 def with_scipy(table, method):
@@ -91,27 +109,27 @@ def main(n_turns=5000, n_models=8):
     for label, ours, theirs in (
         (
             "turns, percentile",
-            lambda: bootstrap_table(table, None, RESAMPLES),
+            lambda: with_sums(table, None),
             lambda: with_scipy(table, "percentile"),
         ),
         (
             "turns, BCa (SciPy's default)",
-            lambda: bootstrap_table(table, None, RESAMPLES, method="bca"),
+            lambda: with_sums(table, None, "bca"),
             lambda: with_scipy(table, "bca"),
         ),
         (
             "conversations",
-            lambda: bootstrap_table(table, names, RESAMPLES),
+            lambda: with_sums(table, names),
             lambda: by_cluster_with_scipy(sums, sizes, True),
         ),
         (
             "conversations, one by one",
-            lambda: bootstrap_table(table, names, RESAMPLES),
+            lambda: with_sums(table, names),
             lambda: by_cluster_with_scipy(sums, sizes, False),
         ),
     ):
-        (a, (means, pairs)), (b, other) = timed(ours), timed(theirs, 1)
-        assert np.allclose([(i.low, i.high) for i in [*means, *pairs.values()]], other)
+        (a, intervals), (b, other) = timed(ours), timed(theirs, 1)
+        assert np.allclose([(i.low, i.high) for i in intervals], other)
         print(
             f"  {label:30} {a:6.2f} s here, {b:6.1f} s in a loop over scipy.stats.bootstrap: "
             f"{b / a:4.0f} times as fast, the same intervals to the last digits"

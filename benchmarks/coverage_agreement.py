@@ -1,4 +1,4 @@
-"""How often the intervals of `agreement` hold the value of the population that a study was drawn
+"""How often the intervals of `rater_agreement` hold the value of the population that a study was drawn
 from. Not a measurement of speed, and not a test.
 
 python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]
@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 from scipy.special import ndtr
 
-from arabic_dialog.rating.agreement import COEFFICIENTS, _item_rows, agreement
+from arabic_dialog.rating.agreement import COEFFICIENTS, rater_agreement, tally_items
 
 NAMES = [
     n for n in COEFFICIENTS if not n.startswith("conger")
@@ -53,15 +53,14 @@ def main(studies=4000, items=100, method="fisher", seed=0):
     rng, lowest, highest = np.random.default_rng(seed), {}, {}
     for title, (*parts, missing) in POPULATIONS.items():
         p, patterns = population(*parts)
-        rows, tallies = _item_rows(patterns, POINTS)
-        t = tallies(1e9 * p @ rows)
+        t = tally_items(patterns, POINTS).total(1e9 * p)
         truth = {n: float(COEFFICIENTS[n](t)) for n in NAMES}
         hits, widths, known = ({n: 0.0 for n in NAMES} for _ in range(3))
         for s in range(studies):
             x = POINTS[patterns[:, rng.choice(p.size, items, p=p / p.sum())]]
             if missing:
                 x = np.where(rng.random(x.shape) < missing, np.nan, x)
-            for n, i in agreement(x, NAMES, POINTS, 1000, seed=s, method=method).items():
+            for n, i in rater_agreement(x, NAMES, POINTS, 1000, seed=s, method=method).items():
                 if not np.isnan(i.low):
                     known[n] += 1
                     hits[n] += i.low <= truth[n] <= i.high

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from arabic_dialog.core.records import Conversation, Scenario, Turn
-from arabic_dialog.rating.study import load_links, new_study
+from arabic_dialog.rating.design import Candidate
+from arabic_dialog.rating.study import StudyPlan, load_links, new_study
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("fluency", "coherence", "relevance", "cultural_fit", "overall")
@@ -32,16 +33,13 @@ def material(n=24, models=("base", "finetuned"), text="نعم، يُعدّ في 
         )
         for k in range(n)
     ]
-    return [
-        dict(conversation_id=t.id, turn=1, model=m, seed=0, text=text)
-        for t in talks
-        for m in models
-    ], talks
+    return [Candidate(t.id, 1, m, 0, text) for t in talks for m in models], talks
 
 
 def make_study(folder, raters, n=20, **more):
     "A study of made-up replies; its file and its links"
-    return new_study(folder, *material(max(12, n)), raters, n, **more), load_links(folder)
+    path = new_study(folder, *material(max(12, n)), raters, StudyPlan(n, **more))
+    return path, load_links(folder)
 
 
 @contextmanager

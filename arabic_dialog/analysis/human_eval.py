@@ -8,7 +8,7 @@ __all__ = ['PAIR', 'REPLY', 'STUDY_SETTINGS', 'SEEN', 'RATING_SETTINGS', 'agreem
            'RatedStudy', 'rating_tables', 'make_study', 'Given', 'page_ratings', 'sheet_ratings', 'simulated_ratings',
            'make_ratings']
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #de8ee878
+# %% ../../nbs/analysis/02_human_eval.ipynb #894c0bf0
 import math
 import shutil
 import warnings
@@ -24,15 +24,17 @@ from ..core.runs import RunFolder, Stage, Work
 from ..core.stats import DegenerateWarning, cluster_ratio, compare_paired, holm
 from ..core.stats import kendall, resample_counts, spearman, spearman_interval
 from ..metrics.replies import load_replies
-from ..rating.agreement import COEFFICIENTS, agreement, kappa_context
-from ..rating.answers import StudyFile, answer_rows, ratings_of
-from ..rating.design import Item, Origin, POINTS, latent_quality, load_criteria
-from ..rating.design import load_key, load_study, order_for, read_sheets, save_ratings
-from ..rating.design import _cell, draw_items, write_study
-from ..rating.raters import _severities, _spread, check_table, drift_table
-from ..rating.raters import rating_frame, rating_matrix, repeat_table, severity_table
+from ..rating.agreement import COEFFICIENTS, kappa_context, rater_agreement
+from ..rating.answers import StudyFile
+from ..rating.design import Answer, Candidate, Origin, POINTS, RatedItem, draw_items
+from ..rating.design import latent_quality, load_criteria, load_key, load_study
+from ..rating.design import order_for, read_sheets, safe_cell, save_ratings, write_study
+from ..rating.exchange import answers_of, ratings_of
+from ..rating.raters import check_table, drift_table, interval_columns, rating_frame
+from ..rating.raters import rating_matrix, repeat_table, severity_sums, severity_table
+from ..rating.raters import solve_severity
 from ..rating.simulate import rater_slots, simulate_answers
-from ..rating.study import people, save_people, score_rows, study_path
+from ..rating.study import raters_in, save_people_ratings, score_rows, study_path
 
 # %% ../../nbs/analysis/02_human_eval.ipynb #81668c83
 def _remark(found: Mapping[str, Any], matrix: Any) -> str:
@@ -58,12 +60,15 @@ def _rated(frame: Any, criterion: str) -> Any:
         raise UserError(f"{criterion!r} has one rater, {matrix.index[0]!r}; agreement takes two")
     return matrix.loc[:, matrix.notna().any()]
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #9ace16c1
+# %% ../../nbs/analysis/02_human_eval.ipynb #2c85a9d4
 def _cells(found: Mapping[str, Any]) -> dict[str, float]:
     "Coefficients with their intervals as cells of a row"
-    return {k: v for name, interval in found.items() for k, v in _spread(name, interval).items()}
+    cells = {}
+    for name, interval in found.items():
+        cells |= interval_columns(name, interval)
+    return cells
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #b8199026
+# %% ../../nbs/analysis/02_human_eval.ipynb #b46573fd
 def agreement_table(
     ratings: Iterable[Rating],
     criteria: Sequence[str] | None = None,  # ids; None: all, in the order met
@@ -79,7 +84,9 @@ def agreement_table(
     for criterion in criteria or frame.criterion.unique():
         matrix = _rated(frame, criterion)
         with warnings.catch_warnings(action="ignore", category=DegenerateWarning):
-            found = agreement(matrix.to_numpy(), COEFFICIENTS, POINTS, n_resamples, level, seed)
+            found = rater_agreement(
+                matrix.to_numpy(), COEFFICIENTS, POINTS, n_resamples, level, seed
+            )
         row = {"criterion": criterion, "n_items": matrix.shape[1], "n_raters": len(matrix)}
         row |= _cells(found)
         row |= {f"mean_{rater}": mean for rater, mean in matrix.mean(axis=1).items()}
@@ -109,7 +116,7 @@ def readable(table: Any, digits: int = 2) -> Any:
             columns[name] = table[name]
     return pd.DataFrame(columns, index=table.index)
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #bdecc61a
+# %% ../../nbs/analysis/02_human_eval.ipynb #49226a2d
 PAIR = ("exact", "within_one", "kappa", "kappa_quadratic")
 PAIR += ("ac1", "ac2_quadratic", "spearman", "kendall")
 
@@ -129,7 +136,7 @@ def pair_table(
             if both.empty:
                 continue
             with warnings.catch_warnings(action="ignore", category=DegenerateWarning):
-                found = agreement(both.to_numpy(), PAIR, POINTS, n_resamples, level, seed)
+                found = rater_agreement(both.to_numpy(), PAIR, POINTS, n_resamples, level, seed)
             row = {"criterion": criterion, "a": a, "b": b, "n_items": both.shape[1]}
             difference = float(both.loc[a].mean() - both.loc[b].mean())
             rows.append(row | _cells(found) | {"difference": difference})
@@ -147,7 +154,7 @@ def with_origins(ratings: Iterable[Rating], key: Iterable[Origin]) -> Any:
         raise UserError(f"item {lost[0]!r} and {len(lost) - 1} others are not in the key")
     return frame.merge(origins, on="item_id", validate="many_to_one")
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #31030c78
+# %% ../../nbs/analysis/02_human_eval.ipynb #1c8f2d7e
 def _adjusted(frame: Any) -> Any:
     "The frame with `adjusted` values: as the average rater would have given them"
     import numpy as np
@@ -159,13 +166,13 @@ def _adjusted(frame: Any) -> Any:
         values = values[:, (~np.isnan(values)).sum(0) > 1]
         if len(values) < 2 or not values.size:
             continue  # the raters cannot be compared
-        sums, solve = _severities(values)
-        severity = dict(zip(matrix.index, np.nan_to_num(solve(sums.sum(0))), strict=True))
+        solved = np.nan_to_num(solve_severity(severity_sums(values).sum(0)))
+        severity = dict(zip(matrix.index, solved, strict=True))
         here = frame.criterion == criterion
         frame.loc[here, "adjusted"] += frame[here].rater.map(severity)
     return frame
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #2e26dccb
+# %% ../../nbs/analysis/02_human_eval.ipynb #4fe5d088
 def quality_table(
     ratings: Iterable[Rating],
     key: Iterable[Origin],
@@ -183,7 +190,7 @@ def quality_table(
         mean = cluster_ratio(part.value, ones, part.conversation_id, n_resamples, level, seed)
         row = {"criterion": criterion, "model": model}
         row |= {"n_items": part.item_id.nunique(), "n_ratings": len(part)}
-        rows.append(row | _spread("mean", mean) | {"adjusted": part.adjusted.mean()})
+        rows.append(row | interval_columns("mean", mean) | {"adjusted": part.adjusted.mean()})
     table = pd.DataFrame(rows)
     place = pd.factorize(table.criterion)[0]  # criteria in the order met
     order = {"by": ["place", "mean"], "ascending": [True, False], "ignore_index": True}
@@ -298,7 +305,7 @@ def _model_rho(
         row["rho_low"], row["rho_high"] = limits.tolist()
     return row
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #47bf0708
+# %% ../../nbs/analysis/02_human_eval.ipynb #d0186542
 def _correlations(
     both: Any, metric: str, n_resamples: int, level: float, seed: int
 ) -> list[dict[str, Any]]:
@@ -308,7 +315,8 @@ def _correlations(
     for name, part in (("replies", both), ("within models", within)):
         x, y = part.value, part[metric]
         rho = spearman_interval(x, y, both.conversation_id, n_resamples, level, seed)
-        rows.append({"level": name, "n": len(both), **_spread("rho", rho), "tau": kendall(x, y)})
+        row = {"level": name, "n": len(both)} | interval_columns("rho", rho)
+        rows.append(row | {"tau": kendall(x, y)})
     mean = both.groupby("model")[["value", metric]].mean()
     tau = kendall(mean.value, mean[metric]) if len(mean) > 2 else math.nan
     rho = _model_rho(both, metric, n_resamples, level, seed)
@@ -352,11 +360,11 @@ def metric_correlation(
         raise UserError(f"none of the metrics {', '.join(metrics)} is among the scores")
     return pd.DataFrame(rows)
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #7b410c53
+# %% ../../nbs/analysis/02_human_eval.ipynb #607c887b
 def disagreements(
     ratings: Iterable[Rating],
     n: int | None = 10,  # None: all
-    items: Iterable[Item] = (),  # to show their replies
+    items: Iterable[RatedItem] = (),  # to show their replies
 ) -> Any:
     "The `n` answers on which raters are furthest apart, with each rater's value and their spread"
     frame = rating_frame(ratings)
@@ -367,12 +375,12 @@ def disagreements(
     keys = ["spread", "sd", "item_id", "criterion"]
     table = table.sort_values(keys, ascending=[False, False, True, True])
     table = table if n is None else table.head(n)
-    replies = {i.item_id: _cell(i.reply) for i in items}
+    replies = {i.item_id: safe_cell(i.reply) for i in items}
     if replies:
         table = table.assign(reply=table.item_id.map(replies))
     return table.reset_index(drop=True).rename_axis(columns=None)
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #4c2ff740
+# %% ../../nbs/analysis/02_human_eval.ipynb #11cb90ed
 @dataclass(frozen=True)
 class RatedStudy:
     "All that the tables of a study are made from"
@@ -381,11 +389,11 @@ class RatedStudy:
     key: Sequence[Origin]
     simulated: bool
     scores: Any = None  # of the same replies: rows of scores.csv
-    answers: Sequence[Mapping[str, Any]] = ()  # with positions, repeats and checks
-    items: Sequence[Item] = ()
+    answers: Sequence[Answer] = ()  # with positions, repeats and checks
+    items: Sequence[RatedItem] = ()
     criteria: Sequence[str] | None = None
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #3fbd0128
+# %% ../../nbs/analysis/02_human_eval.ipynb #365d39d7
 def _possible_tables(
     study: RatedStudy, n_resamples: int, level: float, seed: int
 ) -> dict[str, Callable[[], Any]]:
@@ -401,8 +409,8 @@ def _possible_tables(
         makers["comparisons"] = lambda: quality_comparisons(
             study.ratings, study.key, level=level, seed=seed
         )
-    kinds = {a.get("kind", "item") for a in study.answers if a.get("value") is not None}
-    if any(a.get("position") is not None for a in study.answers):
+    kinds = {a.kind for a in study.answers if a.value is not None}
+    if any(a.position is not None for a in study.answers):
         makers["drift"] = lambda: drift_table(answers, *resampling)
     if "repeat" in kinds:
         makers["within_raters"] = lambda: repeat_table(answers, *resampling)
@@ -435,7 +443,7 @@ def rating_tables(
         table.insert(0, "raters", "simulated raters" if study.simulated else "people")
     return tables
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #c95fe354
+# %% ../../nbs/analysis/02_human_eval.ipynb #49cbb210
 STUDY_SETTINGS = ("raters", "n_rated_items", "seed")  # settings that shape what is drawn
 
 
@@ -447,7 +455,8 @@ def make_study(work: Work, split: Stage, replies: Mapping[str, Stage]) -> Stage:
     def make(path):
         conversations = load_jsonl(split.path / "test.jsonl", Conversation)
         n = profile.n_rated_items
-        items, key = draw_items(load_replies(replies), conversations, n, profile.seed)
+        candidates = [Candidate.from_row(row) for row in load_replies(replies)]
+        items, key = draw_items(candidates, conversations, n, profile.seed)
         criteria = load_criteria(work.root / profile.criteria)
         write_study(path, items, key, criteria, raters, profile.seed)
         return {"items": len(items), "raters": len(raters)}
@@ -460,16 +469,16 @@ def make_study(work: Work, split: Stage, replies: Mapping[str, Stage]) -> Stage:
         code="rating.design",
     )
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #411665c2
+# %% ../../nbs/analysis/02_human_eval.ipynb #f66bf66d
 @dataclass(frozen=True)
 class Given:
     "What raters gave, people or simulated"
 
     ratings: Sequence[Rating]
-    answers: Sequence[Mapping[str, Any]]  # the same with positions, and repeats and checks
+    answers: Sequence[Answer]  # the same with positions, and repeats and checks
     repeats: Sequence[Rating] = ()
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #c28ec25d
+# %% ../../nbs/analysis/02_human_eval.ipynb #05148d2d
 def page_ratings(folder: RunFolder) -> Given | None:
     "The ratings on the page of the run's study, on criteria that two people have rated"
     path = study_path(folder / "human")
@@ -477,19 +486,17 @@ def page_ratings(folder: RunFolder) -> Given | None:
         return None
     with StudyFile(path) as study:
         ratings, repeats = ratings_of(study), ratings_of(study, "repeat")
-        raters = {c: people(r for r in ratings if r.criterion == c) for c in study.criteria}
+        raters = {c: raters_in(r for r in ratings if r.criterion == c) for c in study.criteria}
         shared = {c for c, who in raters.items() if len(who) > 1}
         if not shared:
             return None
-        columns = ("rater", "position", "kind", "item_id", "criterion", "value", "expected")
-        rows = [a for a in answer_rows(study) if a["criterion"] in shared]
         return Given(
             [r for r in ratings if r.criterion in shared],
-            [{k: a[k] for k in columns} for a in rows],
+            [a for a in answers_of(study) if a.criterion in shared],
             [r for r in repeats if r.criterion in shared],
         )
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #148637c3
+# %% ../../nbs/analysis/02_human_eval.ipynb #94cb4acf
 def sheet_ratings(study: Path, sheets: Sequence[Path], seed: int) -> Given:
     "The ratings in filled sheets, which are copied into the folder of the study and saved there"
     (study / "sheets").mkdir(exist_ok=True)
@@ -497,18 +504,18 @@ def sheet_ratings(study: Path, sheets: Sequence[Path], seed: int) -> Given:
         shutil.copyfile(sheet, study / "sheets" / sheet.name)
     ratings = read_sheets(study)
     save_ratings(study, ratings)
-    items = load_jsonl(study / "items.jsonl", Item)
+    items = load_jsonl(study / "items.jsonl", RatedItem)
     positions = {}  # as each rater's sheet had it
     for rater in {r.rater for r in ratings}:
         for n, item in enumerate(order_for(rater, items, seed), 1):
             positions[rater, item.item_id] = n
-    answers = [asdict(r) | {"position": positions[r.rater, r.item_id]} for r in ratings]
+    answers = [Answer(**vars(r), position=positions[r.rater, r.item_id]) for r in ratings]
     return Given(ratings, answers)
 
 
 SEEN = ("on_topic", "on_country", "ended", "well_formedness")  # what simulated raters see
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #41dae631
+# %% ../../nbs/analysis/02_human_eval.ipynb #9997898c
 def simulated_ratings(study: Path, scores: Path, seed: int) -> Given:
     "Ratings of simulated raters, who see measures of each reply and no text; saved as such"
     record = load_study(study)
@@ -523,13 +530,11 @@ def simulated_ratings(study: Path, scores: Path, seed: int) -> Given:
         checks=checks,
         quality_from=f"mean of {', '.join(SEEN)}",
     )
-    columns = ("item_id", "rater", "criterion", "value")
-    rated = [a for a in answers if a["kind"] == "item"]
-    ratings = [Rating(**{k: a[k] for k in columns}) for a in rated]
+    ratings = [a.rating() for a in answers if a.kind == "item"]
     save_ratings(study, ratings, simulation)
     return Given(ratings, answers)
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #e33de4e1
+# %% ../../nbs/analysis/02_human_eval.ipynb #5d1a5058
 RATING_SETTINGS = ("simulated_raters", "seed", "n_resamples")  # settings that shape the tables
 
 
@@ -543,14 +548,14 @@ def _save_tables(path: Path, given: Given, scores: Path, n_resamples: int, seed:
         record.simulated,
         score_rows(load_csv(scores), key, record.unit),
         given.answers,
-        load_jsonl(path / "items.jsonl", Item),
+        load_jsonl(path / "items.jsonl", RatedItem),
         [c.id for c in record.criteria if c.id in rated],
     )
     for name, table in rating_tables(study, n_resamples, seed=seed).items():
         save_table(path / f"{name}.csv", table, digits=6)
     return record.simulated
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #025198ff
+# %% ../../nbs/analysis/02_human_eval.ipynb #f5a10949
 def make_ratings(work: Work, split: Stage, replies: Mapping[str, Stage], scores: Stage) -> Stage:
     "The ratings that there are, of people where there are any, and every table made from them"
     profile, human, returned = work.profile, work.folder / "human", work.folder / "returned"
@@ -568,7 +573,7 @@ def make_ratings(work: Work, split: Stage, replies: Mapping[str, Stage], scores:
         if page:
             given = page
             with StudyFile(study_path(human)) as study:
-                save_people(study, given.ratings, given.repeats, path)
+                save_people_ratings(study, given.ratings, given.repeats, path)
         elif sheets:
             given = sheet_ratings(path, sheets, profile.seed)
         elif profile.simulated_raters:

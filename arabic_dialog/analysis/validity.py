@@ -21,11 +21,11 @@ from ..core.files import data_path, digest, load_jsonl, save_table
 from ..core.records import Conversation, Turn, UserError
 from ..core.runs import Stage, Work
 from ..core.stats import partial_spearman, resample_counts, spearman, williams
-from ..core.stats import _counted_ranks
+from ..core.stats import counted_ranks
 from ..metrics.perplexity import AssistantTurn
-from ..metrics.raven import PARTS, Raven, VERSION, combine, ladder, trigrams
+from ..metrics.raven import PARTS, Raven, VERSION, conditions, ladder
 from ..metrics.spoiling import is_unseen, sample_conversations
-from ..metrics.text import mutual_information, n_words, without_history
+from ..metrics.text import mutual_information, n_words, trigrams, without_history
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def _without_parts(parts: Mapping[str, "np.ndarray"]) -> dict[str, "np.ndarray"]
     half = {"relevance": parts["coherence"], "coherence": parts["relevance"]}
     whole = np.sqrt(parts["relevance"] * parts["coherence"])
     ones = np.ones(len(whole))
-    return {f"without {k}": half.get(k, whole) * combine(parts | {k: ones}) for k in PARTS}
+    return {f"without {k}": half.get(k, whole) * conditions(parts | {k: ones}) for k in PARTS}
 
 # %% ../../nbs/analysis/03_validity.ipynb #c02e353b
 def measure_turns(rated: Sequence[RatedTurn], raven: Raven) -> dict[str, "np.ndarray"]:
@@ -154,10 +154,10 @@ def rho_draws(
     cells = max(1, 2**19 * len(names) // len(rating))
     for counts in resample_counts(len(names), n_resamples, seed, cells=cells):
         w = counts[:, index]
-        q = _counted_ranks(rating, w)
+        q = counted_ranks(rating, w)
         qq = (w * q * q).sum(1)
         for k, x in values.items():
-            p = _counted_ranks(x, w)
+            p = counted_ranks(x, w)
             with np.errstate(invalid="ignore", divide="ignore"):
                 draws[k].append((w * p * q).sum(1) / np.sqrt((w * p * p).sum(1) * qq))
     return {k: np.concatenate(v) for k, v in draws.items()}

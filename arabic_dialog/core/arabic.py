@@ -15,172 +15,189 @@ from itertools import chain
 from operator import eq, itemgetter
 from typing import Any
 
-# %% ../../nbs/core/03_arabic.ipynb #7260c35b
-_MARKS = re.compile(
-    "[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0640]"
-)  # vowel marks, Quranic marks, tatweel
-_BIDI = re.compile(
-    "[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-)  # invisible direction and joining marks
-_LETTERS = str.maketrans("أإآٱىةؤئیکھە", "اااايهوييكهه")
-_NOT_WORD = re.compile(r"[\W_]+")
+# %% ../../nbs/core/03_arabic.ipynb #bc3fc8f0
+_BIDI = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
-# %% ../../nbs/core/03_arabic.ipynb #0c867198
+
 def strip_bidi(text: str) -> str:
     "`text` without invisible direction, joining and zero-width marks"
     return _BIDI.sub("", text)
 
-# %% ../../nbs/core/03_arabic.ipynb #e138fdd6
+# %% ../../nbs/core/03_arabic.ipynb #c5403e46
+# vowel marks, Quranic marks, tatweel
+_MARKS = re.compile(
+    "[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0640]"
+)
+_LETTERS = str.maketrans("أإآٱىةؤئیکھە", "اااايهوييكهه")
+
+
 def fold(text: str) -> str:
-    "`text` with one form of each Arabic letter, no vowel marks or tatweel; punctuation, lines and case stay"
+    "`text` with one form of each Arabic letter, no vowel marks or tatweel; all else stays"
     return _MARKS.sub("", strip_bidi(text)).translate(_LETTERS)
 
-# %% ../../nbs/core/03_arabic.ipynb #639aad2a
-def _normalise(text: str) -> str:
-    "One form of each letter and digit, no vowel marks, tatweel or punctuation, single spaces, lower case"
-    text = unicodedata.normalize("NFKC", strip_bidi(text))
-    text = _MARKS.sub("", text).translate(_LETTERS).lower()
-    text = "".join(
-        str(unicodedata.digit(c)) if c.isdecimal() and not c.isascii() else c for c in text
-    )
-    return _NOT_WORD.sub(" ", text).strip()
-
-# %% ../../nbs/core/03_arabic.ipynb #f7348b95
+# %% ../../nbs/core/03_arabic.ipynb #50788e98
 class Remembered(dict):
-    "What a function says of a token, kept for short tokens"
+    "What a function gives for a token, kept for short tokens"
 
     def __init__(self, of: Callable[[str], Any], most: int = 2**16):
         super().__init__()
         self.of, self.most = of, most
 
     def __missing__(self, token: str) -> Any:
-        said = self.of(token)
+        value = self.of(token)
         if len(token) < 32 and len(self) < self.most:
-            self[token] = said
-        return said
+            self[token] = value
+        return value
 
-# %% ../../nbs/core/03_arabic.ipynb #84c8ea00
-_WORDS = Remembered(lambda token: tuple(_normalise(token).split()))
+# %% ../../nbs/core/03_arabic.ipynb #f89a5582
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def _ascii_digit(character: str) -> str:
+    "A digit of any script as 0 … 9; another character as it is"
+    is_foreign = character.isdecimal() and not character.isascii()
+    return str(unicodedata.digit(character)) if is_foreign else character
+
+
+def _words_of_token(token: str) -> tuple[str, ...]:
+    "The words of text without white space, normalised"
+    text = unicodedata.normalize("NFKC", strip_bidi(token))
+    text = _MARKS.sub("", text).translate(_LETTERS).lower()
+    text = "".join(map(_ascii_digit, text))
+    return tuple(_NOT_WORD.sub(" ", text).split())
+
+
+_WORDS = Remembered(_words_of_token)
 
 
 def words_of(tokens: Iterable[str]) -> list[str]:
     "The words of tokens without white space, normalised"
     return list(chain.from_iterable(map(_WORDS.__getitem__, tokens)))
 
-# %% ../../nbs/core/03_arabic.ipynb #dcad5ff1
+
 def words(text: str) -> list[str]:
-    "The words of `text`, normalised"
+    "The words of `text`: one form of each letter and digit, no marks or punctuation, lower case"
     return words_of(text.split())
 
-# %% ../../nbs/core/03_arabic.ipynb #8eb11c09
+
 def normalise(text: str) -> str:
-    "`text` for comparison: one form of each letter and digit, no vowel marks, tatweel or punctuation, single spaces, lower case"
+    "The words of `text`, with single spaces"
     return " ".join(words(text))
 
-# %% ../../nbs/core/03_arabic.ipynb #5be29721
+# %% ../../nbs/core/03_arabic.ipynb #ba15c61a
 def shingles(text: str, n: int = 3) -> set[str]:
     "The distinct runs of `n` words of `text`, normalised; a shorter text is one shingle"
-    w = words(text)
-    return {" ".join(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} if w else set()
+    all_words = words(text)
+    if not all_words:
+        return set()
+    starts = range(max(1, len(all_words) - n + 1))
+    return {" ".join(all_words[i : i + n]) for i in starts}
 
-# %% ../../nbs/core/03_arabic.ipynb #7b2c1dc4
+# %% ../../nbs/core/03_arabic.ipynb #6b1285e9
 _ARABIC_LETTER = re.compile(
-    "[\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff\u0750-\u077f\u08a0-\u08c7\ufb50-\ufdff\ufe70-\ufefc]"
+    "[\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06d5\u06ee\u06ef\u06fa-\u06ff"
+    "\u0750-\u077f\u08a0-\u08c7\ufb50-\ufdff\ufe70-\ufefc]"
 )
 
-_COUNTS = Remembered(
-    lambda token: (len(_ARABIC_LETTER.findall(token)), sum(map(str.isalpha, token)))
-)
+
+def _letters_of_token(token: str) -> tuple[int, int]:
+    return len(_ARABIC_LETTER.findall(token)), sum(map(str.isalpha, token))
+
+
+_LETTER_COUNTS = Remembered(_letters_of_token)
 
 
 def count_letters(text: str) -> tuple[int, int]:
     "(letters in Arabic script, letters)"
-    counts = list(map(_COUNTS.__getitem__, text.split()))
+    counts = list(map(_LETTER_COUNTS.__getitem__, text.split()))
     return sum(map(itemgetter(0), counts)), sum(map(itemgetter(1), counts))
 
-# %% ../../nbs/core/03_arabic.ipynb #7dc905e3
+
 def arabic_ratio(text: str) -> float:
     "Share of the letters of `text` that are in Arabic script, 0 … 1; 0 where there is no letter"
     n_arabic, n_letters = count_letters(text)
     return n_arabic / n_letters if n_letters else 0.0
 
-# %% ../../nbs/core/03_arabic.ipynb #c7ce8a8b
+# %% ../../nbs/core/03_arabic.ipynb #f241f08d
 def distinct_n(texts: Iterable[str], n: int = 2) -> float:
     "Distinct n-grams of words over all n-grams, 0 … 1, over all `texts` together"
-    seen, total = set(), 0
+    distinct, total = set(), 0
     for text in texts:
-        w = words(text)
-        grams = list(zip(*(w[i:] for i in range(n))))
-        seen.update(grams)
+        all_words = words(text)
+        grams = list(zip(*(all_words[i:] for i in range(n)), strict=False))
+        distinct.update(grams)
         total += len(grams)
-    return len(seen) / total if total else 0.0
+    return len(distinct) / total if total else 0.0
 
-# %% ../../nbs/core/03_arabic.ipynb #410ff9b7
+
 def type_token_ratio(texts: Iterable[str]) -> float:
     "Distinct words over words, 0 … 1, over all `texts` together"
     return distinct_n(texts, 1)
 
-# %% ../../nbs/core/03_arabic.ipynb #439af74c
-def repeated_share(w: Sequence[str], longest: int = 12) -> float:
-    "Share of the words `w` that repeat, at once, the run of 1 … `longest` words before them, 0 … 1"
-    spare = len(w) - len(set(w))  # a run of n repeats needs n words that are not new
-    if not spare:
+# %% ../../nbs/core/03_arabic.ipynb #dfbe787e
+def repeated_share(all_words: Sequence[str], longest: int = 12) -> float:
+    "Share of words that repeat, at once, the run of 1 … `longest` words before them, 0 … 1"
+    n_spare = len(all_words) - len(set(all_words))  # a run of n repeats needs n words not new
+    if not n_spare:
         return 0.0
-    repeated = [False] * len(w)
-    for n in range(1, min(longest, len(w) // 2, spare) + 1):
-        if sum(map(eq, w, w[n:])) < n:
+    repeated = [False] * len(all_words)
+    for n in range(1, min(longest, len(all_words) // 2, n_spare) + 1):
+        if sum(map(eq, all_words, all_words[n:])) < n:
             continue
         run = 0  # words so far that equal those `n` before them
-        for i, same in enumerate(map(eq, w, w[n:]), n):
+        for i, same in enumerate(map(eq, all_words, all_words[n:]), n):
             run = run + 1 if same else 0
             if run >= n:
                 repeated[i - n + 1 : i + 1] = [True] * n
-    return sum(repeated) / len(w)
+    return sum(repeated) / len(all_words)
 
-# %% ../../nbs/core/03_arabic.ipynb #b3d7d58a
+
 def repetition(text: str, longest: int = 12) -> float:
     "The same, of the words of `text`"
     return repeated_share(words(text), longest)
 
-# %% ../../nbs/core/03_arabic.ipynb #c4bf5815
+# %% ../../nbs/core/03_arabic.ipynb #187e0241
+def _without_article(word: str) -> str:
+    "الخبز → خبز, but not ألوان"
+    return word[2:] if word.startswith("ال") and len(word) > 4 else word
+
+
 @lru_cache(maxsize=16384)
 def _bare(phrase: str) -> tuple[str, ...]:
     "The words of a phrase, normalised, without the article"
+    unmarked = _MARKS.sub("", strip_bidi(phrase)).split()
+    bare = (normalise(_without_article(word)) for word in unmarked)
+    return tuple(word for word in bare if word)
 
-    def bare(word):
-        return normalise(
-            word[2:] if word.startswith("ال") and len(word) > 4 else word
-        )  # الخبز → خبز, but not ألوان
 
-    return tuple(b for w in _MARKS.sub("", strip_bidi(phrase)).split() if (b := bare(w)))
-
-# %% ../../nbs/core/03_arabic.ipynb #51a280ab
 @lru_cache(maxsize=16384)
 def _pattern(phrase: str) -> re.Pattern:
     "A pattern that matches a phrase from the start of a word of normalised text"
-    found = " (?:ال)?".join(map(re.escape, _bare(phrase)))
-    return re.compile(
-        rf"(?:^| )[وف]?(?:[بكلس]|ال|[بك]ال|لل)?(?:{found})(?:ه|ها|هم|هن|كم|نا)?(?= |$)"
-    )
+    before = "[وف]?(?:[بكلس]|ال|[بك]ال|لل)?"
+    after = "(?:ه|ها|هم|هن|كم|نا)?"
+    name = " (?:ال)?".join(map(re.escape, _bare(phrase)))
+    return re.compile(rf"(?:^| ){before}(?:{name}){after}(?= |$)")
 
-# %% ../../nbs/core/03_arabic.ipynb #6af13b7c
+# %% ../../nbs/core/03_arabic.ipynb #e7b0a07a
 def finds(normal: str, phrase: str) -> bool:
     "Whether `phrase` occurs in a text already normalised, whatever is attached to its words"
-    if not (bare := _bare(phrase)):
+    bare = _bare(phrase)
+    if not bare:
         return False
-    at = normal.find(bare[0])
-    while at >= 0:
-        if _pattern(phrase).match(normal, max(normal.rfind(" ", 0, at), 0)):
+    hit = normal.find(bare[0])
+    while hit >= 0:
+        word_start = max(normal.rfind(" ", 0, hit), 0)
+        if _pattern(phrase).match(normal, word_start):
             return True
-        if (at := normal.find(" ", at)) >= 0:
-            at = normal.find(bare[0], at + 1)
+        word_end = normal.find(" ", hit)
+        hit = normal.find(bare[0], word_end + 1) if word_end >= 0 else -1
     return False
 
-# %% ../../nbs/core/03_arabic.ipynb #e1201eee
+
 def mentions(text: str, phrases: Sequence[str]) -> bool:
     "Whether any of `phrases` occurs in `text` as whole words, whatever is attached to them"
     normal = normalise(text)
-    return any(finds(normal, p) for p in phrases)
+    return any(finds(normal, phrase) for phrase in phrases)
 
 # %% ../../nbs/core/03_arabic.ipynb #a2cf16d7
 def isolate(text: str) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_digest', 'RunFolder', 'Output', 'Stage', 'check_stage', 'load_stage', 'stage_key', 'run_stage', 'Recipe',
-           'WatchedProfile', 'watched', 'Work', 'Rehearsal', 'side_by_side']
+           'WatchedProfile', 'Work', 'Rehearsal', 'side_by_side']
 
 # %% ../../nbs/core/08_runs.ipynb #3b10607a
 import ast
@@ -252,22 +252,29 @@ def _set_aside(folder: RunFolder, name: str, key: str):
         os.replace(kept / "state.json", state)
         shutil.rmtree(kept)
 
-# %% ../../nbs/core/08_runs.ipynb #5c18194b
-def _shape(params: Mapping, inputs: Iterable[Stage], code: str | Iterable[str]) -> dict[str, Any]:
-    "The three parts of all that shapes a stage's outputs"
+# %% ../../nbs/core/08_runs.ipynb #4d3e20a0
+class _Shape(NamedTuple):
+    "All that shapes a stage's outputs"
+
+    settings: dict  # plain values
+    inputs: list[str]  # fingerprints of the stages it reads
+    code: str  # fingerprint of the modules that do the work
+
+    def parts(self) -> dict[str, str]:
+        "A fingerprint of each part"
+        return {part: digest(value) for part, value in self._asdict().items()}
+
+
+def _shape(params: Mapping, inputs: Iterable[Stage], code: str | Iterable[str]) -> _Shape:
     modules = [code] if isinstance(code, str) else code
-    return {
-        "settings": dict(params),
-        "inputs": [s.digest for s in inputs],
-        "code": code_digest(*modules),
-    }
+    return _Shape(dict(params), [s.digest for s in inputs], code_digest(*modules))
 
 
 def stage_key(
     name: str, params: Mapping, inputs: Iterable[Stage], code: str | Iterable[str]
 ) -> str:
     "Fingerprint of all that shapes a stage's outputs"
-    return digest([name, *_shape(params, inputs, code).values()])
+    return digest([name, *_shape(params, inputs, code)])
 
 
 def _why_again(state: dict, shape: dict[str, str]) -> str:
@@ -279,7 +286,7 @@ def _why_again(state: dict, shape: dict[str, str]) -> str:
     parts = [part for part in shape if state["shape"].get(part) != shape[part]]
     return f"other {' and '.join(parts)}" if parts else "its files were gone"
 
-# %% ../../nbs/core/08_runs.ipynb #718d9fe6
+# %% ../../nbs/core/08_runs.ipynb #25c8e62f
 def run_stage(
     folder: RunFolder,
     name: str,
@@ -293,7 +300,7 @@ def run_stage(
     "The stage `name`: kept where nothing that shapes it has changed, else made (or continued)"
     params, inputs = params or {}, list(inputs)
     key = stage_key(name, params, inputs, code)
-    shape = {part: digest(v) for part, v in _shape(params, inputs, code).items()}
+    shape = _shape(params, inputs, code).parts()
     before = _read_state(folder, name)
     _set_aside(folder, name, key)
     finished = load_stage(folder, name)
@@ -314,7 +321,10 @@ def run_stage(
     note(stage)
     return stage
 
-# %% ../../nbs/core/08_runs.ipynb #26902084
+# %% ../../nbs/core/08_runs.ipynb #3fa4d7be
+_reads: ContextVar[set[str] | None] = ContextVar("reads", default=None)  # settings, while watched
+
+
 @dataclass(frozen=True)
 class Recipe:
     "What shapes a stage, beside the stages that it reads"
@@ -324,10 +334,24 @@ class Recipe:
     files: tuple[str, ...] = ()  # input files, or folders of them, within the project
     idle: tuple[str, ...] = ()  # settings that it reads and that shape nothing
 
-# %% ../../nbs/core/08_runs.ipynb #47679e14
-_reads: ContextVar[set[str] | None] = ContextVar("reads", default=None)
+    def watch(self, name: str, make: Callable[[Path], dict]) -> Callable[[Path], dict]:
+        "`make`, which fails where it reads a setting of a `WatchedProfile` that is not named here"
 
+        def make_and_watch(path: Path) -> dict:
+            reads: set[str] = set()
+            token = _reads.set(reads)
+            try:
+                counts = make(path)
+            finally:
+                _reads.reset(token)
+            unnamed = ", ".join(sorted(reads - {*self.settings, *self.idle}))
+            if unnamed:
+                raise LookupError(f"the recipe of {name} does not name {unnamed}")
+            return counts
 
+        return make_and_watch
+
+# %% ../../nbs/core/08_runs.ipynb #4175d043
 class WatchedProfile(Profile):
     "A profile that notes which settings a stage reads while it is made"
 
@@ -342,25 +366,7 @@ class WatchedProfile(Profile):
             reads.add(name)
         return super().__getattribute__(name)
 
-
-def watched(name: str, make: Callable[[Path], dict], recipe: Recipe) -> Callable[[Path], dict]:
-    "`make`, which fails where it reads a setting that its recipe does not name"
-
-    def make_and_watch(path: Path) -> dict:
-        reads: set[str] = set()
-        token = _reads.set(reads)
-        try:
-            counts = make(path)
-        finally:
-            _reads.reset(token)
-        unnamed = reads - {*recipe.settings, *recipe.idle}
-        if unnamed:
-            raise LookupError(f"the recipe of {name} does not name {', '.join(sorted(unnamed))}")
-        return counts
-
-    return make_and_watch
-
-# %% ../../nbs/core/08_runs.ipynb #5de58bc7
+# %% ../../nbs/core/08_runs.ipynb #09dfba36
 @dataclass(frozen=True)
 class Work:
     "A run in progress: what, where, and how it talks"
@@ -393,7 +399,7 @@ class Work:
             params = self.keys(*recipe.settings) | self.files(*recipe.files) | params
             code = recipe.code
             if isinstance(self.profile, WatchedProfile):
-                make = watched(name, make, recipe)
+                make = recipe.watch(name, make)
         return self._stage(name, make, params, list(inputs), code)
 
     def _stage(self, name, make, params, inputs, code) -> Stage:
@@ -418,7 +424,7 @@ def _in_words(count: str) -> str:
     "The name of a count, for people"
     return count.removeprefix("n_").replace("_", " ")
 
-# %% ../../nbs/core/08_runs.ipynb #ccd5f91b
+# %% ../../nbs/core/08_runs.ipynb #96a723ff
 @dataclass(frozen=True)
 class Rehearsal(Work):
     "A finished run, asked which of its stages would be made again"

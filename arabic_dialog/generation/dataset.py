@@ -122,7 +122,7 @@ def generator_keys(work: Work) -> dict[str, Any]:
         | work.keys("defect_rate")
         | {
             "grammar": work.files("data/grammar", "data/topics.csv", "data/countries.csv"),
-            "code": code_digest("generation.grammar", "models.engines"),
+            "code": code_digest("generation.embedded"),
         }
     )
 

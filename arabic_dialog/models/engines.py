@@ -180,7 +180,7 @@ class TransformersEngine:
                     yield self.completion(row, sampling)
             if not pool.failed:
                 return
-            lost, n_rows = pool.unfinished(), pool.window.n_rows
+            lost, n_rows = pool.unfinished(), pool.view.n_rows
             del pool  # its memory is needed
             self.n_tokens -= sum(len(r.new) for r in lost)
             waiting.extendleft(reversed(lost))

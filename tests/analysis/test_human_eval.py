@@ -21,7 +21,7 @@ from arabic_dialog.analysis.human_eval import (
 )
 from arabic_dialog.rating.simulate import RaterModel, simulate_ratings
 from arabic_dialog.rating.raters import drift_table, repeat_table, severity_table
-from arabic_dialog.rating.design import Item, Origin, load_criteria
+from arabic_dialog.rating.design import Answer, Origin, RatedItem, load_criteria
 from arabic_dialog.core.stats import DegenerateWarning
 
 
@@ -37,7 +37,7 @@ def make(gap, n=40, raters=("a", "b"), seed=0, target=0.6):
     }
     return (
         simulate_ratings(
-            [Item(o.item_id, (), "") for o in key],
+            [RatedItem(o.item_id, (), "") for o in key],
             quality,
             load_criteria(),
             raters,
@@ -154,7 +154,7 @@ def test_the_largest_disagreements_come_first_and_replies_are_never_formulas():
             for r, v in zip("abc", vs, strict=True)
         ],
         None,
-        [Item(i, (), "=HYPERLINK(1)") for i in said],
+        [RatedItem(i, (), "=HYPERLINK(1)") for i in said],
     )
     assert (
         found.item_id.tolist() == ["i0", "i1", "i2", "i4"]
@@ -169,7 +169,7 @@ def test_what_a_metric_knows_of_the_model_only_is_seen_at_the_level_of_models():
     worth = {"w": 0.8, "x": 0.6, "y": 0.5, "z": 0.3}
     quality = {o.item_id: float(np.clip(worth[o.model] + 0.1 * rng.normal(), 0, 1)) for o in key}
     ratings = simulate_ratings(
-        [Item(o.item_id, (), "") for o in key],
+        [RatedItem(o.item_id, (), "") for o in key],
         quality,
         load_criteria(),
         ["a", "b", "c"],
@@ -217,10 +217,7 @@ def test_every_table_says_that_its_raters_are_simulated():
         )
         for o in key
     ]
-    answers = [
-        dict(rater=r.rater, item_id=r.item_id, criterion=r.criterion, value=r.value, position=n)
-        for n, r in enumerate(ratings)
-    ]
+    answers = [Answer(**vars(r), position=n) for n, r in enumerate(ratings)]
     for simulated, word in ((True, "simulated raters"), (False, "people")):
         tables = rating_tables(RatedStudy(ratings, key, simulated, scores, answers), n_resamples=20)
         assert {*tables} == {

@@ -32,16 +32,16 @@ def folder(tmp_path_factory):
     )
     for name in ("first", "second"):
         rows = []
-        for k, (_, _, history, reply) in enumerate(pool[:40]):
-            other = pool[(k + 17) % len(pool)][3]
+        for k, case in enumerate(pool[:40]):
+            other = pool[(k + 17) % len(pool)].reply
             rows += [
                 {
-                    "context": history,
+                    "context": case.history,
                     "reply": r,
                     "rating": good * 2 + float(rng.normal()),
                     "cluster": str(k),
                 }
-                for r, good in ((reply, 1), (other, 0))
+                for r, good in ((case.reply, 1), (other, 0))
             ]
         (folder / f"{name}.jsonl").write_text(
             "\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Evaluating checkpoints outside a run: the files it takes, what it leaves, what is found again, and what is refused."""
+"""Evaluating checkpoints outside a run: its files, what it leaves and finds again, and refuses."""
 
 import json
 
@@ -58,8 +58,8 @@ def evaluate(folder, to, data="ours.jsonl", seeds=(0, 1), **choices):
         folder / data,
         to,
         load_profile("smoke", overrides={"reply_max_new_tokens": "4"}),
+        ev.Choices(**choices),
         say=lambda line: None,
-        **choices,
     )
 
 
@@ -174,7 +174,8 @@ def test_a_plan_counts_the_file_and_knows_every_model_of_the_profiles(folder):
 
     for name in ("offline", "paper", "smoke"):
         said = []
-        ev.print_evaluation_plan(load_profile(name), said.append, load_hardware("h100"))
+        plan = ev.plan_evaluation(load_profile(name), load_hardware("h100"))
+        ev.print_evaluation_plan(plan, said.append)
         text = "\n".join(said)
         assert "unknown" not in text and "does not fit" not in text and "replies" in text
     items = select_test_turns(CONVERSATIONS)
@@ -186,9 +187,9 @@ def test_a_plan_counts_the_file_and_knows_every_model_of_the_profiles(folder):
     )
     toy = load_hardware("rtx4090")
     facts = find_facts("inceptionai/jais-13b-chat", load_profile("paper"))
-    assert ev.evaluation_cost(facts, work, toy)["hours"] is None
+    assert ev.evaluation_cost(facts, work, toy).hours is None
     small, large = (
-        ev.evaluation_cost(find_facts(m, load_profile("paper")), work)["hours"]
+        ev.evaluation_cost(find_facts(m, load_profile("paper")), work).hours
         for m in ("aubmindlab/aragpt2-base", "aubmindlab/aragpt2-mega")
     )
     assert small < large

@@ -218,19 +218,19 @@ def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
 
 @pytest.mark.parametrize("unit", ["reply", "conversation"])
 def test_ratings_on_the_page_replace_simulated_ones(run, tmp_path, unit):
-    from arabic_dialog.rating.answers import Answer, StudyFile
+    from arabic_dialog.rating.answers import Entry, StudyFile
     from arabic_dialog.rating.design import load_ratings, load_study
-    from arabic_dialog.rating.study import new_study, run_replies
+    from arabic_dialog.rating.study import StudyPlan, new_study, run_replies
 
     shutil.copytree(run, tmp_path / "copy")
     copy = tmp_path / "copy"
-    path = new_study(copy / "human", *run_replies(copy), ["hala", "omar"], 21, unit)
+    path = new_study(copy / "human", *run_replies(copy), ["hala", "omar"], StudyPlan(21, unit))
 
     def say(rater):
         with StudyFile(path) as s:
             s.put(
                 [
-                    Answer(rater, slot.position, c, 1 + (slot.position + len(c)) % 5)
+                    Entry(rater, slot.position, c, 1 + (slot.position + len(c)) % 5)
                     for slot in s.slots(rater)
                     for c in s.criteria
                 ]

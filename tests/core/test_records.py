@@ -4,7 +4,7 @@ import pytest
 
 from arabic_dialog.core.files import to_json
 from arabic_dialog.core.records import (
-    KINDS,
+    CHECKPOINT_KINDS,
     Checkpoint,
     Conversation,
     Request,
@@ -17,7 +17,7 @@ from arabic_dialog.core.records import (
 @pytest.mark.parametrize(
     "student", ["arabiangpt", "my-student", "a-base", "x-finetuned-s1", "s-s2"]
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CHECKPOINT_KINDS)
 @pytest.mark.parametrize("seed", [0, 1, 17])
 def test_a_checkpoints_name_leads_back_to_it(student, kind, seed):
     checkpoint = Checkpoint(student, kind, 0 if kind == "base" else seed)

@@ -1,8 +1,11 @@
 "Statistics against SciPy and statsmodels on many random inputs, and on input at the edge"
 
-import math, warnings
+import math
+import warnings
 
-import numpy as np, pytest, scipy.stats
+import numpy as np
+import pytest
+import scipy.stats
 import statsmodels.api as sm
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
@@ -11,9 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from arabic_dialog.core.stats import (
     DegenerateWarning,
     auc,
-    bootstrap_interval,
     bootstrap_sums,
-    bootstrap_table,
     cliffs_delta,
     cluster_bootstrap,
     cluster_ratio,
@@ -26,14 +27,13 @@ from arabic_dialog.core.stats import (
     partial_spearman,
     resample_counts,
     spearman,
-    spearman_difference,
     spearman_interval,
+    sum_by,
     williams,
 )
 
-finite = st.integers(-(2**13), 2**13).map(
-    lambda n: n / 8
-)  # their sums are exact: a tie is a tie in any order of summation
+# their sums are exact: a tie is a tie in any order of summation
+finite = st.integers(-(2**13), 2**13).map(lambda n: n / 8)
 few = settings(max_examples=40, deadline=None)
 
 
@@ -44,7 +44,7 @@ few = settings(max_examples=40, deadline=None)
     st.sampled_from(["percentile", "bca"]),
 )
 def test_interval_of_mean_is_scipys(values, seed, method):
-    ours = bootstrap_interval(values, n_resamples=300, seed=seed, method=method)
+    ours = cluster_bootstrap(values, n_resamples=300, seed=seed, method=method)
     theirs = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=300, method=method, rng=np.random.default_rng(seed)
     ).confidence_interval
@@ -64,7 +64,11 @@ def test_cluster_ratio_is_a_loop_over_resampled_clusters():
     draws = []
     for counts in np.concatenate([*resample_counts(len(names), 400, seed=5)]):
         drawn = np.concatenate(
-            [np.flatnonzero(clusters == n) for n, c in zip(names, counts) for _ in range(int(c))]
+            [
+                np.flatnonzero(clusters == n)
+                for n, c in zip(names, counts, strict=True)
+                for _ in range(int(c))
+            ]
         )
         draws.append(top[drawn].sum() / bottom[drawn].sum())
     found = cluster_ratio(top, bottom, clusters, n_resamples=400, seed=5)
@@ -146,7 +150,7 @@ def test_spearman_interval_resamples_whole_clusters():
     for counts in np.concatenate([*resample_counts(12, 200, seed=4)]).astype(int):
         w = counts[clusters]
         draws.append(scipy.stats.spearmanr(np.repeat(a, w), np.repeat(b, w)).statistic)
-    # clusters are named by text, hence in the order of their names; the names chosen here sort as the numbers do
+    # clusters are in the order of their names, which sort here as the numbers do
     found = spearman_interval(a, b, [f"{c:02}" for c in clusters], n_resamples=200, seed=4)
     assert np.allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975]))
 
@@ -161,8 +165,7 @@ def test_missing_pairs_are_left_out():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: bootstrap_interval([7.0]),
-        lambda: bootstrap_interval([7.0], np.median),
+        lambda: cluster_bootstrap([7.0]),
         lambda: cluster_bootstrap([1, 2, 3], ["a"] * 3),
         lambda: cluster_ratio([1, 2], [0, 0]),
         lambda: cohen_dz([1, 2], [1, 2]),
@@ -182,11 +185,11 @@ def test_undefined_is_nan_with_a_warning(call):
 @pytest.mark.parametrize(
     "call, says",
     [
-        (lambda: bootstrap_interval([]), "at least one number"),
-        (lambda: bootstrap_interval([1, math.inf]), "not finite"),
-        (lambda: bootstrap_interval([1, 2], method="basic"), "percentile, bca"),
-        (lambda: bootstrap_interval([1, 2], level=95), "between 0 and 1"),
-        (lambda: bootstrap_interval([1, 2], n_resamples=0), "n_resamples"),
+        (lambda: cluster_bootstrap([]), "at least one number"),
+        (lambda: cluster_bootstrap([1, math.inf]), "not finite"),
+        (lambda: cluster_bootstrap([1, 2], method="basic"), "percentile, bca"),
+        (lambda: cluster_bootstrap([1, 2], level=95), "between 0 and 1"),
+        (lambda: cluster_bootstrap([1, 2], n_resamples=0), "n_resamples"),
         (lambda: cluster_bootstrap([1, 2], ["a"]), "1 clusters"),
         (lambda: paired_permutation_test([1, 2], [1]), "as many"),
         (lambda: holm([1.2]), "0 and 1"),
@@ -201,7 +204,7 @@ def test_errors_say_what_is_wrong(call, says):
 
 def test_constant_values_have_an_interval_of_no_width():
     for method in ("percentile", "bca"):
-        assert vars(bootstrap_interval([3.0, 3.0, 3.0], method=method)) == dict(
+        assert vars(cluster_bootstrap([3.0, 3.0, 3.0], method=method)) == dict(
             value=3, low=3, high=3, level=0.95
         )
     with pytest.warns(DegenerateWarning):
@@ -216,32 +219,28 @@ def test_several_statistics_share_their_resamples():
     assert np.allclose([vars(i)["low"] for i in both], [vars(i)["low"] for i in alone])
 
 
+def means_and_differences(s):
+    "Of three models: their means, and the difference of the first two"
+    m = s[..., :3] / s[..., 3:]
+    return np.concatenate([m, m[..., :1] - m[..., 1:2]], -1)
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_a_table_has_the_intervals_of_its_columns_and_differences(method):
     rng = np.random.default_rng(3)
     table = rng.normal(size=(60, 3))
     clusters = np.repeat(np.arange(20), 3)
-    means, pairs = bootstrap_table(table, clusters, 300, method=method)
-    assert set(pairs) == {(0, 1), (0, 2), (1, 2)}
-    for i in range(3):
-        assert np.allclose(
-            [*vars(means[i]).values()],
-            [*vars(cluster_bootstrap(table[:, i], clusters, 300, method=method)).values()],
-        )
-    for (i, j), d in pairs.items():
-        assert np.allclose(
-            [*vars(d).values()],
-            [
-                *vars(
-                    cluster_bootstrap(table[:, i] - table[:, j], clusters, 300, method=method)
-                ).values()
-            ],
-        )
-    alone, _ = bootstrap_table(table[:, [0]], None, 300, method=method)
+    rows = sum_by(clusters, *table.T, np.ones(60))
+    found = bootstrap_sums(rows, means_and_differences, 300, method=method)
+    columns = [*table.T, table[:, 0] - table[:, 1]]
+    for interval, column in zip(found, columns, strict=True):
+        alone = cluster_bootstrap(column, clusters, 300, method=method)
+        assert np.allclose([*vars(interval).values()], [*vars(alone).values()])
+    alone = cluster_bootstrap(table[:, 0], None, 300, method=method)
     theirs = scipy.stats.bootstrap(
         (table[:, 0],), np.mean, n_resamples=300, method=method, rng=np.random.default_rng(0)
     ).confidence_interval
-    assert np.allclose([alone[0].low, alone[0].high], theirs)
+    assert np.allclose([alone.low, alone.high], theirs)
 
 
 def mean(s):
@@ -253,7 +252,7 @@ def difference(a, b):
 
 
 def studied(rng, seeds, by_seed, n=40):
-    "Scores of `seeds` fine-tunings on `n` conversations, whose expectation is zero, as sums and counts"
+    "Scores of fine-tunings on `n` conversations, zero in expectation, as sums and counts"
     x = (
         by_seed * rng.normal(size=(seeds, 1))
         + 0.5 * rng.normal(size=n)
@@ -353,32 +352,16 @@ def test_williams_keeps_its_level_and_finds_a_difference():
     )
 
 
-def test_a_difference_of_correlations_resamples_whole_clusters():
-    rng = np.random.default_rng(1)
-    clusters = np.repeat(np.arange(12), 3)
-    y = rng.integers(1, 6, 36).astype(float)
-    a, b = y + rng.normal(size=36), y + 3 * rng.normal(size=36)
-    draws = []
-    for counts in np.concatenate([*resample_counts(12, 200, seed=4)]).astype(int):
-        w = counts[clusters]
-        p, q, r = (np.repeat(x, w) for x in (a, b, y))
-        draws.append(scipy.stats.spearmanr(p, r).statistic - scipy.stats.spearmanr(q, r).statistic)
-    found = spearman_difference(a, b, y, [f"{c:02}" for c in clusters], n_resamples=200, seed=4)
-    assert np.allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975]))
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: crossed_interval([np.ones((3, 1, 2))], mean),
         lambda: crossed_interval([np.zeros((3, 4, 2))], mean),
-        lambda: bootstrap_table([[1.0, 2.0]])[0][0],
         lambda: partial_spearman([1, 2, 3], [1, 3, 2], [2, 2, 1]),
         lambda: partial_spearman([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], [2, 1, 3, 4, 5]),
         lambda: partial_spearman([1, 2, 3, 4, 5], [1, 3, 2, 5, 4], [1, 2, 3, 4, 5]),
         lambda: williams(math.nan, 0.2, 0.3, 20)[0],
         lambda: williams(1.2, 0.4, 0.3, 20)[0],
-        lambda: spearman_difference([math.nan] * 3, [1, 2, 3], [1, 2, 3]),
     ],
 )
 def test_the_undefined_is_nan_with_a_warning_here_too(call):
@@ -390,16 +373,15 @@ def test_the_undefined_is_nan_with_a_warning_here_too(call):
 @pytest.mark.parametrize(
     "call, says",
     [
-        (lambda: bootstrap_table([1, 2, 3]), "a row a turn"),
-        (lambda: bootstrap_table([[1, math.nan], [1, 2]]), "not finite"),
-        (lambda: bootstrap_table([[1, 2], [3, 4]], ["a"]), "1 clusters"),
         (
             lambda: crossed_interval([np.ones((2, 3, 2)), np.ones((2, 4, 2))], difference),
             "the same units",
         ),
+        (lambda: sum_by(["a"], [1, 2]), "1 clusters"),
+        (lambda: sum_by(None, [1, math.nan]), "not finite"),
+        (lambda: sum_by(None, [1, 2], [1]), "as many"),
         (lambda: williams(0.1, 0.2, 0.3, 3), "at least 4"),
         (lambda: partial_spearman([1, 2], [1, 2], [1]), "same length"),
-        (lambda: spearman_difference([1, 2], [1, 2], [2, 1], ["a"]), "1 clusters"),
         (lambda: auc([], [1]), "at least one"),
     ],
 )
@@ -414,9 +396,8 @@ def test_memory_does_not_grow_with_the_number_of_resamples():
     table, peaks = np.random.default_rng(0).random((2000, 4)), []
     for n in (500, 4000):
         tracemalloc.start()
-        bootstrap_table(table, None, n)
+        bootstrap_sums(table, lambda s: s / 2000, n)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert (
-        peaks[1] < peaks[0] + 4000 * 10 * 8 * 6
-    )  # the draws themselves, a few times; the counts of all resamples would be 64 MB
+    # the draws themselves, a few times; the counts of all resamples would be 64 MB
+    assert peaks[1] < peaks[0] + 4000 * 10 * 8 * 6

@@ -4,7 +4,8 @@ import random, re
 
 import pytest
 
-from arabic_dialog.generation.grammar import DEFECTS, Grammar, STYLES, add_defect, render_completion
+from arabic_dialog.generation.embedded import DEFECTS, STYLES, add_defect, render_completion
+from arabic_dialog.generation.grammar import Grammar
 from arabic_dialog.generation.parsing import ParseError, parse_conversation
 
 LEFT_OVER = re.compile(r"[{}\[\]|_]|  | [،؛؟.:]|[.،]{2}")
@@ -29,8 +30,8 @@ def test_text_is_well_formed(grammar):
 
 
 def test_the_article_is_attached_once(grammar):
-    for c, values in grammar.values.items():
-        for slot, v in values.items():
+    for c, place in grammar.countries.items():
+        for slot, v in place.values.items():
             assert not v.startswith(("لال", "الال")), (c, slot, v)
 
 

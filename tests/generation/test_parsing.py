@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.core.files import data_path, load_jsonl
 from arabic_dialog.core.records import Completion, Conversation, SPEAKERS, Turn
-from arabic_dialog.generation.grammar import Grammar, render_completion
+from arabic_dialog.generation.embedded import render_completion
+from arabic_dialog.generation.grammar import Grammar
 from arabic_dialog.generation.parsing import (
     MAX_LENGTH,
     PARSE_RULES,

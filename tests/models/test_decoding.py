@@ -1,4 +1,4 @@
-"The pool against transformers' own `generate`, and what happens to its columns and rows when texts come and go"
+"The pool against transformers' own `generate`, and its columns and rows as texts come and go"
 
 from collections import deque
 
@@ -128,12 +128,12 @@ def test_columns_move_to_the_left_when_they_reach_the_end(monkeypatch):
     model, moves, rights = make("llama"), [], []
     move, step = Pool._move_left, Pool._step
     monkeypatch.setattr(
-        Pool, "_move_left", lambda self: moves.append(self.window.right) or move(self)
+        Pool, "_move_left", lambda self: moves.append(self.view.right) or move(self)
     )
     monkeypatch.setattr(
         Pool,
         "_step",
-        lambda self: step(self) or rights.append((self.window.right, self.window.n_columns)),
+        lambda self: step(self) or rights.append((self.view.right, self.view.n_columns)),
     )
     prompts, sampling = some_prompts(14, 1), Sampling(1.0, 0.95, 1.1, 30)
     together = write(model, prompts, 3, sampling)
@@ -149,7 +149,7 @@ def test_long_groups_of_prompts_are_read_in_parts(monkeypatch):
 
 
 def test_nothing_that_padding_holds_reaches_a_text():
-    "a row that ends leaves keys behind; the next text in its place must not read them, nor the penalty count its tokens"
+    "The next text in a row's place must not read its keys, nor the penalty count its tokens"
     model = make("gpt2")
     prompts = {0: list(range(8, 38)), 1: [50], 2: [60, 61]}
     sampling = Sampling(0.8, 0.9, 2.0, 20)

@@ -7,22 +7,43 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import cohen_kappa_score
 from scipy.special import ndtr
 
-from arabic_dialog.rating.agreement import (
-    COEFFICIENTS,
-    Tallies,
-    agreement,
-    cohen_kappa,
-    exact_agreement,
-    fleiss_kappa,
-    gwet_ac,
-    icc,
-    kappa_context,
-    krippendorff_alpha,
-    table_kappa,
-    within_one,
-)
+from arabic_dialog.rating.agreement import COEFFICIENTS, Tallies, coefficient, kappa_context
+from arabic_dialog.rating.agreement import rater_agreement, table_kappa
 from arabic_dialog.core.records import UserError
 from arabic_dialog.core.stats import DegenerateWarning
+
+
+def named(name, detail=""):
+    return f"{name}_{detail}" if detail else name
+
+
+def cohen_kappa(a, b, weights=None, categories=None):
+    return coefficient([a, b], named("kappa", weights), categories)
+
+
+def gwet_ac(ratings, weights=None, categories=None):
+    return coefficient(ratings, named("ac2", weights) if weights else "ac1", categories)
+
+
+def icc(ratings, of_mean=False, categories=None):
+    return coefficient(ratings, "icc_mean" if of_mean else "icc", categories)
+
+
+def fleiss_kappa(ratings, categories=None):
+    return coefficient(ratings, "fleiss", categories)
+
+
+def krippendorff_alpha(ratings, level="ordinal", categories=None):
+    return coefficient(ratings, named("alpha", level), categories)
+
+
+def exact_agreement(a, b):
+    return coefficient([a, b], "exact")
+
+
+def within_one(a, b, categories=range(1, 6)):
+    return coefficient([a, b], "within_one", categories)
+
 
 nan = math.nan
 few = settings(max_examples=60, deadline=None)
@@ -67,7 +88,7 @@ def test_kappa_is_scikit_learns_and_ranks_are_scipys(said):
         for weights in (None, "linear", "quadratic"):
             theirs = cohen_kappa_score(a, b, labels=[*POINTS], weights=weights)
             assert np.isclose(cohen_kappa(a, b, weights, POINTS), theirs, atol=1e-9, equal_nan=True)
-        found = agreement([a, b], ["spearman", "kendall"], POINTS, n_resamples=0)
+        found = rater_agreement([a, b], ["spearman", "kendall"], POINTS, n_resamples=0)
         assert np.isclose(
             found["spearman"].value, scipy.stats.spearmanr(a, b).statistic, equal_nan=True
         )
@@ -106,7 +127,7 @@ def test_kappa_of_a_table_is_statsmodels():
 
 
 def of(ratings, *names, categories=POINTS):
-    return [i.value for i in agreement(ratings, names, categories, 0).values()]
+    return [i.value for i in rater_agreement(ratings, names, categories, 0).values()]
 
 
 @pytest.mark.parametrize(
@@ -205,12 +226,12 @@ def test_intervals_are_those_of_resampled_libraries():
             ),
         ),
     ):
-        found = agreement(x, names, POINTS, 4000, seed=2, method=method)
+        found = rater_agreement(x, names, POINTS, 4000, seed=2, method=method)
         assert np.allclose([[i.low, i.high] for i in found.values()], theirs, atol=0.05)
     assert (
-        agreement(x, names, POINTS, 50, seed=2)
-        == agreement(x, names, POINTS, 50, seed=2)
-        != agreement(x, names, POINTS, 50, seed=3)
+        rater_agreement(x, names, POINTS, 50, seed=2)
+        == rater_agreement(x, names, POINTS, 50, seed=2)
+        != rater_agreement(x, names, POINTS, 50, seed=3)
     )
 
 
@@ -223,7 +244,7 @@ def test_more_raters_are_the_mean_over_pairs_on_the_items_both_rated():
             cohen_kappa_score(x[i, both], x[j, both], labels=[*POINTS], weights="quadratic")
         )
     assert math.isclose(
-        agreement(x, ["kappa_quadratic"], POINTS, 0)["kappa_quadratic"].value, np.mean(each)
+        rater_agreement(x, ["kappa_quadratic"], POINTS, 0)["kappa_quadratic"].value, np.mean(each)
     )
 
 
@@ -237,11 +258,11 @@ def test_every_coefficient_has_a_value_or_a_warning_on_any_input(rows):
     x = np.array(rows).T
     if np.isnan(x).all():
         with pytest.raises(UserError, match="no ratings"):
-            agreement(x)
+            rater_agreement(x)
         return
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        found = agreement(x, categories=POINTS, n_resamples=20)
+        found = rater_agreement(x, categories=POINTS, n_resamples=20)
     assert all(
         issubclass(w.category, DegenerateWarning) for w in seen
     )  # and no numerical warning leaks
@@ -253,8 +274,8 @@ def test_every_coefficient_has_a_value_or_a_warning_on_any_input(rows):
 
 
 def test_a_rater_who_never_answered_counts_for_nothing():
-    with_idle = agreement([*THREE[:2], [nan] * 30], categories=POINTS, n_resamples=0)
-    without = agreement(THREE[:2], categories=POINTS, n_resamples=0)
+    with_idle = rater_agreement([*THREE[:2], [nan] * 30], categories=POINTS, n_resamples=0)
+    without = rater_agreement(THREE[:2], categories=POINTS, n_resamples=0)
     assert all(math.isclose(with_idle[n].value, without[n].value) for n in COEFFICIENTS)
 
 
@@ -294,7 +315,7 @@ def test_intervals_of_kappa_ac2_and_alpha_cover_the_truth():
     hits, narrow = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for s in range(400):
         x = np.array(np.divmod(rng.choice(25, 100, p=p.ravel() / p.sum()), 5)) + 1
-        for n, i in agreement(x, names, POINTS, 300, seed=s).items():
+        for n, i in rater_agreement(x, names, POINTS, 300, seed=s).items():
             hits[n] += i.low <= truth[n] <= i.high
             narrow[n] += abs(truth[n] - i.value) <= 0.7 * (i.high - i.low) / 2
     assert all(0.92 <= h / 400 <= 0.98 for h in hits.values()), hits
@@ -342,7 +363,7 @@ def test_the_paradox_is_told_with_its_numbers():
 def test_degenerate_studies_have_values_within_bounds_or_nan_with_a_warning(ratings):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        found = agreement(ratings, categories=POINTS, n_resamples=50)
+        found = rater_agreement(ratings, categories=POINTS, n_resamples=50)
     said = " ".join(str(w.message) for w in seen)
     for n, i in found.items():
         assert (math.isnan(i.value) and f"{n} is undefined" in said) or i.value <= 1 + 1e-9
@@ -356,20 +377,20 @@ def test_degenerate_studies_have_values_within_bounds_or_nan_with_a_warning(rati
 @pytest.mark.parametrize(
     "call, says",
     [
-        (lambda: agreement([[1, 2]]), "two raters"),
-        (lambda: agreement([[1], [2]], ["pi"]), "'pi' is not one of"),
+        (lambda: rater_agreement([[1, 2]]), "two raters"),
+        (lambda: rater_agreement([[1], [2]], ["pi"]), "'pi' is not one of"),
         (lambda: cohen_kappa([1, 2.5], [1, 2], None, POINTS), "2.5 is not on the scale"),
-        (lambda: krippendorff_alpha([[1], [1]], "ratio"), "'ratio'"),
-        (lambda: gwet_ac([[1], [1]], "cubic"), "'cubic'"),
+        (lambda: krippendorff_alpha([[1], [1]], "ratio"), "'alpha_ratio'"),
+        (lambda: gwet_ac([[1], [1]], "cubic"), "'ac2_cubic'"),
         (lambda: within_one([1], [9]), "rating 9"),
         (lambda: icc([[1, math.inf], [1, 2]]), "infinite"),
         (lambda: icc([["x"], [1]]), "should be numbers"),
         (lambda: icc([[1, 2], [1]]), "should be numbers"),
         (lambda: icc(np.random.default_rng(0).normal(size=(2, 101))), "202 different ratings"),
-        (lambda: agreement([[1], [2]], level=95), "level is 95"),
-        (lambda: agreement([[1], [2]], method="wald"), "'wald'"),
-        (lambda: agreement([[1], [2]], categories=[]), "empty"),
-        (lambda: agreement([[1], [2]], categories=[1, 2, nan]), "finite"),
+        (lambda: rater_agreement([[1], [2]], level=95), "level is 95"),
+        (lambda: rater_agreement([[1], [2]], method="wald"), "'wald'"),
+        (lambda: rater_agreement([[1], [2]], categories=[]), "empty"),
+        (lambda: rater_agreement([[1], [2]], categories=[1, 2, nan]), "finite"),
     ],
 )
 def test_errors_say_what_is_wrong(call, says):

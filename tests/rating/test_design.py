@@ -8,7 +8,8 @@ from arabic_dialog.core.files import load_jsonl
 from arabic_dialog.core.records import Conversation, Rating, Scenario, Turn, UserError
 from arabic_dialog.rating.simulate import RaterModel, simulate_ratings
 from arabic_dialog.rating.design import (
-    Item,
+    Candidate,
+    RatedItem,
     draw_items,
     load_criteria,
     load_key,
@@ -43,7 +44,7 @@ def study(tmp_path):
         for n in range(len(HOSTILE))
     ]
     replies = [
-        dict(conversation_id=c.id, turn=1, model=m, seed=s, text=t)
+        Candidate(c.id, 1, m, s, t)
         for c, t in zip(conversations, HOSTILE)
         for m in ("alpha", "beta")
         for s in (0, 1, 2)
@@ -72,7 +73,7 @@ def refill(path, answer, delimiter=",", encoding="utf-8-sig"):
 
 
 def test_no_cell_of_a_sheet_is_a_formula_and_all_text_arrives(study):
-    replies = {i.item_id: i.reply for i in load_jsonl(study / "items.jsonl", Item)}
+    replies = {i.item_id: i.reply for i in load_jsonl(study / "items.jsonl", RatedItem)}
     head, *body = rows(study / "sheets" / "sheet_hala.csv")
     assert {r[0] for r in body} == replies.keys()
     for r in body:
@@ -151,7 +152,11 @@ def test_other_damage_is_named(study):
 
 
 def test_answers_are_never_overwritten_and_an_untouched_study_may_be_written_again(study):
-    items, key, criteria = load_jsonl(study / "items.jsonl", Item), load_key(study), load_criteria()
+    items, key, criteria = (
+        load_jsonl(study / "items.jsonl", RatedItem),
+        load_key(study),
+        load_criteria(),
+    )
     write_study(study, items, key, criteria, ["hala", "omar"])
     refill(study / "sheets" / "sheet_hala.csv", "4")
     filled = (study / "sheets" / "sheet_hala.csv").read_bytes()
@@ -177,7 +182,7 @@ def test_criteria_file_with_a_gap(tmp_path):
 
 
 def test_simulated_ratings_are_marked_until_people_rate_and_do_not_depend_on_company(study):
-    items = load_jsonl(study / "items.jsonl", Item)
+    items = load_jsonl(study / "items.jsonl", RatedItem)
     quality = {i.item_id: n / len(items) for n, i in enumerate(items)}
     criteria = load_criteria()
     ratings, how = simulate_ratings(items, quality, criteria, ["hala", "omar"], quality_from="rank")
@@ -195,7 +200,7 @@ def test_simulated_ratings_are_marked_until_people_rate_and_do_not_depend_on_com
 
 
 def test_agreement_out_of_reach_is_stated_not_pretended():
-    items = [Item(f"i{n}", (), "") for n in range(50)]
+    items = [RatedItem(f"i{n}", (), "") for n in range(50)]
     _, how = simulate_ratings(
         items,
         {i.item_id: 0.5 for i in items},

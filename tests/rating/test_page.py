@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from arabic_dialog.rating.answers import Answer, Slot, StudyFile, create_study, progress, ratings_of
-from arabic_dialog.core.records import UserError
+from arabic_dialog.rating.answers import About, Entry, Links, StudyFile, StudyItem, create_study
+from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.commands.rate import agreement_so_far
-from arabic_dialog.rating.design import Origin, load_criteria
-from arabic_dialog.rating.exchange import import_returned
-from arabic_dialog.rating.page import SHOWN, export_html, make_app, offline_page
-from arabic_dialog.rating.study import assign, balanced_order, load_links, new_study, place_slots
+from arabic_dialog.rating.design import Origin, Slot, load_criteria
+from arabic_dialog.rating.exchange import import_returned, progress, ratings_of
+from arabic_dialog.rating.page import OWNER_COEFFICIENTS, make_app, offline_page
+from arabic_dialog.rating.page import save_offline_pages
+from arabic_dialog.rating.study import StudyPlan, assign, balanced_order, load_links, new_study
+from arabic_dialog.rating.study import place_slots
 from rating_load import FIELDS, load, lost, make_study, material, serving
 
 HOSTILE = [
@@ -34,32 +36,21 @@ HOSTILE = [
 def hostile_study(path, raters=("hala", "omar")):
     "A study whose every text is an attack; its file and its links"
     items = [
-        {
-            "item_id": f"i{n}",
-            "turns": [{"speaker": "user", "text": t}, {"speaker": "assistant", "text": t}],
-            "conversation_id": f"c{n}",
-            "turn": 1,
-            "model": f"secret-model-{n}",
-            "seed": 0,
-        }
+        StudyItem(
+            item_id=f"i{n}",
+            turns=(Turn("user", t), Turn("assistant", t)),
+            conversation_id=f"c{n}",
+            turn=1,
+            model=f"secret-model-{n}",
+            seed=0,
+        )
         for n, t in enumerate(HOSTILE)
     ]
-    about = {
-        "study_id": "s1",
-        "name": HOSTILE[0],
-        "unit": "reply",
-        "language": "ar",
-        "criteria": [vars(c) for c in load_criteria()],
-        "owner": "owner-link",
-        "seed": 0,
-        "simulated": False,
-    }
-    slots = [Slot(n + 1, i["item_id"], "item") for n, i in enumerate(items)] + [
-        Slot(len(items) + 1, "i0", "repeat")
-    ]
-    return create_study(
-        path, about, items, {r: f"{r}-link" for r in raters}, {r: slots for r in raters}
-    )
+    about = About("s1", HOSTILE[0], "reply", "ar", load_criteria())
+    slots = [Slot(n, i.item_id, "item") for n, i in enumerate(items, 1)]
+    slots.append(Slot(len(items) + 1, "i0", "repeat"))
+    links = Links({r: f"{r}-link" for r in raters}, "owner-link")
+    return create_study(path, about, items, links, {r: slots for r in raters})
 
 
 @pytest.fixture
@@ -146,7 +137,7 @@ def test_raters_neither_see_nor_change_each_other(client):
     assert (
         give(client, "omar-link", rater="hala", field="comment", value="دخيل").status_code == 200
     )  # a name in the answer is not listened to
-    said = {a[0]: a[3] for a in client.app.state.pages.study.answers() if a[2] == "comment"}
+    said = {a[0]: a[3] for a in client.app.state.pages.study.entries() if a[2] == "comment"}
     assert said == {"hala": "لي وحدي", "omar": "دخيل"}
 
 
@@ -172,7 +163,7 @@ def test_raters_neither_see_nor_change_each_other(client):
 )
 def test_another_site_cannot_answer_for_a_rater(client, headers, code):
     assert give(client, headers=headers).status_code == code
-    assert len(client.app.state.pages.study.answers()) == (code == 200)
+    assert len(client.app.state.pages.study.entries()) == (code == 200)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +212,7 @@ def test_what_is_no_answer_is_refused(client, change):
     assert (
         reply.status_code == 400
         and reply.json()["error"] == "value"
-        and not client.app.state.pages.study.answers()
+        and not client.app.state.pages.study.entries()
     ), reply.text
     assert give(client).status_code == 200
 
@@ -371,15 +362,15 @@ def test_fifty_raters_at_once_and_kill_9_lose_nothing_and_log_no_secret(tmp_path
             await asyncio.sleep(1.5)
             server.kill()
 
-        got, times, errors = load(port, links["raters"], 20, 4, kill, owner=links["owner"])
+        got, times, errors = load(port, links.raters, 20, 4, kill, owner=links.owner)
         log = server.stdout.read()
     assert sum(map(len, got.values())) > 100 and all(got.values()) and not lost(path, got)
     assert len(errors) in (50, 51) and all(code == 0 for code, _ in errors), errors[
         :3
     ]  # the end of the server, seen once by each
-    assert not any(s in log for s in [*links["raters"].values(), links["owner"]]), log
+    assert not any(s in log for s in [*links.raters.values(), links.owner]), log
     with serving(tmp_path / "human") as (server, port):
-        got2, _, errors = load(port, links["raters"], 20, 0.5)
+        got2, _, errors = load(port, links.raters, 20, 0.5)
         assert not errors and not lost(path, got2) and not lost(path, got)
 
 
@@ -388,45 +379,43 @@ def test_the_owner_sees_agreement_and_raters_do_not(tmp_path):
     with StudyFile(path) as s:
         s.put(
             [
-                Answer(r, t.position, c, 1 + (ord(t.item_id[1]) + ord(t.item_id[2])) % 5)
+                Entry(r, t.position, c, 1 + (ord(t.item_id[1]) + ord(t.item_id[2])) % 5)
                 for r in s.raters
                 for t in s.slots(r)
                 for c in ("fluency", "overall")
             ]
         )
     with TestClient(make_app(path, agreement_so_far)) as client:
-        client.app.state.pages.wait = 60
-        owner = client.get(f"/o/{links['owner']}?lang=en").text
+        client.app.state.pages.agreement.wait = 60
+        owner = client.get(f"/o/{links.owner}?lang=en").text
         assert (
-            owner.count('<bdi dir="ltr">1.00') == 2 * len(SHOWN)
+            owner.count('<bdi dir="ltr">1.00') == 2 * len(OWNER_COEFFICIENTS)
             and "Overall quality" in owner
             and "Relevance" not in owner
         )
         seen = "".join(
-            client.get(f"/r/{links['raters']['hala']}{a}").text for a in ("", "/study", "/changes")
+            client.get(f"/r/{links.raters['hala']}{a}").text for a in ("", "/study", "/changes")
         )
         assert "1.00" not in seen and "agreement" not in seen
 
 
 def test_links_are_secret_and_can_be_renewed(tmp_path):
     path, links = make_study(tmp_path / "human", ["hala", "omar"])
-    assert len({*links["raters"].values(), links["owner"]}) == 3 and all(
-        len(s) >= 32 for s in [*links["raters"].values(), links["owner"]]
+    assert len({*links.raters.values(), links.owner}) == 3 and all(
+        len(s) >= 32 for s in [*links.raters.values(), links.owner]
     )
     for p in (path, tmp_path / "human" / "links.json"):
         assert stat.S_IMODE(p.stat().st_mode) == 0o600
     assert (tmp_path / "human" / ".gitignore").read_text() == "*\n"
-    assert not any(
-        s.encode() in path.read_bytes() for s in [*links["raters"].values(), links["owner"]]
-    )
+    assert not any(s.encode() in path.read_bytes() for s in [*links.raters.values(), links.owner])
     with StudyFile(path) as study:
         study.renew("hala", "new")
         study.links = (0, [])
         study.links = (float("-inf"), [])
         assert (
             study.who("new") == "hala"
-            and study.who(links["raters"]["hala"]) is None
-            and study.who(links["raters"]["omar"]) == "omar"
+            and study.who(links.raters["hala"]) is None
+            and study.who(links.raters["omar"]) == "omar"
         )
         with pytest.raises(UserError, match="no rater 'eve'"):
             study.renew("eve", "x")
@@ -435,7 +424,7 @@ def test_links_are_secret_and_can_be_renewed(tmp_path):
 def test_the_file_that_needs_no_server_allows_itself_and_nothing_else(tmp_path):
     with StudyFile(hostile_study(tmp_path / "study.sqlite")) as study:
         page = offline_page(study, "hala")
-        assert [p.name for p in export_html(study, tmp_path / "out")] == [
+        assert [p.name for p in save_offline_pages(study, tmp_path / "out")] == [
             "rate-hala.html",
             "rate-omar.html",
         ]
@@ -519,30 +508,27 @@ def test_a_study_is_drawn_evenly_and_is_the_same_again(tmp_path):
                 rows,
                 talks,
                 ["hala", "omar", "rim"],
-                36,
-                repeats=0.1,
-                checks=0.1,
-                seed=5,
+                StudyPlan(36, repeats=0.1, checks=0.1, seed=5),
             )
         ) as s:
             made.append((s.items(), [s.slots(r) for r in s.raters]))
     assert made[0] == made[1]
-    items = [i for i in made[0][0] if i["model"]]
+    items = [i for i in made[0][0] if i.model]
     topic = {t.id: t.scenario.topic for t in talks}
     country = {t.id: t.scenario.country for t in talks}
     for what in (
-        lambda i: i["model"],
-        lambda i: topic[i["conversation_id"]],
-        lambda i: country[i["conversation_id"]],
+        lambda i: i.model,
+        lambda i: topic[i.conversation_id],
+        lambda i: country[i.conversation_id],
     ):
         counts = Counter(map(what, items)).values()
         assert max(counts) - min(counts) <= 3
     assert [len(s) for s in made[0][1]] == [36 + 4 + 4] * 3
     with pytest.raises(UserError, match="there already"):
-        new_study(tmp_path / "one", rows, talks, ["hala"], 6)
+        new_study(tmp_path / "one", rows, talks, ["hala"], StudyPlan(6))
     with pytest.raises(UserError, match="there already"):
-        new_study(tmp_path / "one", rows, talks, ["eve"], 6)
-    assert set(load_links(tmp_path / "one")["raters"]) == {
+        new_study(tmp_path / "one", rows, talks, ["eve"], StudyPlan(6))
+    assert set(load_links(tmp_path / "one").raters) == {
         "hala",
         "omar",
         "rim",
@@ -552,7 +538,7 @@ def test_a_study_is_drawn_evenly_and_is_the_same_again(tmp_path):
 def test_checks_repeats_and_cannot_judge_are_no_ratings(tmp_path):
     path, _ = make_study(tmp_path / "human", ["hala", "omar"], 20, repeats=0.2, checks=0.1)
     with StudyFile(path) as study:
-        expected = {i["item_id"]: i["expected"] for i in study.items()}
+        expected = {i.item_id: i.expected for i in study.items()}
         slots = study.slots("hala")
         said = {
             s.position: expected[s.item_id]
@@ -562,7 +548,7 @@ def test_checks_repeats_and_cannot_judge_are_no_ratings(tmp_path):
             else 3
             for s in slots
         }
-        study.put([Answer("hala", s.position, c, said[s.position]) for s in slots for c in FIELDS])
+        study.put([Entry("hala", s.position, c, said[s.position]) for s in slots for c in FIELDS])
         ratings = ratings_of(study)
         p = progress(study)[0]
         assert (
@@ -571,8 +557,8 @@ def test_checks_repeats_and_cannot_judge_are_no_ratings(tmp_path):
             and len(ratings_of(study, "repeat")) == 4 * 5
         )
         assert (
-            p["done"] == len(slots) == 26
-            and p["passed"] == p["checks"] == 2
+            p.done == len(slots) == 26
+            and p.passed == p.checks == 2
             and not any(expected[r.item_id] for r in ratings)
         )
 
@@ -606,4 +592,4 @@ def test_a_damaged_file_changes_nothing(tmp_path, damage):
     with StudyFile(hostile_study(tmp_path / "study.sqlite")) as study:
         with pytest.raises(UserError):
             import_returned(study, tmp_path / "ratings.json")
-        assert not study.answers()
+        assert not study.entries()

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import browser as b
-from arabic_dialog.rating.answers import StudyFile, progress
-from arabic_dialog.rating.exchange import import_returned
-from arabic_dialog.rating.page import export_html
+from arabic_dialog.rating.answers import StudyFile
+from arabic_dialog.rating.exchange import import_returned, progress
+from arabic_dialog.rating.page import save_offline_pages
 from rating_load import FIELDS, make_study, serving
 from rating.test_page import HOSTILE, hostile_study
 
@@ -26,8 +26,8 @@ def study(tmp_path_factory):
     with serving(folder) as (_, port):
         yield (
             folder / "study.sqlite",
-            {r: f"http://127.0.0.1:{port}/r/{s}" for r, s in links["raters"].items()},
-            f"http://127.0.0.1:{port}/o/{links['owner']}",
+            {r: f"http://127.0.0.1:{port}/r/{s}" for r, s in links.raters.items()},
+            f"http://127.0.0.1:{port}/o/{links.owner}",
         )
 
 
@@ -146,7 +146,7 @@ def test_ten_items_by_keyboard_then_on_a_phone_and_the_owner_sees_it(page, study
     at(page, 11)
     saved(page)
     with StudyFile(path) as s:
-        said = {(p, f): v for _, p, f, v, *_ in s.answers("hala")}
+        said = {(p, f): v for _, p, f, v, *_ in s.entries("hala")}
     assert said == {(p, f): 1 + (p + k) % 5 for p in range(1, 11) for k, f in enumerate(FIELDS)}
     visit(page, raters["hala"])  # loaded again, in a browser that remembers nothing
     b.size(page, 390, 844, 2, True)
@@ -278,7 +278,7 @@ def test_all_keys(page, study):
 
 def _said(path, rater):
     with StudyFile(path) as s:
-        return {(p, f): v for _, p, f, v, *_ in s.answers(rater)}
+        return {(p, f): v for _, p, f, v, *_ in s.entries(rater)}
 
 
 def test_two_windows_both_say_so(page, study):
@@ -382,7 +382,7 @@ def test_hostile_text_is_text_and_nothing_is_fetched_from_elsewhere(page, tmp_pa
 def test_the_file_that_needs_no_server(page, tmp_path, request):
     path, _ = make_study(tmp_path / "human", ["hala"], 12)
     with StudyFile(path) as s:
-        (out,) = export_html(s, tmp_path)
+        (out,) = save_offline_pages(s, tmp_path)
     visit(page, out.as_uri())
     b.dark(page)
     assert not faults(page)
@@ -403,7 +403,7 @@ def test_the_file_that_needs_no_server(page, tmp_path, request):
     with StudyFile(path) as s:
         rater, taken = import_returned(s, sent)
         assert rater == "hala" and taken.new == 6 and progress(s)[0]["done"] == 1
-        assert {(p, f): v for _, p, f, v, *_ in s.answers("hala")} == {
+        assert {(p, f): v for _, p, f, v, *_ in s.entries("hala")} == {
             (1, f): k for k, f in enumerate(FIELDS, 1)
         } | {(2, "fluency"): 4}
     assert not js(

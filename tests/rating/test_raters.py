@@ -5,10 +5,10 @@ import math, warnings
 import numpy as np, pandas as pd, pytest, statsmodels.formula.api as smf
 from hypothesis import given, settings, strategies as st
 
-from arabic_dialog.rating.agreement import agreement
+from arabic_dialog.rating.agreement import rater_agreement
+from arabic_dialog.rating.design import POINTS
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.rating.simulate import (
-    POINTS,
     RaterModel,
     answer_chances,
     expected_kappa,
@@ -195,7 +195,7 @@ def test_the_agreement_asked_for_comes_out(model):
         rows, how = simulated(model, seed=seed)
         assert math.isclose(how["expected_kappa_quadratic"]["overall"], model.target, abs_tol=1e-3)
         kappas.append(
-            agreement(
+            rater_agreement(
                 pd.DataFrame(rows)
                 .query("kind == 'item'")
                 .pivot(index="rater", columns="item_id", values="value"),
@@ -232,9 +232,9 @@ def test_what_was_put_in_is_found():
 def test_an_answer_does_not_depend_on_company_and_chances_are_those_of_the_draws():
     a, b = (
         {
-            (r["rater"], r["item_id"]): r["value"]
+            (r.rater, r.item_id): r.value
             for r in simulated(RaterModel(0.6, drift=0), n=n, repeats=0)[0]
-            if r["kind"] == "item"
+            if r.kind == "item"
         }
         for n in (150, 150)
     )
