@@ -11,6 +11,7 @@ from arabic_dialog.rating.agreement import rater_agreement
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.core.stats import paired_permutation_test
 from arabic_dialog.rating.power import (
+    Aim,
     Expected,
     difference_sd,
     draw_differences,
@@ -151,7 +152,7 @@ def test_a_pilot_says_what_to_expect():
 
 def test_a_plan_is_printed_with_what_it_assumes():
     said = []
-    print_rating_plan(0.3, models=4, raters=4, studies=400, say=said.append)
+    print_rating_plan(Aim(0.3, models=4), Expected(raters=4), studies=400, say=said.append)
     text = "\n".join(said)
     for part in (
         "0.3 points",
@@ -162,7 +163,7 @@ def test_a_plan_is_printed_with_what_it_assumes():
     ):
         assert part in text
     said = []
-    print_rating_plan(0.3, studies=0, say=said.append)
+    print_rating_plan(Aim(0.3), studies=0, say=said.append)
     assert "simulat" not in "\n".join(said)
 
 
@@ -189,4 +190,9 @@ def test_what_cannot_be_planned_is_refused(given, says):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserError, match=says):
-            print_rating_plan(**given, say=lambda _: None)
+            plan(**given)
+
+
+def plan(effect=0.3, models=2, power=0.8, level=0.95, seconds=45, **expected):
+    aim = Aim(effect, models, power, level)
+    print_rating_plan(aim, Expected(**expected), seconds, say=lambda _: None)
