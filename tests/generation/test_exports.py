@@ -1,4 +1,4 @@
-"""Every export reads back to what went in, the same bytes each time; nothing of others is touched."""
+"""Every export reads back to what went in, the same bytes each time; nothing else is touched."""
 
 import json
 import os
