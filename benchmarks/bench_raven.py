@@ -21,8 +21,8 @@ def turns(n):
     from arabic_dialog.metrics.spoiling import cases, sample_conversations
 
     pool = cases(sample_conversations(n, "test", seed=11))
-    return [(h, r) for _, _, h, r in pool] + [
-        (a[2], b[3]) for a, b in zip(pool, pool[1:] + pool[:1], strict=True)
+    return [(c.history, c.reply) for c in pool] + [
+        (a.history, b.reply) for a, b in zip(pool, pool[1:] + pool[:1], strict=True)
     ]
 
 

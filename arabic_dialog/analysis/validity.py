@@ -23,9 +23,9 @@ from ..core.runs import Stage, Work
 from ..core.stats import partial_spearman, resample_counts, spearman, williams
 from ..core.stats import counted_ranks
 from ..metrics.perplexity import AssistantTurn
-from ..metrics.raven import PARTS, Raven, VERSION, combine, ladder, trigrams
+from ..metrics.raven import PARTS, Raven, VERSION, conditions, ladder
 from ..metrics.spoiling import is_unseen, sample_conversations
-from ..metrics.text import mutual_information, n_words, without_history
+from ..metrics.text import mutual_information, n_words, trigrams, without_history
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ def _without_parts(parts: Mapping[str, "np.ndarray"]) -> dict[str, "np.ndarray"]
     half = {"relevance": parts["coherence"], "coherence": parts["relevance"]}
     whole = np.sqrt(parts["relevance"] * parts["coherence"])
     ones = np.ones(len(whole))
-    return {f"without {k}": half.get(k, whole) * combine(parts | {k: ones}) for k in PARTS}
+    return {f"without {k}": half.get(k, whole) * conditions(parts | {k: ones}) for k in PARTS}
 
 # %% ../../nbs/analysis/03_validity.ipynb #c02e353b
 def measure_turns(rated: Sequence[RatedTurn], raven: Raven) -> dict[str, "np.ndarray"]:

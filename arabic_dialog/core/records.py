@@ -45,6 +45,7 @@ class Request:
     id: str
     prompt: str
     scenario: Scenario | None = field(default=None, compare=False)  # what it was made for
+    n_turns: int | None = field(default=None, compare=False)  # that the prompt asks for
 
 # %% ../../nbs/core/01_records.ipynb #894182da
 @dataclass(frozen=True)

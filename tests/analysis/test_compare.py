@@ -31,7 +31,7 @@ def scores():
 
 
 def test_the_interval_over_seeds_and_conversations_is_the_one_by_hand(scores):
-    """Loops over resamples: conversations with replacement, and Student's t for the mean of three seeds."""
+    """Loops over resamples: conversations with replacement, and t for the mean of three seeds."""
     ours = summarise(scores, 4000).set_index(["model", "metric"]).loc[("a", "perplexity")]
     a = scores[scores.model == "a"]
     top, bottom = (

@@ -15,7 +15,10 @@ def engine():
     return EmbeddedEngine(defect_rate=0)
 
 
-def write(engine, prompt, n_turns=6, scenario=Scenario.of("bread", "EG")):
+BREAD_IN_EGYPT = Scenario.of("bread", "EG")
+
+
+def write(engine, prompt, n_turns=6, scenario=BREAD_IN_EGYPT):
     (done,) = engine.complete([Request("r1", prompt, scenario, n_turns)], Sampling())
     return done
 

@@ -1,4 +1,4 @@
-"""Likelihoods of replies: against lm-evaluation-harness, by hand in float64, and the same however they are read."""
+"""Likelihoods: by lm-evaluation-harness, by hand in float64, the same however they are read."""
 
 import math, random
 from dataclasses import replace
@@ -45,7 +45,7 @@ def tokenizer():
 
 @pytest.fixture(params=ARCHITECTURES)
 def pair(request, tokenizer):
-    "A small model of each architecture, its weights spread out so that no two tokens are alike, with the tokenizer in its frame"
+    "A small model of each architecture, its weights spread out, with the tokenizer in its frame"
     tokenizer.chat_template = load_chat_template("jais" if request.param == "jais" else "students")
     model = new_model(
         request.param, tokenizer, n_layer=2, n_embd=48, n_head=4, n_positions=1024, seed=0
@@ -83,12 +83,8 @@ def harness(model, tokenizer, pairs, **kwargs):
     lm = HFLM(
         pretrained=model, tokenizer=tokenizer, backend="causal", **{"batch_size": 4, **kwargs}
     )
-    return [
-        l
-        for l, _ in lm.loglikelihood(
-            [Instance("loglikelihood", {}, p, k) for k, p in enumerate(pairs)], disable_tqdm=True
-        )
-    ]
+    asked = [Instance("loglikelihood", {}, p, k) for k, p in enumerate(pairs)]
+    return [likelihood for likelihood, _ in lm.loglikelihood(asked, disable_tqdm=True)]
 
 
 def test_they_are_those_of_lm_evaluation_harness(pair):
@@ -120,7 +116,7 @@ def test_they_are_those_of_a_hand_in_float64(pair):
     model, tokenizer = pair
     ours = score_replies(model, tokenizer, ITEMS)
     precise = model.double()
-    for (before, after), row in zip(texts(tokenizer, ITEMS), ours):
+    for (before, after), row in zip(texts(tokenizer, ITEMS), ours, strict=True):
         n, ids = len(tokenizer(before)["input_ids"]), tokenizer(before + after)["input_ids"]
         with torch.no_grad():
             logits = precise(torch.tensor([ids])).logits[0].numpy()
@@ -180,7 +176,7 @@ def test_the_end_token_is_counted_where_it_is_asked_for(pair):
     )
     assert all(
         a.n_tokens - b.n_tokens == 1 and a.nll > b.nll and a.n_bytes == b.n_bytes
-        for a, b in zip(with_end, without)
+        for a, b in zip(with_end, without, strict=True)
     )
 
 
@@ -311,9 +307,18 @@ def student():
     return model, tokenizer, assistant_turns(conversations)
 
 
-PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-NEWLINES = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-WORDS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|> {% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+PLAIN = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+NEWLINES = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+WORDS = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|> {% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 @pytest.mark.parametrize("template", [PLAIN, NEWLINES, WORDS], ids=["plain", "newlines", "words"])
@@ -360,7 +365,10 @@ def test_a_long_history_loses_its_oldest_turns_and_a_long_reply_is_read_in_windo
 
 def test_templates_that_hide_the_reply_or_its_end_are_refused(student):
     model, tokenizer, items = student
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% if loop.last %}!{% endif %}{% endfor %}{% if add_generation_prompt %}?{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content | upper }}{% if loop.last %}!{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}?{% endif %}"
+    )
     with pytest.raises(UserError, match="prompt followed by the reply"):
         score_replies(model, tokenizer, items[:1])
     tokenizer.chat_template = PLAIN.replace("<|end|>", "")

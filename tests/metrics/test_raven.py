@@ -1,4 +1,4 @@
-"""What RAVEN must do whatever it is given, and what a notebook cell cannot show: damage, other processes, properties over many texts."""
+"""What RAVEN must do whatever it is given: damage, other processes, properties over many texts."""
 
 import json
 import multiprocessing
@@ -30,7 +30,7 @@ def test_every_part_is_between_0_and_1(raven, history, reply):
 
 
 def test_a_score_does_not_depend_on_the_batch(raven):
-    items = [(h, r) for _, _, h, r in cases(sample_conversations(12, "test"))]
+    items = [(c.history, c.reply) for c in cases(sample_conversations(12, "test"))]
     together = raven.score(items).raven.to_numpy()
     shuffled = random.Random(0).sample(range(len(items)), len(items))
     other = raven.score([items[k] for k in shuffled], batch_size=5).raven.to_numpy()
@@ -55,22 +55,23 @@ def test_each_rung_is_told_apart(raven):
 
 
 def test_the_shipped_calibration_is_the_documented_one():
-    """Its letter sequences and its numbers of conversations are those of the documented call; the curves follow from them."""
+    """Its conversations are those of the documented call; the curves follow from them."""
     encoder = load_encoder()
     shipped = rv.load_calibration(encoder)
     assert (
-        shipped.made["conversations"] == 2000
-        and shipped.made["from"] == "sample_conversations(2000, 'calibration'), people_chatting()"
+        shipped.made.conversations == 2000
+        and shipped.made.source == "sample_conversations(2000, 'calibration'), people_chatting()"
     )
     lines = sample_conversations(2000, "calibration")
-    assert shipped.made["data"] == digest([[t.text for t in c.turns] for c in lines]), (
-        "the grammar has changed: make the calibration again (nbs/41_raven.ipynb)"
+    assert shipped.made.data == digest([[t.text for t in c.turns] for c in lines]), (
+        "the grammar has changed: make the calibration again (nbs/metrics/06_raven.ipynb)"
     )
-    for signal, (low, high) in shipped.curves.items():
-        assert (low > high) == (signal in ("generic", "copied", "repeated")), signal
+    for signal, curve in shipped.curves.items():
+        less_is_better = signal in ("generic", "copied", "repeated")
+        assert (curve.low > curve.high) == less_is_better, signal
     assert (
-        set(shipped.curves) == {*rv.SIGNALS, "agreement"}
-        and rv.unpack_judge(shipped.judge).width == encoder.width
+        set(shipped.curves) == {*rv.CALIBRATED, "agreement"}
+        and shipped.scorer.width == encoder.width
     )
 
 
@@ -96,6 +97,8 @@ def test_another_encoder_can_be_calibrated():
         ({"encoder": "use-multilingual-00000000"}, "00000000"),
         ({"extra": 1}, "extra"),
         ({"judge": {}}, "judge cannot be read"),
+        ({"curves": {}}, "curves cannot be read"),
+        ({"curves": {"answers": [1]}}, "curves cannot be read"),
     ],
 )
 def test_a_calibration_for_something_else_is_refused(tmp_path, monkeypatch, change, said):
@@ -106,6 +109,15 @@ def test_a_calibration_for_something_else_is_refused(tmp_path, monkeypatch, chan
     monkeypatch.setattr(rv, "calibration_path", lambda encoder: path)
     with pytest.raises(UserError, match=said):
         rv.load_calibration(encoder)
+
+
+def test_a_calibration_that_is_loaded_and_saved_is_the_same_file(tmp_path, monkeypatch):
+    encoder = load_encoder()
+    shipped, path = rv.calibration_path(encoder), tmp_path / "c.json"
+    calibration = rv.load_calibration(encoder)
+    monkeypatch.setattr(rv, "calibration_path", lambda encoder: path)
+    assert rv.save_calibration(calibration, encoder) == path
+    assert path.read_bytes() == shipped.read_bytes()
 
 
 def test_a_torn_calibration_is_named(tmp_path, monkeypatch):
@@ -130,7 +142,7 @@ def test_a_missing_calibration_says_how_to_make_one():
 
 
 def test_a_reference_adds_a_form_and_changes_nothing_else(raven):
-    items = [(h, r) for _, _, h, r in cases(sample_conversations(8, "test"))]
+    items = [(c.history, c.reply) for c in cases(sample_conversations(8, "test"))]
     plain, with_true = raven.score(items), raven.score(items, references=[r for _, r in items])
     other = raven.score(items, references=["تقلع الطائرة في السابعة صباحًا."] * len(items))
     assert (with_true[plain.columns] == plain).all(axis=None) and with_true.agreement.min() > 0.9
@@ -190,7 +202,7 @@ def test_an_explanation_names_what_was_spoiled(raven):
 def test_memory_does_not_grow_with_the_number_of_turns(raven):
     import tracemalloc
 
-    items = [(h, r) for _, _, h, r in cases(sample_conversations(60, "test"))]
+    items = [(c.history, c.reply) for c in cases(sample_conversations(60, "test"))]
     raven.score(items)
 
     def peak(n):
@@ -217,9 +229,9 @@ def test_spoiling_is_seeded_and_changes_something(rung):
         [spoil(rung, c, pool, random.Random(k)) for k, c in enumerate(pool)] for _ in range(2)
     )
     assert first == second
-    made = [(s, c) for s, c in zip(first, pool) if s]
+    made = [(s, c) for s, c in zip(first, pool, strict=True) if s]
     assert made
-    changed = [s for s, c in made if s != (c[2], c[3])]
+    changed = [s for s, c in made if s != (c.history, c.reply)]
     assert len(changed) == len(made) or rung == "dialect" and len(changed) > len(made) / 2
 
 
@@ -230,7 +242,7 @@ def test_a_moved_reply_no_longer_names_its_country():
         for k, c in enumerate(pool)
         if (s := spoil("other country", c, pool, random.Random(k)))
     ]
-    left = [c for c, s in moved if any(p == {c[0].scenario.country} for p in places(s[1]))]
+    left = [c for c, s in moved if any(p == {c.scenario.country} for p in places(s[1]))]
     assert len(left) < len(moved) / 20
 
 

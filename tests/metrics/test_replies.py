@@ -52,7 +52,10 @@ class Tokenizer:
         return {"input_ids": text.split()}
 
 
-def replies(engine, items, path, *choices, every=1.0, sampling=Sampling()):
+SAMPLING = Sampling()
+
+
+def replies(engine, items, path, *choices, every=1.0, sampling=SAMPLING):
     log = an.ReplyLog(path, every)
     return an.model_replies(engine, Tokenizer(), items, sampling, log, *choices)
 

@@ -1,4 +1,4 @@
-"""Scores of every reply: what is refused, what own histories are scored with, and tables on disk."""
+"""Scores of every reply: what is refused, what own histories are scored with, tables on disk."""
 
 import pandas as pd
 import pytest
