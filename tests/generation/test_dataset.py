@@ -252,7 +252,7 @@ if __name__ == "__main__":
     examiner = checking.Examiner(gate, workers=2, chunk=10)
     with open(sys.argv[1], "rb") as lines:
         for _ in examiner(lines, plan_profile(profile, find_root())):
-            print(*examiner.pool._processes, flush=True)
+            print(*examiner.workers.pool._processes, flush=True)
             time.sleep(60)
 """
 
