@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from arabic_dialog.core.files import load_csv
-from arabic_dialog.reporting.cards import about_run
 from arabic_dialog.reporting.notebooks import notebook_names
-from arabic_dialog.reporting.report import claim_view, table_view
-from arabic_dialog.reporting.results import claims_ledger, open_run
+from arabic_dialog.reporting.pages import table_view
+from arabic_dialog.reporting.report import claim_view
+from arabic_dialog.reporting.results import about_run, claims_ledger, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "_static" / "run"
@@ -26,9 +26,9 @@ def collect_result(folder: Path) -> dict:
     rows = load_csv(folder / f"{folder.name}.csv")
     view = table_view(list(rows[0]) if rows else [], rows, N_ROWS)
     shown = {k: result[k] for k in ("caption", "source", "simulated", "figure")}
-    shown["headings"] = [heading["text"] for heading in view["headings"]]
-    shown["rows"] = [[cell["text"] for cell in row] for row in view["rows"]]
-    shown["more"] = view["more"]
+    shown["headings"] = [heading.text for heading in view.headings]
+    shown["rows"] = [[cell.text for cell in row] for row in view.rows]
+    shown["more"] = view.more
     return shown
 
 
@@ -50,7 +50,7 @@ def collect(run: str | Path, out: Path) -> Path:
     site = {
         "about": {k: about[k] for k in ("profile", "data_hash", "code_version", "started")},
         "results": shown,
-        "claims": [{k: view[k] for k in kept if k in view} for view in views],
+        "claims": [{k: getattr(view, k) for k in kept} for view in views],
     }
     text = json.dumps(site, ensure_ascii=False, indent=1) + "\n"
     (out / "run.json").write_text(text, encoding="utf-8")

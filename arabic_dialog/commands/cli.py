@@ -65,7 +65,7 @@ def _launched() -> Iterator[bool]:
     if processes().count == 1:
         yield True
         return
-    from arabic_dialog.finetuning.finetune import train_student
+    from arabic_dialog.finetuning.train import train_student
 
     join()
     first = processes().number == 0

@@ -60,7 +60,8 @@ def finetune_own(
     say: Callable[[str], None] = print,
 ) -> dict[str, int]:
     "Train a checkpoint on a dataset and write it to `out` with its card; counts of what was done"
-    from arabic_dialog.finetuning.finetune import train_student
+    from arabic_dialog.finetuning.train import StudentJob, train_student
+    from arabic_dialog.finetuning.trainer import Training
     from arabic_dialog.core.workers import Together
 
     p, out, seed = profile, Path(out), profile.seeds[0] if seed is None else seed
@@ -87,34 +88,8 @@ def finetune_own(
     if (out / "training.json").is_file():
         raise UserError(f"{out} holds a finished training already; name another folder (--out)")
     files = {s: str(save_jsonl(out / "_data" / f"{s}.jsonl", c)) for s, c in splits.items()}
-    job = dict(
-        kind="finetuned",
-        checkpoint=checkpoint,
-        out=str(out),
-        seed=seed,
-        max_length=p.max_length,
-        lora_rank=p.lora_rank,
-        lora_alpha=p.lora_alpha,
-        deterministic=p.deterministic,
-        **files,
-    )
-    job |= {
-        k: getattr(p, f"finetune_{k}")
-        for k in (
-            "steps",
-            "learning_rate",
-            "batch_size",
-            "micro_batch_size",
-            "method",
-            "schedule",
-            "warmup_share",
-            "weight_decay",
-            "n_evaluations",
-            "patience",
-            "precision",
-            "packing",
-        )
-    }
+    how = Training.to_reply(p, seed)
+    job = StudentJob("finetuned", checkpoint, out=str(out), how=how, **files).plain
     workers = Together({"train_student": train_student}) if processes()[1] > 1 else None
     counts = workers.call(train_student, job) if workers else train_student(job)
     if workers:

@@ -54,7 +54,7 @@ def open_study(run: str, study: str) -> Any:
 
     return StudyFile(study_path(study_folder(run, study)))
 
-# %% ../../nbs/commands/07_rate.ipynb #0bae0432
+# %% ../../nbs/commands/07_rate.ipynb #020ee1bf
 @app.command("plan")
 def rate_plan(
     effect: option(
@@ -79,21 +79,10 @@ def rate_plan(
 ):
     """How many items a study needs to see a difference, what it costs its raters,
     and what smaller studies can see."""
-    from arabic_dialog.rating.power import print_rating_plan
+    from arabic_dialog.rating.power import Aim, Expected, print_rating_plan
 
-    print_rating_plan(
-        effect,
-        raters,
-        sd,
-        agreement,
-        mean,
-        models,
-        power,
-        pairing=pairing,
-        seconds=seconds,
-        studies=studies,
-        seed=seed,
-    )
+    aim, expected = Aim(effect, models, power), Expected(raters, sd, agreement, mean, pairing)
+    print_rating_plan(aim, expected, seconds, studies, seed)
 
 # %% ../../nbs/commands/07_rate.ipynb #975d6143
 @app.command("new")

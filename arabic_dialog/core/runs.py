@@ -252,7 +252,7 @@ def _set_aside(folder: RunFolder, name: str, key: str):
         os.replace(kept / "state.json", state)
         shutil.rmtree(kept)
 
-# %% ../../nbs/core/08_runs.ipynb #23bb81af
+# %% ../../nbs/core/08_runs.ipynb #4d3e20a0
 class _Shape(NamedTuple):
     "All that shapes a stage's outputs"
 
@@ -424,7 +424,7 @@ def _in_words(count: str) -> str:
     "The name of a count, for people"
     return count.removeprefix("n_").replace("_", " ")
 
-# %% ../../nbs/core/08_runs.ipynb #e8e3b6f1
+# %% ../../nbs/core/08_runs.ipynb #96a723ff
 @dataclass(frozen=True)
 class Rehearsal(Work):
     "A finished run, asked which of its stages would be made again"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reforms_facts', 'fill_reforms', 'reforms_card']
 
-# %% ../../nbs/reporting/05_reforms.ipynb #reform0002
+# %% ../../nbs/reporting/05_reforms.ipynb #0c1459da
 import json
 import re
 from collections import Counter
@@ -15,135 +15,157 @@ from typing import Any
 
 from ..core.files import data_path, load_csv
 from ..core.runs import RunFolder, load_stage
-from .cards import SCALE, about_run, table
+from .cards import SCALE, table
+from .results import about_run
 
-# %% ../../nbs/reporting/05_reforms.ipynb #549d38dd
-def reforms_facts(
-    path: str | Path,
-    environment: Mapping[str, str] = {},  # on what it was made
-    verdicts: Iterable[str] = (),  # of the claims
-) -> dict[str, str]:
-    "What a run says about itself, as the answers of the checklist name it"
-    run, about = RunFolder(path), about_run(path)
-    c = about["config"]
-    stages = {s: load_stage(run, s) for s in ("complete", "check", "split", "scores", "rating")}
-    n = {name: s.counts if s else {} for name, s in stages.items()}
+# %% ../../nbs/reporting/05_reforms.ipynb #2b27cb06
+def _typed(value: Any) -> str:
+    "A setting as it would be typed"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    def count(stage, key):
-        return f"{int(n[stage][key]):,}" if key in n[stage] else ""
-
-    cells = load_csv(run / "check/cells.csv") if (run / "check/cells.csv").is_file() else []
-    planned, accepted = sum(int(r["quota"]) for r in cells), int(n["check"].get("accepted", 0))
-    rules = (
-        sorted(load_csv(run / "check/rules.csv"), key=lambda r: -int(r["n"]))
-        if (run / "check/rules.csv").is_file()
-        else []
-    )
-    simulated = int(n["rating"].get("simulated") or 0)
-    facts = {k: about[k] for k in ("profile", "code_version", "started", "data_hash")} | {
-        "generator": c["generator"],
-        "engine": c["engine"],
-        "variants": str(c.get("variants", "")),
-        "n_conversations": count("check", "accepted"),
-        "n_turns": count("check", "turns"),
-        "n_topics": f"{len({r['topic'] for r in cells}):,}" if cells else "",
-        "n_countries": f"{len({r['country'] for r in cells}):,}" if cells else "",
-        "n_planned": f"{planned:,}" if cells else "",
-        "n_missing": f"{planned - accepted:,}" if cells else "",
-        "missing_share": f"{1 - accepted / planned:.1%}" if planned else "",
-        "n_rejected": count("check", "rejected"),
-        "n_completions": f"{accepted + int(n['check'].get('rejected', 0)):,}" if n["check"] else "",
-        "n_lost": count("check", "lost"),
-        "n_near": count("check", "near_duplicates"),
-        "near_duplicate_threshold": str(c.get("near_duplicate_threshold", "")),
-        "rules": ", ".join(f"{r['rule']} {int(r['n']):,}" for r in rules if int(r["n"]))
-        or ("none" if rules else ""),
-        "splits": ", ".join(f"{int(v):,} {k}" for k, v in n["split"].items()),
-        "changed": _changes(about),
-        "environment": ", ".join(f"{k} {v}" for k, v in environment.items()),
-        "n_test": str(c.get("n_test_conversations", "")),
-        "n_resamples": f"{c['n_resamples']:,}" if "n_resamples" in c else "",
-        "seeds": ", ".join(map(str, c["seeds"])),
-        "models": ", ".join(f"{s} from {k}" for s, k in zip(c["students"], c["checkpoints"])),
-        "checkpoints": ", ".join(c["checkpoints"]),
-        "control": f" ({c['control_student']})" if c.get("control_student") else ": none here",
-        "baselines": "; " + ", ".join(c["baselines"]) if c.get("baselines") else "",
-        "hyperparameters": ", ".join(
-            f"{k.removeprefix('finetune_')} {v}"
-            for k, v in c.items()
-            if k.startswith("finetune_") or k == "max_length"
-        ),
-        "ratings": "No person rated anything: the raters are simulated."
-        if simulated
-        else "The ratings are people's."
-        if n["rating"].get("ratings")
-        else "Nothing has been rated.",
-        "limits": "The text holds no facts to rely on, shows one register of Arabic, and was checked by rules and not by readers."
-        + ("" if c["comparable"] else " " + SCALE.strip().replace("*", "")),
-    }
-    seconds = [
-        json.loads(f.read_text(encoding="utf-8")).get("seconds", 0)
-        for f in (run / "stages").glob("*.json")
-    ]
-    return facts | {
-        "seconds": f"{sum(seconds):,.0f}",
-        "verdicts": ", ".join(f"{k} {v}" for v, k in Counter(verdicts).items()),
-    }
-
-# %% ../../nbs/reporting/05_reforms.ipynb #59249100
+# %% ../../nbs/reporting/05_reforms.ipynb #8dc01517
 def _changes(about: Mapping[str, Any]) -> str:
     "What `--set` changed in a run's profile, as it would be typed again"
     from arabic_dialog.core.settings import load_profile, profile_names
 
     if about["profile"] not in profile_names():
         return ""
+    config = about["config"]
     plain = load_profile(about["profile"]).model_dump(mode="json", by_alias=True)
+    changed = [k for k, v in plain.items() if k in config and config[k] != v]
+    return "".join(f" --set {k}={_typed(config[k])!r}" for k in changed)
 
-    def typed(v):
-        return ", ".join(map(str, v)) if isinstance(v, list) else str(v)
+# %% ../../nbs/reporting/05_reforms.ipynb #f549ad22
+def _setting_facts(about: Mapping[str, Any]) -> dict[str, str]:
+    "What the settings of a run say"
+    config = about["config"]
+    students = zip(config["students"], config["checkpoints"], strict=False)
+    tuning = [k for k in config if k.startswith("finetune_") or k == "max_length"]
+    control, baselines = config.get("control_student"), config.get("baselines")
+    return {
+        "generator": config["generator"],
+        "engine": config["engine"],
+        "variants": str(config.get("variants", "")),
+        "near_duplicate_threshold": str(config.get("near_duplicate_threshold", "")),
+        "n_test": str(config.get("n_test_conversations", "")),
+        "n_resamples": f"{config['n_resamples']:,}" if "n_resamples" in config else "",
+        "seeds": ", ".join(map(str, config["seeds"])),
+        "models": ", ".join(f"{student} from {source}" for student, source in students),
+        "checkpoints": ", ".join(config["checkpoints"]),
+        "control": f" ({control})" if control else ": none here",
+        "baselines": "; " + ", ".join(baselines) if baselines else "",
+        "hyperparameters": ", ".join(f"{k.removeprefix('finetune_')} {config[k]}" for k in tuning),
+        "changed": _changes(about),
+    }
 
-    return "".join(
-        f" --set {k}={typed(about['config'][k])!r}"
-        for k, v in plain.items()
-        if k in about["config"] and about["config"][k] != v
-    )
+# %% ../../nbs/reporting/05_reforms.ipynb #902d4444
+def _table_of(run: RunFolder, name: str) -> list[dict[str, str]]:
+    "A table of the stage `check`; nothing where there is none"
+    path = run / "check" / name
+    return load_csv(path) if path.is_file() else []
 
-# %% ../../nbs/reporting/05_reforms.ipynb #60883198
-def fill_reforms(facts: Mapping[str, str]) -> list[dict[str, str]]:
-    "The checklist, each item with what the run says, what is left to a person, and its state: filled, partly or open"
-    out = []
-    for item in load_csv(data_path("reforms.csv"), ["id", "section", "item", "from_run", "person"]):
-        names = re.findall(r"{(\w+)}", item["from_run"])
-        lacks = [k for k in names if k not in facts or not (facts[k] or k in _MAY_BE_EMPTY)]
-        said = "" if lacks else item["from_run"].format_map(facts)
-        person = item["person"] or (f"The run does not say: {', '.join(lacks)}." if lacks else "")
-        out.append(
-            {
-                **{k: item[k] for k in ("id", "section", "item")},
-                "from_run": said,
-                "person": person,
-                "state": "partly" if said and person else "filled" if said else "open",
-            }
-        )
-    return out
+# %% ../../nbs/reporting/05_reforms.ipynb #3373832c
+def _dataset_facts(run: RunFolder) -> dict[str, str]:
+    "What the stages that made the dataset counted"
+    stages = {name: load_stage(run, name) for name in ("check", "split")}
+    checked, split = (stage.counts if stage else {} for stage in stages.values())
+    counted = {"n_conversations": "accepted", "n_turns": "turns", "n_rejected": "rejected"}
+    counted |= {"n_lost": "lost", "n_near": "near_duplicates"}
+    facts = {k: f"{int(checked[c]):,}" if c in checked else "" for k, c in counted.items()}
+    accepted, rejected = (int(checked.get(c, 0)) for c in ("accepted", "rejected"))
+    facts["n_completions"] = f"{accepted + rejected:,}" if checked else ""
+    facts["splits"] = ", ".join(f"{int(n):,} {name}" for name, n in split.items())
+
+    rules = sorted(_table_of(run, "rules.csv"), key=lambda r: -int(r["n"]))
+    broken = [f"{r['rule']} {int(r['n']):,}" for r in rules if int(r["n"])]
+    facts["rules"] = ", ".join(broken) or ("none" if rules else "")
+
+    cells = _table_of(run, "cells.csv")
+    planned = sum(int(r["quota"]) for r in cells)
+    numbers = {"n_planned": planned, "n_missing": planned - accepted}
+    numbers |= {k: len({r[c] for r in cells}) for k, c in _COVERED.items()}
+    facts |= {k: f"{n:,}" if cells else "" for k, n in numbers.items()}
+    return facts | {"missing_share": f"{1 - accepted / planned:.1%}" if planned else ""}
 
 
+_COVERED = {"n_topics": "topic", "n_countries": "country"}
+_RATED = {
+    "simulated": "No person rated anything: the raters are simulated.",
+    "people": "The ratings are people's.",
+    "nobody": "Nothing has been rated.",
+}
+_LIMITS = (
+    "The text holds no facts to rely on, shows one register of Arabic, "
+    "and was checked by rules and not by readers."
+)
+
+# %% ../../nbs/reporting/05_reforms.ipynb #fcbebbfa
+def _who_rated(run: RunFolder) -> str:
+    "Who gave the ratings of a run"
+    stage = load_stage(run, "rating")
+    counts = stage.counts if stage else {}
+    if int(counts.get("simulated") or 0):
+        return "simulated"
+    return "people" if counts.get("ratings") else "nobody"
+
+# %% ../../nbs/reporting/05_reforms.ipynb #d1282e12
+def reforms_facts(
+    path: str | Path,
+    environment: Mapping[str, str] | None = None,  # on what it was made
+    verdicts: Iterable[str] = (),  # of the claims
+) -> dict[str, str]:
+    "What a run says about itself, as the answers of the checklist name it"
+    run, about = RunFolder(path), about_run(path)
+    states = [json.loads(f.read_text(encoding="utf-8")) for f in (run / "stages").glob("*.json")]
+    seconds = sum(state.get("seconds", 0) for state in states)
+    scale = "" if about["config"]["comparable"] else " " + SCALE.strip().replace("*", "")
+    facts = {k: about[k] for k in ("profile", "code_version", "started", "data_hash")}
+    facts |= _setting_facts(about) | _dataset_facts(run)
+    return facts | {
+        "environment": ", ".join(f"{k} {v}" for k, v in (environment or {}).items()),
+        "ratings": _RATED[_who_rated(run)],
+        "limits": _LIMITS + scale,
+        "seconds": f"{seconds:,.0f}",
+        "verdicts": ", ".join(f"{n} {verdict}" for verdict, n in Counter(verdicts).items()),
+    }
+
+# %% ../../nbs/reporting/05_reforms.ipynb #76592ffd
 _MAY_BE_EMPTY = ("changed", "baselines")
 
-# %% ../../nbs/reporting/05_reforms.ipynb #9ed3e184
+
+def _fill_item(item: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
+    "One item: what the run says, what is left to a person, and its state"
+    names = re.findall(r"{(\w+)}", item["from_run"])
+    lacks = [k for k in names if not facts.get(k) and not (k in facts and k in _MAY_BE_EMPTY)]
+    answer = "" if lacks else item["from_run"].format_map(facts)
+    question = item["person"]
+    if lacks and not question:
+        question = f"The run does not say: {', '.join(lacks)}."
+    state = "open"
+    if answer:
+        state = "partly" if question else "filled"
+    filled = {k: item[k] for k in ("id", "section", "item")}
+    return filled | {"from_run": answer, "person": question, "state": state}
+
+# %% ../../nbs/reporting/05_reforms.ipynb #c289dea9
+def fill_reforms(facts: Mapping[str, str]) -> list[dict[str, str]]:
+    "The checklist, each item with what the run says, what is left to a person, and its state"
+    items = load_csv(data_path("reforms.csv"), ["id", "section", "item", "from_run", "person"])
+    return [_fill_item(item, facts) for item in items]
+
+# %% ../../nbs/reporting/05_reforms.ipynb #96cd91f1
 def reforms_card(rows: Sequence[Mapping[str, str]]) -> str:
     "The filled checklist as Markdown"
     n = Counter(r["state"] for r in rows)
-    sections = dict.fromkeys(r["section"] for r in rows)
-    head = (
-        f"# REFORMS checklist\n\nAfter S. Kapoor and others, Science Advances 10(18): eadk3452, 2024, doi 10.1126/sciadv.adk3452; the numbers are theirs, the words this package's. Of {len(rows)} items, the run fills "
-        f"{n['filled']}, answers {n['partly']} in part, and leaves {n['open']} to a person. Read what it says before you sign it.\n"
-    )
-    return head + "".join(
-        f"\n## {s}\n\n"
-        + table(
-            [r | {"left": r["person"] or "–"} for r in rows if r["section"] == s],
-            {"id": "", "item": "item", "from_run": "the run says", "left": "a person has to say"},
-        )
-        for s in sections
-    )
+    columns = {"id": "", "item": "item", "from_run": "the run says", "left": "a person has to say"}
+    parts = [
+        "# REFORMS checklist\n\n"
+        "After S. Kapoor and others, Science Advances 10(18): eadk3452, 2024, "
+        "doi 10.1126/sciadv.adk3452; the numbers are theirs, the words this package's. "
+        f"Of {len(rows)} items, the run fills {n['filled']}, answers {n['partly']} in part, and "
+        f"leaves {n['open']} to a person. Read what it says before you sign it.\n"
+    ]
+    for section in dict.fromkeys(r["section"] for r in rows):
+        items = [r | {"left": r["person"] or "–"} for r in rows if r["section"] == section]
+        parts.append(f"\n## {section}\n\n" + table(items, columns))
+    return "".join(parts)

@@ -5,92 +5,80 @@
 # %% auto #0
 __all__ = ['Finding', 'check_stages', 'check_notebook', 'verify_run', 'print_verification']
 
-# %% ../../nbs/reporting/07_verify.ipynb #verify0002
+# %% ../../nbs/reporting/07_verify.ipynb #6e8bc054
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.files import digest_file
 from ..core.records import UserError
 from ..core.runs import RunFolder, check_stage, load_stage
-from arabic_dialog.reporting.notebooks import (
-    input_path,
-    notebook_code,
-    notebook_key,
-    notebook_names,
-    read_made,
-)
+from .notebooks import input_path, notebook_code, notebook_key
+from .notebooks import notebook_names, read_made
 from .results import open_run
 
-# %% ../../nbs/reporting/07_verify.ipynb #0090741b
+# %% ../../nbs/reporting/07_verify.ipynb #d3b75dda
 @dataclass(frozen=True)
 class Finding:
     "Something that is not as it was when the report was made"
 
     what: str  # a file, a stage or a notebook
     how: str  # `changed`, `missing`, `failed`, or in words
-    breaks: bool = (
-        True  # does the report no longer match? (Newer code does not change what a report says)
-    )
+    breaks: bool = True  # does the report no longer match?
 
-# %% ../../nbs/reporting/07_verify.ipynb #58b5d645
-def _compare(folder: RunFolder, files: dict[str, str], why: str) -> list[Finding]:
-    "Findings for `files` (as a result names them) whose fingerprint is not the one that was written down"
-    out = []
-    for name, was in files.items():
+# %% ../../nbs/reporting/07_verify.ipynb #c3fbc01e
+def _check_files(folder: RunFolder, files: Mapping[str, str], why: str) -> list[Finding]:
+    "Findings for `files` (as a result names them) whose fingerprint is not the one written down"
+    findings = []
+    for name, fingerprint in files.items():
         path = input_path(folder, name)
         if not path.is_file():
-            out.append(Finding(name, f"missing ({why})"))
-        elif digest_file(path) != was:
-            out.append(Finding(name, f"changed ({why})"))
-    return out
+            findings.append(Finding(name, f"missing ({why})"))
+        elif digest_file(path) != fingerprint:
+            findings.append(Finding(name, f"changed ({why})"))
+    return findings
 
-# %% ../../nbs/reporting/07_verify.ipynb #8d0295cc
+# %% ../../nbs/reporting/07_verify.ipynb #dc378375
+def _check_state(folder: RunFolder, state: Path) -> list[Finding]:
+    "Findings for one stage, by the file that keeps its state"
+    if not json.loads(state.read_text(encoding="utf-8")).get("done"):
+        return [Finding(state.stem, "a stage that has not ended")]
+    names = [n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()]
+    if not names:
+        return [Finding(state.stem, "missing (of a stage)")]
+    try:
+        check_stage(load_stage(folder, names[0]))
+    except UserError as e:
+        return [Finding(names[0], str(e))]
+    return []
+
+# %% ../../nbs/reporting/07_verify.ipynb #6394e8a8
 def check_stages(folder: RunFolder) -> list[Finding]:
     "Findings for the files that the stages wrote"
-    out = []
-    for state in sorted((folder / "stages").glob("*.json")):
-        said = json.loads(state.read_text(encoding="utf-8"))
-        if not said.get("done"):
-            out.append(Finding(state.stem, "a stage that has not ended"))
-            continue
-        name = next(
-            (n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()),
-            None,
-        )
-        try:
-            check_stage(load_stage(folder, name)) if name else out.append(
-                Finding(state.stem, "missing (of a stage)")
-            )
-        except UserError as e:
-            out.append(Finding(name, str(e)))
-    return out
+    states = sorted((folder / "stages").glob("*.json"))
+    return [finding for state in states for finding in _check_state(folder, state)]
 
-# %% ../../nbs/reporting/07_verify.ipynb #4f39d409
+# %% ../../nbs/reporting/07_verify.ipynb #e8850619
 def check_notebook(folder: RunFolder, name: str) -> list[Finding]:
     "Findings for one result: what it was made from, what it wrote, and the notebook itself"
     made = read_made(folder, name)
     if made is None:
         return []
-    out = _compare(folder, made["inputs"], f"{name} was made from it") + _compare(
-        folder, {f"paper/{name}/{f}": sha for f, sha in made["outputs"].items()}, f"{name} wrote it"
-    )
+    written = {f"paper/{name}/{f}": fingerprint for f, fingerprint in made.outputs.items()}
+    findings = _check_files(folder, made.inputs, f"{name} was made from it")
+    findings += _check_files(folder, written, f"{name} wrote it")
+    source = f"nbs/paper/{name}.ipynb"
     if name not in notebook_names():
-        return out + [Finding(f"nbs/paper/{name}.ipynb", f"missing ({name} was made by it)")]
-    if notebook_key(name, made["parameters"]) != made["key"]:
-        out.append(Finding(f"nbs/paper/{name}.ipynb", f"changed ({name} was made by it)"))
-    elif notebook_code(name) != made["code"]:
-        out.append(
-            Finding(
-                name,
-                "was made by other code of the package; `arabic-dialog paper` makes it again",
-                False,
-            )
-        )
-    return out
+        return [*findings, Finding(source, f"missing ({name} was made by it)")]
+    if notebook_key(name, made.parameters) != made.key:
+        findings.append(Finding(source, f"changed ({name} was made by it)"))
+    elif notebook_code(name) != made.code:
+        how = "was made by other code of the package; `arabic-dialog paper` makes it again"
+        findings.append(Finding(name, how, breaks=False))
+    return findings
 
-# %% ../../nbs/reporting/07_verify.ipynb #6d494498
+# %% ../../nbs/reporting/07_verify.ipynb #ee7b8ad5
 def verify_run(path: str | Path) -> tuple[int, list[Finding]]:
     "(how many files the report was made from, what is no longer as it was)"
     folder = RunFolder(open_run(path).path)
@@ -98,34 +86,41 @@ def verify_run(path: str | Path) -> tuple[int, list[Finding]]:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            f"{folder.path} has no report.json, which says what a report was made from; write the report with `arabic-dialog paper --run {path}`"
+            f"{folder.path} has no report.json, which says what a report was made from; "
+            f"write the report with `arabic-dialog paper --run {path}`"
         ) from None
-    out = (
-        check_stages(folder)
-        + _compare(folder, report["made"], "the report itself")
-        + _compare(folder, report["inputs"], "the report was made from it")
-    )
+    findings = check_stages(folder)
+    findings += _check_files(folder, report["made"], "the report itself")
+    findings += _check_files(folder, report["inputs"], "the report was made from it")
     for name in sorted(p.name for p in (folder / "paper").glob("*") if p.is_dir()):
-        out += check_notebook(folder, name)
-    out += [Finding(name, "failed when the report was made", False) for name in report["failed"]]
-    seen: dict[str, Finding] = {}
-    for f in out:
-        seen.setdefault(f.what, f)
-    return len(report["made"]) + len(report["inputs"]), list(seen.values())
+        findings += check_notebook(folder, name)
+    for name in report["failed"]:
+        findings.append(Finding(name, "failed when the report was made", breaks=False))
+    return len(report["made"]) + len(report["inputs"]), _first_of_each(findings)
 
-# %% ../../nbs/reporting/07_verify.ipynb #18cdc260
+# %% ../../nbs/reporting/07_verify.ipynb #4ec58211
+def _first_of_each(findings: Iterable[Finding]) -> list[Finding]:
+    "The first finding for each file, stage or notebook"
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.what, finding)
+    return list(first.values())
+
+# %% ../../nbs/reporting/07_verify.ipynb #8989f1fb
 def print_verification(path: str | Path, say: Callable[[str], None] = print) -> bool:
     "Say whether a run's report still matches its files; returns whether it does"
-    n, found = verify_run(path)
-    broken = [f for f in found if f.breaks]
-    for f in found:
+    n, findings = verify_run(path)
+    broken = [f for f in findings if f.breaks]
+    for f in findings:
         say(f"{'✗' if f.breaks else '·'} {f.what}: {f.how}")
     if broken:
         say(
-            f"the report of {path} no longer matches: {len(broken)} of its parts are not as they were. `arabic-dialog reproduce` makes again what depends on them"
+            f"the report of {path} no longer matches: {len(broken)} of its parts are not as they "
+            "were. `arabic-dialog reproduce` makes again what depends on them"
         )
     else:
         say(
-            f"✓ the report of {path} matches the {n:,} files that it was made from, and all that the stages wrote"
+            f"✓ the report of {path} matches the {n:,} files that it was made from, "
+            "and all that the stages wrote"
         )
     return not broken

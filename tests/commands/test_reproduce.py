@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from arabic_dialog.core.files import data_path, digest_file, load_csv, load_jsonl
-from arabic_dialog.core.records import Completion, Conversation
+from arabic_dialog.core.records import Checkpoint, Completion, Conversation
 from arabic_dialog.reporting.notebooks import notebook_names, run_paper
-from arabic_dialog.commands.reproduce import reproduce
-from arabic_dialog.core.settings import load_profile
-from arabic_dialog.core.runs import RunFolder
+from arabic_dialog.commands.reproduce import make_stages, reproduce
+from arabic_dialog.core.settings import Profile, load_profile
+from arabic_dialog.core.runs import Rehearsal, RunFolder
+from arabic_dialog.core.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("arabic-dialog"))
@@ -128,6 +129,109 @@ def test_the_second_time_everything_is_found(run):
     lines = [l for l in done.stdout.splitlines() if l.startswith("✓")]
     assert lines and all("cached" in l for l in lines), done.stdout
     assert time.perf_counter() - start < 60
+
+
+# Which stages a changed setting makes again, before anything that reads their files.
+# Whoever adds a setting adds it here: to the stages that it shapes, or to the last line.
+SHAPES = {
+    "complete, check": (
+        "prompt, register_, variants, n_scenarios, min_turns, max_turns, engine, generator, "
+        "generator_revision, generator_dtype, defect_rate, temperature, top_p, "
+        "repetition_penalty, max_new_tokens"
+    ),
+    "complete, check, relevance, scores": "topics",
+    "complete, check, relevance, scores, validity": "countries",
+    "check": (
+        "attempts, min_arabic_ratio, max_repetition, max_turn_words, min_relevance, disabled_rules"
+    ),
+    "check, split": "near_duplicate_threshold",
+    "split": "validation_share, test_share",
+    "bases": (
+        "model_layers, model_width, model_heads, model_context, vocabulary_size, "
+        "pretrain_length, pretrain_steps, pretrain_learning_rate, pretrain_batch_size"
+    ),
+    "bases, tuned": "revisions, finetune_n_evaluations, deterministic",
+    "tuned": (
+        "max_length, finetune_steps, finetune_learning_rate, finetune_batch_size, "
+        "finetune_method, lora_rank, lora_alpha, finetune_schedule, finetune_warmup_share, "
+        "finetune_weight_decay, finetune_patience, finetune_precision, finetune_packing"
+    ),
+    "replies": "reply_max_new_tokens, reply_temperature, reply_repetition_penalty",
+    "replies, marks": "n_test_conversations",
+    "replies, scores": "histories",
+    "marks": "n_retrieval_conversations",
+    "marks, relevance, scores, validity": "encoder",
+    "scores, rating": "n_resamples",
+    "study": "raters, n_rated_items",
+    "study, rating": "criteria",
+    "rating": "simulated_raters",
+    "complete, check, split, bases, replies, marks, relevance, scores, validity, study, rating": (
+        "seed"
+    ),
+    # what they name has stages of its own
+    "others": "students, checkpoints, seeds, control_student, baselines",
+    # speed, addresses, and what people read
+    "": (
+        "workers, generation_batch_size, finetune_micro_batch_size, actors, endpoints, "
+        "endpoint_api, endpoint_concurrency, endpoint_timeout, endpoint_key, name, description, "
+        "comparable"
+    ),
+}
+WORDS = {
+    "engine": "transformers",
+    "generator_dtype": "float32",
+    "finetune_method": "lora",
+    "finetune_schedule": "constant",
+    "finetune_precision": "bfloat16",
+    "histories": ("true", "own"),
+}
+
+
+def another(profile, setting):
+    "Another value of a setting"
+    value = getattr(profile, setting)
+    if setting in WORDS:
+        return WORDS[setting]
+    if isinstance(value, tuple):
+        return (*value[:-1], "other")
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}, another"
+    return value / 2 + 0.01 if isinstance(value, float) else value + 1
+
+
+def kind_of_stage(name):
+    "Checkpoints and replies by what they are"
+    folder, _, of = name.partition("/")
+    if of == "marks":
+        return "marks"
+    checkpoint = Checkpoint.parse(of)
+    if folder == "train":
+        return "bases" if checkpoint.kind == "base" else "tuned"
+    return folder
+
+
+def made_again(run, **change):
+    "The kinds of stages that a changed profile would make again"
+    profile = load_profile("smoke").model_copy(update=change)
+    rehearsal = Rehearsal(profile, RunFolder(run), say=lambda line: None)
+    make_stages(rehearsal, Workers(1), "rating")
+    return set(map(kind_of_stage, rehearsal.again))
+
+
+def test_each_setting_makes_the_right_stages_again(run, tmp_path):
+    path = shutil.copytree(run, tmp_path / "run")
+    assert made_again(path) == set()
+    profile = load_profile("smoke")
+    stages = {s: kinds for kinds, text in SHAPES.items() for s in text.split(", ")}
+    assert stages.keys() == Profile.model_fields.keys()
+    wanted, found = {}, {}
+    for setting, kinds in stages.items():
+        if kinds != "others":
+            wanted[setting] = set(kinds.split(", ")) - {""}
+            found[setting] = made_again(path, **{setting: another(profile, setting)})
+    assert found == wanted
 
 
 def test_a_changed_notebook_parameter_runs_that_notebook_alone(run):

@@ -1,16 +1,22 @@
 "Training that is interrupted, repeated or given nonsense"
 
-import csv, json
-import pytest, torch
+import csv
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
 from arabic_dialog.models.loading import load_model, new_model
-from arabic_dialog.finetuning.finetune import finetune, pretrain, train_student
+from arabic_dialog.finetuning.finetune import finetune, pretrain
 from arabic_dialog.finetuning.masking import encode_conversations, encode_turns
 from arabic_dialog.finetuning.students import shuffle_replies, train_tokenizer
+from arabic_dialog.finetuning.train import ModelSize, StudentJob, train_student
 from arabic_dialog.finetuning.trainer import Training, arguments, order_rows, trainer_class
 
 TOPICS = {"bread": "الخبز", "coffee": "القهوة", "tea": "الشاي", "music": "الموسيقى"}
@@ -211,12 +217,12 @@ def test_the_lean_loss_is_trls_loss(base, tokenizer, tmp_path):
 
 
 def test_conversations_are_cut_at_turn_borders_and_counted(tokenizer):
-    whole = len(encode_turns(tokenizer, TALKS[0].turns, 999)[0])
+    whole = len(encode_turns(tokenizer, TALKS[0].turns, 999).ids)
     rows, proof = encode_conversations(tokenizer, TALKS, whole - 1)
     assert (
-        proof["n_truncated"] >= 1
-        and proof["n_turns_dropped"] == 2 * proof["n_truncated"]
-        and proof["n_left_out"] == 0
+        proof.n_truncated >= 1
+        and proof.n_turns_dropped == 2 * proof.n_truncated
+        and proof.n_left_out == 0
     )
     with pytest.raises(UserError, match="max_length = 4"):
         encode_conversations(tokenizer, TALKS, 4)
@@ -253,7 +259,7 @@ def test_shuffled_replies_change_topic_and_country_everywhere():
         if t.speaker == "assistant" and PLACES[c.scenario.country] in t.text
     }
     for seed in range(5):
-        for before, after in zip(TALKS, shuffle_replies(TALKS, seed)):
+        for before, after in zip(TALKS, shuffle_replies(TALKS, seed), strict=True):
             assert after.id == before.id and [t for t in after.turns if t.speaker == "user"] == [
                 t for t in before.turns if t.speaker == "user"
             ]
@@ -298,28 +304,38 @@ def test_what_cannot_be_trained_says_why(base, tokenizer, tmp_path):
 def test_one_job_is_plain_data(tmp_path):
     save_jsonl(tmp_path / "t.jsonl", TALKS[:12])
     save_jsonl(tmp_path / "v.jsonl", TALKS[12:])
-    common = SHAPE | dict(
-        train=str(tmp_path / "t.jsonl"), validation=str(tmp_path / "v.jsonl"), revision=""
-    )
-    base = json.loads(
-        json.dumps(
-            common
-            | dict(
-                kind="base",
-                checkpoint="new:gpt2",
-                n_layer=1,
-                n_embd=32,
-                n_head=2,
-                n_positions=128,
-                vocabulary_size=500,
-                out=str(tmp_path / "base"),
-            )
-        )
-    )
-    train_student(base)
-    counts = train_student(
-        common
-        | dict(kind="control", checkpoint=str(tmp_path / "base"), out=str(tmp_path / "control"))
-    )
+    files = dict(train=str(tmp_path / "t.jsonl"), validation=str(tmp_path / "v.jsonl"))
+
+    def job(kind, checkpoint, size=None):
+        out = str(tmp_path / kind)
+        return StudentJob(kind, checkpoint, out=out, how=Training(**SHAPE), size=size, **files)
+
+    base = job("base", "new:gpt2", ModelSize(1, 32, 2, 128, vocabulary_size=500))
+    train_student(json.loads(json.dumps(base.plain)))
+    counts = train_student(job("control", str(tmp_path / "base")).plain)
     assert counts["n_conversations"] == 12 and all(isinstance(n, int) for n in counts.values())
     assert json.loads((tmp_path / "control" / "training.json").read_text())["kind"] == "control"
+
+
+def test_every_setting_of_fine_tuning_is_read():
+    from arabic_dialog.core.settings import load_profile
+
+    smoke = load_profile("smoke")
+    settings = [n for n in type(smoke).model_fields if n.startswith("finetune_")]
+    names = {n.removeprefix("finetune_") for n in settings}
+    assert names <= {f.name for f in fields(Training)}
+    how = Training.to_reply(smoke, seed=7)
+    assert all(getattr(how, n.removeprefix("finetune_")) == getattr(smoke, n) for n in settings)
+    assert (how.seed, how.max_length, how.lora_rank) == (7, smoke.max_length, smoke.lora_rank)
+
+
+def test_a_job_of_a_hyphenated_student_keeps_its_revision():
+    from arabic_dialog.core.records import Checkpoint
+    from arabic_dialog.core.settings import load_profile
+    from arabic_dialog.finetuning.train import plan_training
+
+    names = dict(students=("my-student", "other"), revisions=("0" * 40, "1" * 40))
+    profile = load_profile("smoke").model_copy(update=names)
+    checkpoint = Checkpoint.parse("my-student-control-s3")
+    job = plan_training(profile, checkpoint, "owner/model", Path("split"), "out")
+    assert (job.kind, job.how.seed, job.revision) == ("control", 3, "0" * 40)

@@ -1,6 +1,7 @@
 "Masks that train the wrong tokens, texts that mean harm, and the page that shows what is trained"
 
-import json, re
+import json
+import re
 from html.parser import HTMLParser
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -11,6 +12,7 @@ from arabic_dialog.finetuning.finetune import finetune
 from arabic_dialog.finetuning.students import train_tokenizer
 from arabic_dialog.finetuning.masking import (
     encode_conversations,
+    Encoded,
     encode_turns,
     mask_facts,
     prove_batch,
@@ -129,9 +131,7 @@ def test_an_empty_reply_is_refused_and_an_empty_question_is_not(tokenizer, text)
     with pytest.raises(UserError, match="empty"):
         encode_conversations(tokenizer, [conversation("c", turns)], 999)
     turns = (Turn("user", text),) + TURNS[1:]
-    assert (
-        encode_conversations(tokenizer, [conversation("c", turns)], 999)[1]["n_stops_trained"] == 2
-    )
+    assert encode_conversations(tokenizer, [conversation("c", turns)], 999)[1].n_stops_trained == 2
 
 
 @pytest.mark.parametrize("special", [*ROLE_TOKENS, "<|endoftext|>", "<|pad|>"])
@@ -143,7 +143,8 @@ def test_tokens_of_the_frame_are_not_smuggled_in(tokenizer, special, place):
 
 
 def test_a_mask_with_one_wrong_token_is_refused(tokenizer):
-    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
+    encoded = encode_turns(tokenizer, TURNS, 999)
+    ids, labels = encoded.ids, encoded.labels
     prove_mask(tokenizer, TURNS, ids, labels)
     for k, i in enumerate(ids):
         with pytest.raises(UserError):
@@ -181,10 +182,11 @@ SPOKEN = HOSTILE.filter(
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(texts=st.lists(SPOKEN, min_size=2, max_size=6).filter(lambda l: len(l) % 2 == 0))
+@given(texts=st.lists(SPOKEN, min_size=2, max_size=6).filter(lambda texts: len(texts) % 2 == 0))
 def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
     turns = [Turn(("user", "assistant")[i % 2], t) for i, t in enumerate(texts)]
-    ids, labels, _ = encode_turns(tokenizer, turns, 9999)
+    encoded = encode_turns(tokenizer, turns, 9999)
+    ids, labels = encoded.ids, encoded.labels
 
     def alone(t):
         return tokenizer(t, add_special_tokens=False)["input_ids"]
@@ -200,17 +202,18 @@ def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
             ]
         )
     ]
-    assert list(zip(ids, labels)) == want
-    assert prove_mask(tokenizer, turns, ids, labels)["n_trained"] == sum(l != -100 for _, l in want)
-    shown = Page(render_mask(tokenizer, [dict(id=texts[0], input_ids=ids, labels=labels)]))
-    assert shown.tokens == [(i, l != -100) for i, l in want] and not shown.strange
+    assert list(zip(ids, labels, strict=True)) == want
+    n_trained = sum(label != -100 for _, label in want)
+    assert prove_mask(tokenizer, turns, ids, labels).n_trained == n_trained
+    shown = Page(render_mask(tokenizer, [Encoded(ids, labels, id=texts[0])]))
+    assert shown.tokens == [(i, label != -100) for i, label in want] and not shown.strange
     assert "".join(c for t in turns for c in t.text if c.isalnum()) in "".join(
         c for c in shown.text if c.isalnum()
     )
 
 
 class Page(HTMLParser):
-    "What a browser would find: (token, is it trained?) in order, the text inside tokens without marks, and elements that do not belong"
+    "What a browser finds: (token, is it trained?), text without marks, and what does not belong"
 
     KNOWN = {
         "html",
@@ -285,7 +288,7 @@ def test_the_page_escapes_and_says_what_the_json_says(tokenizer, tmp_path):
     )
     page, facts = Page(html), data["shown"]
     assert (
-        data["dataset"] == sums
+        data["dataset"] == sums.facts
         and len(facts["conversations"]) == 8
         and not page.strange
         and bad not in html
@@ -299,21 +302,19 @@ def test_the_page_escapes_and_says_what_the_json_says(tokenizer, tmp_path):
         and sum(on for _, on in page.tokens) == facts["n_trained"]
     )
     for c in facts["conversations"]:
-        assert (
-            f"{c['n_trained']:,} of {c['n_tokens']:,} tokens trained ({100 * c['trained_share']:.2f}%)"
-            in html
-        )
+        share = f"{100 * c['trained_share']:.2f}%"
+        assert f"{c['n_trained']:,} of {c['n_tokens']:,} tokens trained ({share})" in html
     assert (
         html.count("■") - 1 == facts["n_stops_trained"] == 8
-        and f"<dd>{sums['n_trained']:,}</dd>" in html
+        and f"<dd>{sums.n_trained:,}</dd>" in html
     )
     assert page.text.count(bad) == 16  # as text it is all there
 
 
 def test_no_letter_is_kept_from_joining(tokenizer):
     "Nothing stands between tokens, and what a token's element carries at its sides is nothing"
-    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
-    page = render_mask(tokenizer, [dict(input_ids=ids, labels=labels)])
+    encoded = encode_turns(tokenizer, TURNS, 999)
+    page = render_mask(tokenizer, [encoded])
     for line in re.findall(r'<div class="line"[^>]*>(.*?)</div>', page, re.S):
         assert not re.search(r"</(mark|span)>\s+<(mark|span)", line) and "\u200d" not in line
     style = page[page.index("<style>") : page.index("</style>")]
@@ -322,10 +323,10 @@ def test_no_letter_is_kept_from_joining(tokenizer):
 
 
 def test_a_broken_mask_can_still_be_looked_at(tokenizer):
-    ids, labels, _ = encode_turns(tokenizer, TURNS, 999)
+    ids = encode_turns(tokenizer, TURNS, 999).ids
     for bad in (ids, [-100] * len(ids)):
-        page = Page(render_mask(tokenizer, [dict(input_ids=ids, labels=bad)]))
-        assert [on for _, on in page.tokens] == [l != -100 for l in bad]
+        page = Page(render_mask(tokenizer, [Encoded(ids, bad)]))
+        assert [on for _, on in page.tokens] == [label != -100 for label in bad]
     assert mask_facts(tokenizer, [])["trained_share"] == 0 and render_mask(tokenizer, [])
 
 
@@ -348,7 +349,7 @@ def test_a_batch_trains_what_its_rows_train(loose, pad_is_eos, padding_free):
         )(rows)
 
     proof = prove_batch(batch(), loose, rows)
-    assert proof["n_trained"] == sums["n_trained"] and (proof["n_padding"] == 0) == padding_free
+    assert proof.n_trained == sums.n_trained and (proof.n_padding == 0) == padding_free
     plain = [
         {"input_ids": r["input_ids"], "labels": r["input_ids"]} for r in rows
     ]  # plain text: all of it is trained

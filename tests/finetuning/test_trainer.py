@@ -1,21 +1,30 @@
 "Training on more than one process, with adapters, on flat batches; and training that fails"
 
-import csv, errno, json, os, signal, subprocess, sys
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import pytest, torch
+import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 
-from arabic_dialog.finetuning.finetune import finetune as finetuning
+from arabic_dialog.finetuning import finetune as finetuning
 from arabic_dialog.models.loading import load_model, load_tokenizer, new_model
 from arabic_dialog.core.files import save_jsonl
-from arabic_dialog.core.records import UserError
-from arabic_dialog.finetuning.finetune import finetune, fit, train_student
+from arabic_dialog.core.records import Turn, UserError
+from arabic_dialog.finetuning.finetune import Material, finetune, fit
 from arabic_dialog.finetuning.masking import encode_conversations
 from arabic_dialog.commands.finetune import finetune_own
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.finetuning.students import train_tokenizer
+from arabic_dialog.finetuning.train import StudentJob, train_student
 from arabic_dialog.finetuning.trainer import Training, trainer_class
 from finetuning.test_finetune import SHAPE, TALKS, TOPICS, Kill, same, weights
 
@@ -56,9 +65,8 @@ def losses(folder):
 
 PROGRAM = """
 import json, sys
-from arabic_dialog.finetuning.finetune import train_student
-from arabic_dialog.core.workers import Together, follow, join, leave
-from arabic_dialog.core.workers import processes
+from arabic_dialog.finetuning.train import train_student
+from arabic_dialog.core.workers import Together, follow, join, leave, processes
 join()
 if processes()[0]: follow({"train_student": train_student})
 else:
@@ -73,13 +81,14 @@ def test_two_processes_give_the_losses_and_weights_of_one(bases, tmp_path, way):
     "The model copied to each process (DDP), or shared out between them (FSDP)"
 
     def job(kind, out):
-        return SHAPE | dict(
+        return StudentJob(
             kind="finetuned",
             checkpoint=str(bases / kind),
-            out=str(tmp_path / out),
             train=str(bases / "train.jsonl"),
             validation=str(bases / "validation.jsonl"),
-        )
+            out=str(tmp_path / out),
+            how=Training(**SHAPE),
+        ).plain
 
     fsdp = (
         dict(
@@ -143,30 +152,21 @@ def test_how_many_are_computed_at_once_does_not_matter(bases, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_flat_and_padded_batches_train_the_same(bases, tmp_path, kind):
-    "Same rows in the same order: the losses agree although one computes no padding and sees no neighbour"
+    "Same rows in the same order: the losses agree, although one computes no padding"
     tokenizer = load_tokenizer(bases / kind)
     rows, _ = encode_conversations(tokenizer, TALKS, 96)
     order = [(5 * i) % len(rows) for i in range(32)]
     for packing in (True, False):
-        how = Training(
-            **{k: v for k, v in SHAPE.items() if k != "max_length"} | {"packing": packing}
-        )
-        fit(
-            lambda: load_model(bases / kind, dtype="float32"),
-            tokenizer,
-            rows,
-            rows[:4],
-            tmp_path / str(packing),
-            how,
-            order=order,
-        )
+        model = load_model(bases / kind, dtype="float32")
+        material = Material(lambda m=model: m, tokenizer, rows, rows[:4], order)
+        fit(material, tmp_path / str(packing), Training(**SHAPE | {"packing": packing}))
     assert losses(tmp_path / "True") == pytest.approx(losses(tmp_path / "False"), abs=2e-5)
     a, b = (weights(tmp_path / str(p)) for p in (True, False))
     assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
 
 
 class Hungry:
-    "A trainer with which memory runs out: always with more than `most` rows at once, or at one step"
+    "A trainer with which memory runs out: with more than `most` rows at once, or at one step"
 
     def __init__(self, most, at=None):
         self.most, self.at, self.seen = most, at, []
@@ -248,7 +248,8 @@ def test_a_full_disk_loses_nothing(bases, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
         UserError,
-        match="the disk is full; make room, then run the same command again.*Nothing that was already made is lost",
+        match="the disk is full; make room, then run the same command again"
+        ".*Nothing that was already made is lost",
     ):
         train(bases / "gpt2", tmp_path / "cut")
     assert (tmp_path / "cut" / "_trainer" / "checkpoint-6").exists()  # half of one
@@ -262,7 +263,7 @@ import os, signal, sys, torch
 from transformers import TrainerCallback
 sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
-from test_training import train
+from finetuning.test_trainer import train
 from pathlib import Path
 step, where = int(sys.argv[4]), sys.argv[5]
 class Die(TrainerCallback):
@@ -271,7 +272,9 @@ class Die(TrainerCallback):
 if where == "save":
     save = torch.save
     def half(what, path, *args, **kwargs):
-        if f"checkpoint-{step}" in str(path): Path(path).write_bytes(b"half"); os.kill(os.getpid(), signal.SIGKILL)
+        if f"checkpoint-{step}" in str(path):
+            Path(path).write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
         return save(what, path, *args, **kwargs)
     torch.save = half
 train(Path(sys.argv[2]), Path(sys.argv[3]), [Die()])
@@ -333,7 +336,7 @@ def test_training_stops_when_validation_no_longer_improves_and_the_best_is_kept(
             out = load_model(tmp_path)(
                 torch.tensor([r["input_ids"]]), labels=torch.tensor([r["labels"]])
             )
-        k = sum(l != -100 for l in r["labels"])
+        k = sum(label != -100 for label in r["labels"])
         total += float(out.loss) * k
         n += k
     assert total / n == pytest.approx(held[best], abs=1e-4)
@@ -394,13 +397,18 @@ def test_adapters_can_be_interrupted_too(bases, tmp_path):
 STOCK = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer, model = AutoTokenizer.from_pretrained(sys.argv[1]), AutoModelForCausalLM.from_pretrained(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
 assert "arabic_dialog" not in sys.modules
 ended = 0
 for text in sys.argv[2:]:
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    question = [{"role": "user", "content": text}]
+    ids = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     out = model.generate(**ids, max_new_tokens=40, do_sample=False)[0, ids["input_ids"].shape[1]:]
-    ended += int(out[-1]) == tokenizer.eos_token_id; print(tokenizer.decode(out, skip_special_tokens=True))
+    ended += int(out[-1]) == tokenizer.eos_token_id
+    print(tokenizer.decode(out, skip_special_tokens=True))
 assert ended == len(sys.argv) - 2, ended
 """
 
@@ -420,13 +428,11 @@ def test_stock_transformers_loads_the_checkpoint_and_replies_end(bases, tmp_path
 
 
 def test_text_is_prepared_as_the_model_expects_it(bases, tmp_path):
-    "A folder that is named like a published AraGPT2: vowel marks are dropped, punctuation stands alone, and the proof still holds"
+    "A folder named like a published AraGPT2: vowel marks are dropped, and the proof still holds"
     base = tmp_path / "aragpt2-mega"
     tokenizer = AutoTokenizer.from_pretrained(bases / "aragpt2")
     load_model(bases / "aragpt2").save_pretrained(base)
     tokenizer.save_pretrained(base)
-    from dataclasses import replace
-    from arabic_dialog.core.records import Turn
 
     marked = [
         replace(

@@ -1,9 +1,11 @@
-"Plans of a rating study: formula against statsmodels and against simulated studies, and what cannot be planned"
+"Plans of a study: formula against statsmodels and simulated studies; what cannot be planned"
 
-import math, warnings
+import math
+import warnings
 from dataclasses import replace
 
-import numpy as np, pytest
+import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 from statsmodels.stats.power import TTestPower
 
@@ -11,6 +13,7 @@ from arabic_dialog.rating.agreement import rater_agreement
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.core.stats import paired_permutation_test
 from arabic_dialog.rating.power import (
+    Aim,
     Expected,
     difference_sd,
     draw_differences,
@@ -137,7 +140,9 @@ def test_a_pilot_says_what_to_expect():
         + noise * rng.normal(size=(3, 600)),
     )
     rows = [
-        Rating(f"i{n}", r, "overall", int(v)) for r, of in zip("abc", x) for n, v in enumerate(of)
+        Rating(f"i{n}", r, "overall", int(v))
+        for r, of in zip("abc", x, strict=True)
+        for n, v in enumerate(of)
     ]
     seen = pilot_values(rows, models=model)
     assert (
@@ -151,7 +156,7 @@ def test_a_pilot_says_what_to_expect():
 
 def test_a_plan_is_printed_with_what_it_assumes():
     said = []
-    print_rating_plan(0.3, models=4, raters=4, studies=400, say=said.append)
+    print_rating_plan(Aim(0.3, models=4), Expected(raters=4), studies=400, say=said.append)
     text = "\n".join(said)
     for part in (
         "0.3 points",
@@ -162,7 +167,7 @@ def test_a_plan_is_printed_with_what_it_assumes():
     ):
         assert part in text
     said = []
-    print_rating_plan(0.3, studies=0, say=said.append)
+    print_rating_plan(Aim(0.3), studies=0, say=said.append)
     assert "simulat" not in "\n".join(said)
 
 
@@ -189,4 +194,9 @@ def test_what_cannot_be_planned_is_refused(given, says):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserError, match=says):
-            print_rating_plan(**given, say=lambda _: None)
+            plan(**given)
+
+
+def plan(effect=0.3, models=2, power=0.8, level=0.95, seconds=45, **expected):
+    aim = Aim(effect, models, power, level)
+    print_rating_plan(aim, Expected(**expected), seconds, say=lambda _: None)

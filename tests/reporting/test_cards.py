@@ -1,6 +1,10 @@
 """Cards and metadata as their readers read them: YAML, the hub's own card class, mlcroissant; whatever a model wrote into them."""
 
-import csv, io, json, re
+import csv
+import io
+import json
+import re
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -182,6 +186,15 @@ def test_the_hub_reads_the_head_of_the_card(tmp_path):
     )
 
 
+def test_a_student_with_a_hyphen_names_the_model_it_was_trained_from():
+    config = CONFIG | {"students": ["s", "my-student"], "checkpoints": ["new:gpt2", "owner/base"]}
+    about = ABOUT | {"code_version": "0", "started": "2026", "config": config}
+    for name, kind in (("my-student-finetuned-s1", "finetuned"), ("my-student-base", "base")):
+        card = model_card({"kind": kind, "seed": 1}, about, name)
+        assert 'base_model: "owner/base"\n' in card and 'license: "other"\n' in card
+    assert "base_model" not in model_card({"kind": "control"}, about, "s-control-s0")
+
+
 def test_datasets_finds_the_splits_that_the_head_names(tmp_path):
     from datasets import load_dataset
 
@@ -198,14 +211,14 @@ def test_a_card_counts_what_is_in_the_files(tmp_path):
     rows, spread = count_splits(
         {s: save_jsonl(tmp_path / f"{s}.jsonl", p) for s, p in PARTS.items()}
     )
-    assert rows[0] == {
+    assert asdict(rows[0]) == {
         "split": "train",
         "conversations": 3,
         "turns": 8,
         "topics": 2,
         "countries": 2,
     }
-    assert spread == [
+    assert list(map(asdict, spread)) == [
         {"each": "topic", "n": 2, "fewest": "2 (tea)", "median": 2.5, "most": "3 (bread)"},
         {"each": "country", "n": 2, "fewest": "2 (MA)", "median": 2.5, "most": "3 (EG)"},
         {

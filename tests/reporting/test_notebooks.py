@@ -134,7 +134,7 @@ def test_what_is_good_is_not_made_again_and_what_changed_is(project):
     other = notebook(SAVE, 'save_result(open_run(run), "tab_other", pd.DataFrame({"n": [n]}))')
     save_text(project / "nbs/paper/tab_other.ipynb", other)
 
-    def made(given={}):
+    def made(given=None):
         return sorted(o.name for o in run_paper(folder, given=given) if o.status == "made")
 
     assert made() == ["tab_good", "tab_other"] and made() == []
@@ -288,15 +288,15 @@ def test_a_claim_leads_to_the_cell_that_made_it(project):
     )
     folder = RunFolder(project / "runs/x")
     run_paper(folder)
-    ledger = {c["id"]: c for c in claims_ledger(open_run(folder.path))}
+    ledger = {c.id: c for c in claims_ledger(open_run(folder.path))}
     c = ledger["C1"]
     assert (
-        c["value"] == 2
-        and c["verdict"] == "not reproduced"
-        and c["made_in"] == "paper/tab_good/tab_good.html#cell3"
-        and c["cell"] == 5
+        c.value == 2
+        and c.verdict == "not reproduced"
+        and c.made_in == "paper/tab_good/tab_good.html#cell3"
+        and c.cell == 5
     )
-    assert ledger["C2"]["verdict"] == "not run" and ledger["C2"]["made_in"] == ""
+    assert ledger["C2"].verdict == "not run" and ledger["C2"].made_in == ""
     assert '<section id="cell3">' in (folder / "paper/tab_good/tab_good.html").read_text(
         encoding="utf-8"
     )

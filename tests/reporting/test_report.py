@@ -1,90 +1,56 @@
 "The report is one page that loads nothing and runs nothing, whatever a model wrote into it"
 
 import copy
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from arabic_dialog.reporting.report import render_report
+from arabic_dialog.reporting.report import RunReport, ShownResult, StageRow, render_report
+from arabic_dialog.reporting.results import ClaimResult
 
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>alert(1)</script><rect width="9" height="9"/></svg>'
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
+    '<script>alert(1)</script><rect width="9" height="9"/></svg>'
+)
 
 
-def context(text="ما أشهر أنواع الخبز؟"):
+def result(name, status="made", text="t", **more):
+    paths = {"notebook": f"paper/{name}/{name}.ipynb"}
+    if status == "made":
+        paths["page"] = f"paper/{name}/{name}.html"
+        more |= {"caption": text, "source": text, "simulated": True}
+    return ShownResult(name=name, title=text, status=status, **paths, **more)
+
+
+def report(text="ما أشهر أنواع الخبز؟"):
     "A run in which everything that someone else may have written is `text`"
-    made = dict(status="made", title=text, caption=text, source=text, simulated=True)
-    return {
-        "about": {
-            "id": text,
-            "profile": text,
-            "config": {"comparable": False, "key": text},
-            "code_version": text,
-            "started": text,
-            "data_hash": text,
-        },
-        "stages": [
-            {"name": text, "counts": {text: 1}, "seconds": 1.5, "cached": False, "digest": text}
-        ],
-        "results": [
-            dict(
-                made,
-                name="tab_quality",
+    about = dict.fromkeys(("id", "profile", "code_version", "started", "data_hash"), text)
+    example = {"conversation": "c", "question": text, "model": text, "reply": text}
+    claim = ClaimResult("C1", text, text, "tab_quality", "k", "not run", text or None)
+    item = {"id": "1a", "section": text, "item": text, "from_run": "." + text, "state": "partly"}
+    return RunReport(
+        about=about | {"config": {"comparable": False, "key": text}},
+        stages=[StageRow(text, {text: 1}, 1.5, text)],
+        results=[
+            result(
+                "tab_quality",
+                text=text,
                 rows=[{"rule": text, "n": "3"}],
                 columns=["rule", "n"],
                 svg=SVG,
-                notebook="paper/tab_quality/tab_quality.ipynb",
             ),
-            dict(
-                made,
-                name="tab_examples",
-                svg=None,
-                notebook="paper/tab_examples/tab_examples.ipynb",
-                columns=["conversation", "question", "model", "reply"],
-                rows=[{"conversation": "c", "question": text, "model": text, "reply": text}],
-            ),
-            dict(
-                name="fig_wait",
-                title=text,
-                status="waiting",
-                error=text,
-                notebook="paper/fig_wait/fig_wait.ipynb",
-            ),
-            dict(
-                name="fig_bad",
-                title=text,
-                status="failed",
-                error=text,
-                notebook="paper/fig_bad/fig_bad.ipynb",
-            ),
+            result("tab_examples", text=text, rows=[example], columns=list(example)),
+            result("fig_wait", "waiting", text, error=text),
+            result("fig_bad", "failed", text, error=text),
         ],
-        "claims": [
-            {
-                "id": "C1",
-                "claim": text,
-                "published": text,
-                "value": text or None,
-                "verdict": "not run",
-                "measured_by": "tab_quality",
-                "key": "k",
-            }
-        ],
-        "assumptions": [
-            {"id": "A01", "unknown": text, "assumed": text, "why": text, "setting": text}
-        ],
-        "environment": {"python": text},
-        "files": {"a.csv": text},
-        "reforms": [
-            {
-                "id": "1a",
-                "section": text,
-                "item": text,
-                "from_run": "." + text,
-                "person": "." + text,
-                "state": "partly",
-            }
-        ],
-    }
+        claims=[claim],
+        assumptions=[{"id": "A01", "unknown": text, "assumed": text, "why": text, "setting": text}],
+        environment={"python": text},
+        files={"a.csv": text},
+        reforms=[item | {"person": "." + text}],
+    )
 
 
 class Tags(HTMLParser):
@@ -107,7 +73,7 @@ class Tags(HTMLParser):
 
 
 def test_self_contained():
-    page = Tags(render_report(context()))
+    page = Tags(render_report(report()))
     assert not page.depth and not {
         "script",
         "iframe",
@@ -141,7 +107,7 @@ def test_self_contained():
     )
 )
 def test_no_text_becomes_markup(text):
-    plain, page = Tags(render_report(context("x"))), Tags(render_report(context(text)))
+    plain, page = Tags(render_report(report("x"))), Tags(render_report(report(text)))
 
     def outline(p):
         return [t for t in p.tags if t != "span"], [
@@ -163,7 +129,7 @@ def test_no_text_becomes_markup(text):
     ],
 )
 def test_attacks(attack):
-    page = render_report(context(attack))
+    page = render_report(report(attack))
     assert (
         "<script" not in page
         and "<img src=x" not in page
@@ -174,36 +140,24 @@ def test_attacks(attack):
 
 
 def test_everything_failed():
-    c = context()
-    c["results"] = [
-        dict(
-            name=f"fig_{n}",
-            title="t",
-            status="failed",
-            error="",
-            notebook=f"paper/fig_{n}/fig_{n}.ipynb",
-        )
-        for n in range(3)
-    ]
-    c["claims"][0]["value"] = None
-    c["stages"] = []
-    page = render_report(c)
+    failed = [result(f"fig_{n}", "failed") for n in range(3)]
+    whole = report()
+    claims = [replace(c, value=None) for c in whole.claims]
+    page = render_report(replace(whole, results=failed, claims=claims, stages=[]))
     assert "3 of 3 notebooks failed" in page and "simulated raters</span>" not in page
 
 
 def test_nothing_is_changed():
-    c = context()
-    before = copy.deepcopy(c)
-    assert render_report(c) == render_report(c) and c == before
+    whole = report()
+    before = copy.deepcopy(whole)
+    assert render_report(whole) == render_report(whole) and whole == before
 
 
 def test_says_what_it_is():
-    offline, paper = context(), context()
-    paper["about"]["config"]["comparable"] = True
-    for r in paper["results"]:
-        r["simulated"] = False
-    assert "not a reproduction of the paper" in render_report(
-        offline
-    ) and "simulated raters" in render_report(offline)
-    page = render_report(paper)
+    offline = report()
+    assert "not a reproduction of the paper" in render_report(offline)
+    assert "simulated raters" in render_report(offline)
+    about = offline.about | {"config": {"comparable": True, "key": "x"}}
+    results = [replace(r, simulated=False) for r in offline.results]
+    page = render_report(replace(offline, about=about, results=results))
     assert "not a reproduction" not in page and "simulated raters" not in page
