@@ -8,20 +8,19 @@ __all__ = ['WordsOf', 'NEAR_DUPLICATE', 'MANY', 'scenario_words', 'Gate', 'load_
 
 # %% ../../nbs/generation/08_checking.ipynb #f4373da0
 import json
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ..core.arabic import arabic_ratio
 from ..core.files import from_json, render_table, save_table, save_text, to_json
 from ..core.records import Completion, Conversation, Issue, Scenario, UserError
 from ..core.settings import Profile
-from ..core.workers import end_with
+from ..core.workers import Workers
 from .completing import whole_file
 from .duplicates import DuplicateIndex
 from .grammar import Grammar
@@ -184,51 +183,26 @@ class Examiner:
     "Examines lines of completions, in their order; many of them in several processes"
 
     def __init__(self, gate: Gate, workers: int = 1, chunk: int = 128):
-        self.gate, self.workers, self.chunk, self.pool = gate, workers, chunk, None
+        self.gate, self.chunk = gate, chunk
+        self.workers = Workers(workers, prepare=None)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *error):
-        if self.pool is None:
-            return
-        for process in list(self.pool._processes.values()) if kind else []:
-            process.kill()
-        self.pool.shutdown(wait=not kind, cancel_futures=True)
+    def __exit__(self, *failure):
+        self.workers.__exit__(*failure)
 
     def __call__(self, lines: Iterable[bytes], scenarios: Sequence[Scenario]) -> Iterator[Examined]:
         "What is found in `lines`, which are completions for some of the scenarios"
         by_id = {s.id: s for s in scenarios}
         pairs = ((line, by_id[json.loads(line)["scenario_id"]]) for line in lines)
         chunks = iter(lambda: list(islice(pairs, self.chunk)), [])
-        if self.workers > 1 and (self.pool or len(scenarios) >= MANY):
-            yield from self._examine_side_by_side(chunks)
+        pays = self.workers.pool or len(scenarios) >= MANY
+        if self.workers.n > 1 and pays:
+            examined = self.workers.map(examine_lines, chunks, self.gate)
         else:
-            for chunk in chunks:
-                yield from examine_lines(chunk, self.gate)
-
-    def _examine_side_by_side(self, chunks: Iterable[list]) -> Iterator[Examined]:
-        "What is found in chunks, a few of them ahead of what is asked for"
-        from concurrent.futures import ProcessPoolExecutor
-        from concurrent.futures.process import BrokenProcessPool
-        from multiprocessing import get_context
-
-        if self.pool is None:
-            context = get_context("spawn")
-            self.pool = ProcessPoolExecutor(self.workers, context, end_with, (os.getpid(),))
-        waiting = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(self.pool.submit(examine_lines, chunk, self.gate))
-                if len(waiting) > 4 * self.workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that checks completions was killed, perhaps for want of memory; "
-                "run the same command again, with --set workers=1 if it happens again"
-            ) from None
+            examined = (examine_lines(chunk, self.gate) for chunk in chunks)
+        return chain.from_iterable(examined)
 
 # %% ../../nbs/generation/08_checking.ipynb #78f49e16
 class Sieve:

@@ -10,7 +10,7 @@ from arabic_dialog.core.records import Checkpoint, Completion, Conversation
 from arabic_dialog.reporting.notebooks import notebook_names, run_paper
 from arabic_dialog.commands.reproduce import make_stages, reproduce
 from arabic_dialog.core.settings import Profile, load_profile
-from arabic_dialog.core.runs import Rehearsal, RunFolder
+from arabic_dialog.core.runs import Rehearsal, RunFolder, WatchedProfile, Work
 from arabic_dialog.core.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +232,19 @@ def test_each_setting_makes_the_right_stages_again(run, tmp_path):
             wanted[setting] = set(kinds.split(", ")) - {""}
             found[setting] = made_again(path, **{setting: another(profile, setting)})
     assert found == wanted
+
+
+def test_a_recipe_names_every_setting_that_its_stage_reads(run, tmp_path):
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    stages = ("split", "cards", "relevance", "replies/marks", "scores", "validity", "rating")
+    for name in (*stages, "study"):
+        folder.state(name).unlink()
+    lines = []
+    work = Work(WatchedProfile.of(load_profile("smoke")), folder, say=lines.append)
+    with Workers(1) as workers:
+        make_stages(work, workers, "rating")
+    made = {line.split()[1] for line in lines if "cached" not in line}
+    assert made == {*stages, "study"}
 
 
 def test_a_changed_notebook_parameter_runs_that_notebook_alone(run):

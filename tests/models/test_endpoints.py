@@ -9,13 +9,16 @@ from arabic_dialog.core.files import to_json
 from arabic_dialog.core.records import Request, Sampling, UserError
 from arabic_dialog.models.endpoints import (
     CallFailed,
-    LARGEST,
+    LARGEST_ANSWER,
     MANY,
     OpenAIEngine,
     Patience,
     RequestRefused,
     error_text,
+    judge_refusal,
     read_reply,
+    request_body,
+    same_model,
 )
 from misbehaving import Misbehaving, answer
 
@@ -218,7 +221,8 @@ def test_the_request_that_breaks_the_server_is_left_out_and_the_others_go_on():
             400,
             {
                 "error": {
-                    "message": "This model's maximum context length is 2048 tokens. However, you requested 2100 tokens",
+                    "message": "This model's maximum context length is 2048 tokens. "
+                    "However, you requested 2100 tokens",
                     "code": "context_length_exceeded",
                 }
             },
@@ -289,7 +293,8 @@ def test_a_field_the_server_does_not_know_is_renamed_or_the_persons_matter():
             if field in body:
                 return 400, {
                     "error": {
-                        "message": f"Unsupported parameter: '{field}' is not supported with this model."
+                        "message": f"Unsupported parameter: '{field}' is not supported "
+                        "with this model."
                     }
                 }
 
@@ -413,7 +418,7 @@ def test_what_cannot_be_is_said_at_once(kw, match):
 
 
 def test_an_answer_that_never_ends_is_not_read_to_the_end():
-    with Misbehaving(lambda body, n: (200, b" " * (LARGEST + 1))).running() as server:
+    with Misbehaving(lambda body, n: (200, b" " * (LARGEST_ANSWER + 1))).running() as server:
         e = engine(server, timeout=10.0, patience=Patience(retries=0))
         assert not list(e.complete(prompts(1), PLAIN)) and "larger than" in e.lost["r0"]
 
@@ -437,8 +442,12 @@ def test_a_caller_who_stops_cancels_what_is_under_way(stop):
 
 def test_ctrl_c_while_waiting_ends_at_once():
     code = (
-        "import sys\nfrom arabic_dialog.core import Request, Sampling\nfrom arabic_dialog.endpoints import OpenAIEngine\n"
-        "print('waiting', flush=True)\nlist(OpenAIEngine([sys.argv[1]], 'm', key_variable='').complete([Request('r', 'p')], Sampling()))"
+        "import sys\n"
+        "from arabic_dialog.core.records import Request, Sampling\n"
+        "from arabic_dialog.models.endpoints import OpenAIEngine\n"
+        "print('waiting', flush=True)\n"
+        "engine = OpenAIEngine([sys.argv[1]], 'm', key_variable='')\n"
+        "list(engine.complete([Request('r', 'p')], Sampling()))"
     )
     with Misbehaving(lambda body, n: "timeout").running() as server:
         p = subprocess.Popen(
@@ -491,14 +500,55 @@ json_values = st.recursive(
 )
 @example(b"[" * 200_000, "chat")
 @example(
-    b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}], "usage": {"completion_tokens": -5}}',
+    b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}], '
+    b'"usage": {"completion_tokens": -5}}',
     "chat",
 )
 def test_whatever_a_server_answers_is_a_reply_or_a_failed_call(raw, api):
     error_text(raw)
     try:
-        text, end, n = read_reply(raw, "m", api)
+        reply = read_reply(raw, "m", api)
     except (CallFailed, RequestRefused):
         return
-    text.encode()
-    assert end in ("stop", "length") and n >= 0
+    reply.text.encode()
+    assert reply.finish_reason in ("stop", "length") and reply.n_tokens >= 0
+
+
+def test_a_body_carries_what_the_endpoint_knows_under_its_own_names():
+    request, sampling = Request("r", "كم؟"), Sampling(0.5, 0.8, 1.3, 64, seed=3)
+    plain = request_body(request, sampling, "m", "completions")
+    assert plain["prompt"] == "كم؟" and "messages" not in plain
+    assert plain["repetition_penalty"] == plain["repeat_penalty"] == 1.3
+    names = {"max_tokens": "max_completion_tokens", "seed": ""}
+    renamed = request_body(request, sampling, "m", names=names)
+    assert renamed["max_completion_tokens"] == 64
+    assert not {"max_tokens", "seed"} & renamed.keys()
+    assert renamed["messages"] == [{"role": "user", "content": "كم؟"}]
+
+
+def test_what_a_status_means():
+    kinds = {s: type(judge_refusal(s, "", "u", {})) for s in (302, 400, 413, 429, 500, 503)}
+    failed = {429: CallFailed, 500: CallFailed, 503: CallFailed}
+    assert kinds == {302: UserError, 400: RequestRefused, 413: RequestRefused} | failed
+    busy = judge_refusal(429, "slow down", "u", {}, 3.0)
+    assert busy.rest == 3 and busy.away and not busy.spends
+    assert judge_refusal(500, "", "u", {}).spends
+
+
+@pytest.mark.parametrize(
+    "served, same",
+    [
+        ("owner/jais-13b-chat", True),
+        ("/models/jais-13b-chat", True),
+        ("C:\\models\\jais-13b-chat.gguf", True),
+        ("Jais-13b-chat.Q4_K_M.gguf", True),
+        ("owner/jais-13b-chat@main", True),
+        ("jais-13b-chat:latest", True),
+        ("jais-13b-chat-2026-01-31", True),
+        ("jais-13b", False),
+        ("jais-13b-chat-v3", False),
+        ("", False),
+    ],
+)
+def test_names_that_mean_the_same_model(served, same):
+    assert same_model("owner/jais-13b-chat", served) is same

@@ -250,3 +250,10 @@ def test_an_answer_does_not_depend_on_company_and_chances_are_those_of_the_draws
     s = noise_for(seen, RaterModel(0.55))
     p = answer_chances(seen, s)
     assert np.allclose(p.sum(-1), 1) and math.isclose(expected_kappa(p), 0.55, abs_tol=1e-5)
+
+
+def test_simulated_answers_stay_what_they_are():
+    "Whoever simulates again with the same seed gets the same answers, also in a later version"
+    answers, how = simulated(RaterModel(0.5, careless=0.1), n=10, raters=("a", "b"), seed=3)
+    assert "".join(str(a.value) for a in answers) == "142253533354241224333445542255135221"
+    assert how["biases"] == {"a": -0.161, "b": 0.0421}
