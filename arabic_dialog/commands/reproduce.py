@@ -22,7 +22,7 @@ from ..core.records import RunEntry, UserError
 from ..core.runs import RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
 from ..core.workers import Crew, Together, Workers, processes
-from ..finetuning.train import make_students
+from ..finetuning.finetune import make_students
 from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
 from ..reporting.cards import make_cards
@@ -32,7 +32,7 @@ def gather_crew(profile: Profile) -> Crew:
     "Whoever trains and replies in a run"
     if processes().count == 1:
         return Workers(profile.workers)
-    from arabic_dialog.finetuning.train import train_student
+    from arabic_dialog.finetuning.finetune import train_student
 
     return Together({"train_student": train_student})
 

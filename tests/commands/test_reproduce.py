@@ -1,4 +1,4 @@
-"""A whole run at its smallest: what it leaves, what an interruption costs, what a change makes again, and what is refused."""
+"""A whole run at its smallest: what it leaves, what a stop costs, what a change makes again."""
 
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
@@ -8,9 +8,11 @@ import pytest
 from arabic_dialog.core.files import data_path, digest_file, load_csv, load_jsonl
 from arabic_dialog.core.records import Completion, Conversation
 from arabic_dialog.reporting.notebooks import notebook_names, run_paper
-from arabic_dialog.commands.reproduce import reproduce
-from arabic_dialog.core.settings import load_profile
-from arabic_dialog.core.runs import RunFolder
+from arabic_dialog.commands.costs import STAGES
+from arabic_dialog.commands.reproduce import gather_crew, make_stages, reproduce
+from arabic_dialog.core.records import UserError
+from arabic_dialog.core.settings import Profile, load_profile
+from arabic_dialog.core.runs import Rehearsal, RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("arabic-dialog"))
@@ -125,9 +127,147 @@ def test_the_second_time_everything_is_found(run):
     before, start = files(run, *says_when), time.perf_counter()
     done = command("reproduce", "--profile", "smoke", "--run", run)
     assert done.returncode == 0 and files(run, *says_when) == before
-    lines = [l for l in done.stdout.splitlines() if l.startswith("✓")]
-    assert lines and all("cached" in l for l in lines), done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("✓")]
+    assert lines and all("cached" in line for line in lines), done.stdout
     assert time.perf_counter() - start < 60
+
+
+# A setting, another value of it, and the kinds of stages that are made again
+SHAPES = {
+    "register": ("العامية", "complete check"),
+    "variants": ("2", "complete check"),
+    "n_scenarios": ("301", "complete check"),
+    "min_turns": ("5", "complete check"),
+    "max_turns": ("9", "complete check"),
+    "generator": ("other", "complete check"),
+    "generator_revision": ("v", "complete check"),
+    "generator_dtype": ("bfloat16", "complete check"),
+    "defect_rate": ("0.2", "complete check"),
+    "temperature": ("0.4", "complete check"),
+    "top_p": ("0.8", "complete check"),
+    "repetition_penalty": ("1.1", "complete check"),
+    "max_new_tokens": ("999", "complete check"),
+    "attempts": ("4", "check"),
+    "min_arabic_ratio": ("0.8", "check"),
+    "max_repetition": ("0.1", "check"),
+    "max_turn_words": ("91", "check"),
+    "min_relevance": ("0.1", "check"),
+    "disabled_rules": ("language", "check"),
+    "near_duplicate_threshold": ("0.7", "check split"),
+    "validation_share": ("0.06", "split"),
+    "test_share": ("0.2", "split"),
+    "checkpoints": ("new:aragpt2, new:aragpt2", "train"),
+    "revisions": ("a, b", "train"),
+    "model_layers": ("3", "train"),
+    "model_width": ("32", "train"),
+    "model_heads": ("4", "train"),
+    "model_context": ("513", "train"),
+    "vocabulary_size": ("1501", "train"),
+    "max_length": ("257", "train"),
+    "pretrain_length": ("97", "train"),
+    "pretrain_steps": ("11", "train"),
+    "pretrain_learning_rate": ("1e-3", "train"),
+    "pretrain_batch_size": ("5", "train"),
+    "finetune_steps": ("11", "train"),
+    "finetune_learning_rate": ("1e-3", "train"),
+    "finetune_batch_size": ("5", "train"),
+    "finetune_method": ("lora", "train"),
+    "lora_rank": ("17", "train"),
+    "lora_alpha": ("33", "train"),
+    "finetune_schedule": ("cosine", "train"),
+    "finetune_warmup_share": ("0.1", "train"),
+    "finetune_weight_decay": ("0.1", "train"),
+    "finetune_n_evaluations": ("6", "train"),
+    "finetune_patience": ("1", "train"),
+    "finetune_precision": ("bfloat16", "train"),
+    "finetune_packing": ("false", "train"),
+    "deterministic": ("true", "train"),
+    "seeds": ("0", "cards scores study"),
+    "control_student": ("", "cards scores study"),
+    "histories": ("true, own", "replies scores"),
+    "n_test_conversations": ("11", "replies"),
+    "n_retrieval_conversations": ("99", "replies"),
+    "reply_max_new_tokens": ("25", "replies"),
+    "reply_temperature": ("0.1", "replies"),
+    "reply_repetition_penalty": ("1.1", "replies"),
+    "encoder": ("e5", "relevance replies scores validity"),
+    "n_resamples": ("201", "rating scores"),
+    "simulated_raters": ("false", "rating"),
+    "raters": ("3", "study"),
+    "n_rated_items": ("31", "study"),
+    # how much is done at once, and where: the outputs are the same
+    "finetune_micro_batch_size": ("1", ""),
+    "generation_batch_size": ("1", ""),
+    "workers": ("3", ""),
+    "actors": ("3", ""),
+    "endpoints": ("http://localhost:1/v1", ""),
+    "endpoint_api": ("completions", ""),
+    "endpoint_concurrency": ("65", ""),
+    "endpoint_timeout": ("500", ""),
+    "endpoint_key": ("KEY", ""),
+    "description": ("words", ""),
+    "comparable": ("true", ""),
+}
+SEED = "complete check split train replies relevance scores validity study rating"
+OTHER_MODELS_OR_FILES = {
+    *("name", "seed", "students", "baselines", "engine"),
+    *("topics", "countries", "prompt", "criteria"),
+}
+
+
+def again(run, **changed):
+    "The kinds of stages that a finished run would make again"
+    profile = load_profile("smoke", overrides=changed)
+    rehearsal = Rehearsal(profile, RunFolder(run), say=lambda line: None)
+    make_stages(rehearsal, gather_crew(profile), "rating")
+    return {name.split("/")[0] for name in rehearsal.again}
+
+
+def test_each_setting_makes_the_right_stages_again(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    keys = {field.alias or name for name, field in Profile.model_fields.items()}
+    assert keys == {*SHAPES, *OTHER_MODELS_OR_FILES}, "a setting without its stages"
+    assert again(copy) == set()
+    for setting, (value, stages) in SHAPES.items():
+        assert again(copy, **{setting: value}) == set(stages.split()), setting
+    assert again(copy, seed="1") == set(SEED.split())
+
+
+def test_a_run_stops_after_the_stage_that_is_named(run, tmp_path):
+    copy, last = shutil.copytree(run, tmp_path / "copy"), {}
+    for stage in STAGES[:-2]:
+        lines = []
+        assert reproduce(load_profile("smoke"), copy, stage, lines.append) == []
+        last[stage] = {line.split()[1].split("/")[0] for line in lines}
+    dataset = {"complete", "check", "split", "cards"}
+    assert last["complete"] == last["check"] == last["split"] == dataset
+    assert last["train"] == dataset | {"train", "relevance"}
+    assert last["replies"] == last["train"] | {"replies"}
+    assert last["scores"] == last["replies"] | {"scores"}
+    assert last["rating"] == last["scores"] | {"validity", "study", "rating"}
+    with pytest.raises(UserError, match="there is no stage 'reply'; there are complete, check"):
+        reproduce(load_profile("smoke"), copy, "reply")
+
+
+def test_a_run_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    small = {"n_scenarios": "60", "seeds": "0", "pretrain_steps": "2", "finetune_steps": "2"}
+    profile = load_profile("smoke", overrides=small | {"control_student": ""})
+    reproduce(profile, tmp_path, "train", say=lambda line: None)
+    assert (tmp_path / "train/arabiangpt-finetuned-s0/model.safetensors").is_file()
+    assert dict(os.environ) == before
+
+
+def test_a_run_of_another_version_is_told_in_one_line(run, tmp_path):
+    copy, lines = shutil.copytree(run, tmp_path / "copy"), []
+    state = copy / "stages" / "check.json"
+    about = json.loads(state.read_text(encoding="utf-8"))
+    del about["shape"]
+    state.write_text(json.dumps(about | {"key": "another"}), encoding="utf-8")
+    reproduce(load_profile("smoke"), copy, "split", lines.append)
+    assert "1 stages are of another version of this program and are made again" in lines[0]
+    assert sum("made again" in line for line in lines) == 2  # and the stage itself says so
 
 
 def test_a_changed_notebook_parameter_runs_that_notebook_alone(run):
