@@ -39,14 +39,18 @@ def encode_each(encoder, texts):
 
 def memory(n):
     "Peak MiB of a process of its own that scores n turns"
-    code = (
-        """import sys; sys.path.insert(0, 'benchmarks'); import resource; from bench_raven import
-        turns; from arabic_dialog.models.encoders import load_encoder; from
-        arabic_dialog.metrics.raven import Raven\n
-        """
-        f"raven, items = Raven(load_encoder()), turns(100)\nraven.score((items*({n}//len(items) "
-        f"+ 1))[:{n}]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
-    )
+    code = f"""
+import resource, sys
+
+sys.path.insert(0, "benchmarks")
+from bench_raven import turns
+from arabic_dialog.metrics.raven import Raven
+from arabic_dialog.models.encoders import load_encoder
+
+raven, items = Raven(load_encoder()), turns(100)
+raven.score((items * ({n} // len(items) + 1))[:{n}])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
     return float(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # What a reader's eye can take in at once: signatures that fit are written on one line
 WIDTH = 88
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def linked(text: str, pages: dict[str, str]) -> str:
 
     def link(match: re.Match) -> str:
         name = match[1].rpartition(".")[2].removesuffix("()")
-        return f"[{match[0]}]({pages[name]}#{name})" if name in pages else match[0]
+        return f"[{match[0]}]({pages[name]}#{name.lower()})" if name in pages else match[0]
 
     parts = re.split(r"(```.*?```|\[[^\]]*\]\([^)]*\)|^#.*$)", text, flags=re.S | re.M)
     parts[::2] = [re.sub(r"`([\w.]+(?:\(\))?)`", link, part) for part in parts[::2]]
@@ -171,7 +172,7 @@ def as_page(notebook: dict, link: str, pages: dict[str, str]) -> dict:
             cell["source"] = linked(cell["source"], pages)
     for n, cell in enumerate(cells):
         cell["id"] = f"c{n}"
-    return {**notebook, "cells": cells}
+    return {**notebook, "metadata": {"kernelspec": KERNEL}, "cells": cells}
 
 
 def adapt(cell: dict, link: str, first: bool = False) -> list[dict]:

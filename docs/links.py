@@ -40,7 +40,8 @@ def loads_from_elsewhere(page: Page) -> Iterator[str]:
 
 def own_addresses(page: Page) -> set[str]:
     "The addresses on a page that lead to a place of the same site"
-    every = {unescape(a) for a in re.findall(r'(?:href|src)="([^"]*)"', page.text)}
+    tags = " ".join(re.findall(r"<[a-zA-Z][^>]*>", page.text))  # not what a page quotes
+    every = {unescape(a) for a in re.findall(r'(?:href|src)="([^"]*)"', tags)}
     return {a for a in every if a and not re.match(r"[a-z][a-z0-9+.-]*:|//", a, re.I)}
 
 

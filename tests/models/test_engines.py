@@ -37,10 +37,11 @@ class Cramped(torch.nn.Module):
         inner,
         most,
         calls=0,
-        error=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"),
+        error=None,
     ):
         super().__init__()
-        self.inner, self.most, self.calls, self.error = inner, most, calls, error
+        full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+        self.inner, self.most, self.calls, self.error = inner, most, calls, error or full
         self.config, self.generation_config, self.rows = inner.config, inner.generation_config, []
 
     @property
@@ -85,7 +86,8 @@ def test_rows_are_halved_when_memory_runs_out_and_no_text_changes(model, tokeniz
     [
         MemoryError(),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: "
+            "you tried to allocate 9 bytes."
         ),
     ],
 )

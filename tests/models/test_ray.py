@@ -1,4 +1,4 @@
-"""Ray's actors write what one process writes, also when one is killed; what is missing is said at once."""
+"""Ray's actors write what one process writes, also when one is killed"""
 
 import sys, time
 

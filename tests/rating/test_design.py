@@ -1,6 +1,8 @@
 "A study's sheets under hostile text, spreadsheets' habits, and damage"
 
-import csv, io, json
+import csv
+import io
+import json
 
 import pytest
 
@@ -45,7 +47,7 @@ def study(tmp_path):
     ]
     replies = [
         Candidate(c.id, 1, m, s, t)
-        for c, t in zip(conversations, HOSTILE)
+        for c, t in zip(conversations, HOSTILE, strict=True)
         for m in ("alpha", "beta")
         for s in (0, 1, 2)
     ]
@@ -117,7 +119,8 @@ def test_what_is_no_point_is_refused_with_its_place(study, answer):
     refill(study / "sheets" / "sheet_omar.csv", answer)
     with pytest.raises(
         UserError,
-        match=r"sheet_omar\.csv, line \d+, سلامة اللغة: .* is not a point of the scale 1, 2, 3, 4, 5",
+        match=r"sheet_omar\.csv, line \d+, سلامة اللغة: "
+        ".* is not a point of the scale 1, 2, 3, 4, 5",
     ):
         read_sheets(study)
 

@@ -1,6 +1,18 @@
-"The rating server under hostile text, strangers, other sites, full disks and kill -9; the study under odd numbers"
+"The rating server under hostile text, strangers, full disks and kill -9; studies of odd numbers"
 
-import asyncio, base64, hashlib, html, json, os, re, shutil, sqlite3, stat, subprocess, sys, tempfile
+import asyncio
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -59,7 +71,7 @@ def client(tmp_path):
         yield c
 
 
-def give(client, link="hala-link", headers={}, **values):
+def give(client, link="hala-link", headers=None, **values):
     return client.post(
         f"/r/{link}/answers",
         json={
@@ -326,7 +338,9 @@ def test_a_read_only_folder_and_other_files_are_named(tmp_path):
         os.chmod(path, 0o444)
         os.chmod(folder, 0o555)
         code = (
-            "import os, sqlite3, sys; from pathlib import Path; sys.path[:0] = [sys.argv[2]]\nfrom arabic_dialog.rating.answers import connect\nif os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+            "import os, sqlite3, sys; from pathlib import Path; sys.path[:0] = [sys.argv[2]]\n"
+            "from arabic_dialog.rating.answers import connect\n"
+            "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
             "try: connect(Path(sys.argv[1]))\nexcept ValueError as e: print(e)"
         )
         said = subprocess.run(
@@ -582,8 +596,10 @@ def test_all_models_of_a_turn_go_to_the_same_raters():
         b"{",
         b"\xff",
         b"[1]",
-        b'{"kind": "arabic-dialog ratings", "format": 1, "study": "s1", "rater": "hala", "answers": [{"position": 1, "field": "fluency", "value": 4, "at": NaN}]}',
-        b'{"kind": "arabic-dialog ratings", "format": 1, "study": "s1", "rater": ["hala"], "answers": []}',
+        b'{"kind": "arabic-dialog ratings", "format": 1, "study": "s1", "rater": "hala", '
+        b'"answers": [{"position": 1, "field": "fluency", "value": 4, "at": NaN}]}',
+        b'{"kind": "arabic-dialog ratings", "format": 1, "study": "s1", "rater": ["hala"], '
+        b'"answers": []}',
         b"[" * 100_000,
     ],
 )

@@ -1,12 +1,16 @@
-"The rating page in a browser: by keyboard, on a phone, in two languages, in two windows, offline; and what axe-core says of it"
+"""The rating page in a browser: by keyboard, on a phone, in two languages and windows, offline
 
-import json, time
+and what axe-core says of it
+"""
+
+import json
+import time
 from pathlib import Path
 
 import pytest
 
 import browser as b
-from arabic_dialog.rating.answers import StudyFile
+from arabic_dialog.rating.answers import Links, StudyFile
 from arabic_dialog.rating.exchange import import_returned, progress
 from arabic_dialog.rating.page import save_offline_pages
 from rating_load import FIELDS, make_study, serving
@@ -73,7 +77,8 @@ def until(what, seconds=20):
 def visit(page, address, language="ar"):
     page.get(address)
     page.execute_script(
-        "try { localStorage.clear(); localStorage.setItem('rate-language', arguments[0]) } catch {}",
+        "try { localStorage.clear(); localStorage.setItem('rate-language', arguments[0]) } "
+        "catch {}",
         language,
     )
     page.get(address)
@@ -106,7 +111,8 @@ def saved(page):
         lambda: (
             js(
                 page,
-                "document.documentElement.dataset.waiting === '0' && document.getElementById('status').dataset.key",
+                "document.documentElement.dataset.waiting === '0' "
+                "&& document.getElementById('status').dataset.key",
             )
             in ("saved", "kept")
         )
@@ -116,7 +122,8 @@ def saved(page):
 def box(page, selector):
     return js(
         page,
-        "(r => [r.left, r.top, r.right, r.bottom])(document.querySelector(arguments[0]).getBoundingClientRect())",
+        "(r => [r.left, r.top, r.right, r.bottom])"
+        "(document.querySelector(arguments[0]).getBoundingClientRect())",
         selector,
     )
 
@@ -125,7 +132,9 @@ def faults(page):
     "What axe-core finds that is serious or critical"
     page.execute_script(AXE.read_text(encoding="utf-8"))
     found = page.execute_async_script(
-        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations), e => done([{impact: 'critical', id: String(e), nodes: []}]))"
+        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+        ".then(r => done(r.violations), "
+        "e => done([{impact: 'critical', id: String(e), nodes: []}]))"
     )
     return [
         (v["id"], [n["target"] for n in v["nodes"]][:3])
@@ -165,7 +174,7 @@ def test_ten_items_by_keyboard_then_on_a_phone_and_the_owner_sees_it(page, study
         and js(page, "document.querySelector('[data-rater=omar]').dataset.done") == "0"
     )
     with StudyFile(path) as s:
-        assert progress(s)[0]["done"] == 11 and progress(s)[0]["seconds"] >= 0
+        assert progress(s)[0].done == 11 and progress(s)[0].seconds >= 0
 
 
 def test_arabic_runs_from_right_to_left(page, study):
@@ -184,13 +193,16 @@ def test_arabic_runs_from_right_to_left(page, study):
     assert box(page, "#back")[0] > box(page, "#next")[2]
     lefts = js(
         page,
-        "[...document.querySelectorAll('fieldset:not(.active) .point')].slice(0, 5).map(e => e.getBoundingClientRect().left)",
+        "[...document.querySelectorAll('fieldset:not(.active) .point')].slice(0, 5)"
+        ".map(e => e.getBoundingClientRect().left)",
     )
     assert lefts == sorted(lefts, reverse=True)
     # letters run leftwards too: the box of a first letter lies right of the box of a later one
     first, later = js(
         page,
-        """(n => [0, 12].map(k => { const r = document.createRange(); r.setStart(n, k); r.setEnd(n, k + 1); return r.getBoundingClientRect().left; }))(document.querySelector('.user .bubble').firstChild)""",
+        "(n => [0, 12].map(k => { const r = document.createRange(); r.setStart(n, k); "
+        "r.setEnd(n, k + 1); return r.getBoundingClientRect().left; }))"
+        "(document.querySelector('.user .bubble').firstChild)",
     )
     assert first > later and js(page, "document.fonts.check('1rem \"Study Arabic\"', 'س')")
     js(page, "document.getElementById('language').click()")
@@ -239,7 +251,9 @@ def test_nothing_is_cut_off_when_enlarged(page, study, width, height):
     assert js(page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert js(
         page,
-        "[...document.querySelectorAll('.point, .bubble, button, legend')].filter(e => e.checkVisibility()).every(e => { const r = e.getBoundingClientRect(); return r.left >= -1 && r.right <= innerWidth + 1; })",
+        "[...document.querySelectorAll('.point, .bubble, button, legend')]"
+        ".filter(e => e.checkVisibility()).every(e => { const r = e.getBoundingClientRect(); "
+        "return r.left >= -1 && r.right <= innerWidth + 1; })",
     )
 
 
@@ -343,8 +357,8 @@ def test_a_lost_connection_loses_no_answer(page, study):
 def test_hostile_text_is_text_and_nothing_is_fetched_from_elsewhere(page, tmp_path):
     from arabic_dialog.rating.study import save_links
 
-    path = hostile_study(tmp_path / "study.sqlite")
-    save_links(tmp_path, {"hala": "hala-link", "omar": "omar-link"}, "owner-link")
+    hostile_study(tmp_path / "study.sqlite")
+    save_links(tmp_path, Links({"hala": "hala-link", "omar": "omar-link"}, "owner-link"))
     with serving(tmp_path) as (_, port):
         visit(page, f"http://127.0.0.1:{port}/r/hala-link")
         begin(page)
@@ -372,7 +386,8 @@ def test_hostile_text_is_text_and_nothing_is_fetched_from_elsewhere(page, tmp_pa
         at(page, len(HOSTILE) + 1)
         elsewhere = js(
             page,
-            "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin + '/'))",
+            "performance.getEntriesByType('resource').map(e => e.name)"
+            ".filter(n => !n.startsWith(location.origin + '/'))",
         )
         assert not elsewhere
         page.get(f"http://127.0.0.1:{port}/o/owner-link?lang=en")
@@ -402,11 +417,12 @@ def test_the_file_that_needs_no_server(page, tmp_path, request):
     until(lambda: sent.stat().st_size > 0)
     with StudyFile(path) as s:
         rater, taken = import_returned(s, sent)
-        assert rater == "hala" and taken.new == 6 and progress(s)[0]["done"] == 1
+        assert rater == "hala" and taken.new == 6 and progress(s)[0].done == 1
         assert {(p, f): v for _, p, f, v, *_ in s.entries("hala")} == {
             (1, f): k for k, f in enumerate(FIELDS, 1)
         } | {(2, "fluency"): 4}
     assert not js(
         page,
-        "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:') && !n.startsWith('blob:'))",
+        "performance.getEntriesByType('resource').map(e => e.name)"
+        ".filter(n => !n.startsWith('data:') && !n.startsWith('blob:'))",
     )

@@ -1,9 +1,11 @@
-"Plans of a rating study: formula against statsmodels and against simulated studies, and what cannot be planned"
+"Plans of a study: formula against statsmodels and simulated studies; what cannot be planned"
 
-import math, warnings
+import math
+import warnings
 from dataclasses import replace
 
-import numpy as np, pytest
+import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 from statsmodels.stats.power import TTestPower
 
@@ -138,7 +140,9 @@ def test_a_pilot_says_what_to_expect():
         + noise * rng.normal(size=(3, 600)),
     )
     rows = [
-        Rating(f"i{n}", r, "overall", int(v)) for r, of in zip("abc", x) for n, v in enumerate(of)
+        Rating(f"i{n}", r, "overall", int(v))
+        for r, of in zip("abc", x, strict=True)
+        for n, v in enumerate(of)
     ]
     seen = pilot_values(rows, models=model)
     assert (

@@ -1,8 +1,15 @@
-"Raters one by one: severity, drift, repeats and checks against statsmodels and in data made to hold them; and the model of simulated raters"
+"""Raters one by one: severity, drift, repeats and checks, in data made to hold them
 
-import math, warnings
+and the model of simulated raters
+"""
 
-import numpy as np, pandas as pd, pytest, statsmodels.formula.api as smf
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.rating.agreement import rater_agreement
@@ -31,7 +38,7 @@ def study(severity=(0, 0, 0), drift=(0, 0, 0), n=80, noise=0.4, seed=0, missing=
     rng = np.random.default_rng(seed)
     worth = rng.normal(3.2, 0.8, n)
     out = []
-    for rater, bias, change in zip("abcdefgh", severity, drift):
+    for rater, bias, change in zip("abcdefgh", severity, drift, strict=False):
         for place, i in enumerate(rng.permutation(n)):
             if rng.random() < missing:
                 continue
@@ -118,7 +125,7 @@ def test_a_check_is_passed_on_every_criterion_or_failed():
     rows = [
         dict(rater=r, position=9, kind="check", item_id="k1", criterion=c, value=v, expected=2)
         for r, vs in (("a", (2, 2)), ("b", (2, 3)))
-        for c, v in zip(("fluency", "overall"), vs)
+        for c, v in zip(("fluency", "overall"), vs, strict=True)
     ]
     rows += [dict(rater="c", position=1, item_id="i1", criterion="overall", value=3)]
     found = check_table(rows).set_index("rater")
@@ -243,3 +250,10 @@ def test_an_answer_does_not_depend_on_company_and_chances_are_those_of_the_draws
     s = noise_for(seen, RaterModel(0.55))
     p = answer_chances(seen, s)
     assert np.allclose(p.sum(-1), 1) and math.isclose(expected_kappa(p), 0.55, abs_tol=1e-5)
+
+
+def test_simulated_answers_stay_what_they_are():
+    "Whoever simulates again with the same seed gets the same answers, also in a later version"
+    answers, how = simulated(RaterModel(0.5, careless=0.1), n=10, raters=("a", "b"), seed=3)
+    assert "".join(str(a.value) for a in answers) == "142253533354241224333445542255135221"
+    assert how["biases"] == {"a": -0.161, "b": 0.0421}
