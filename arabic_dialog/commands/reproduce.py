@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['gather_crew', 'make_models', 'make_stages', 'tell_of_old_stages', 'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #10ac59c7
+# %% ../../nbs/commands/06_reproduce.ipynb #48d9ba4a
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,17 @@ from ..core.records import RunEntry, UserError
 from ..core.runs import RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
 from ..core.workers import Crew, Together, Workers, processes
-from ..finetuning.finetune import make_students
+from ..finetuning.train import make_students
 from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
 from ..reporting.cards import make_cards
 
-# %% ../../nbs/commands/06_reproduce.ipynb #39ba7496
+# %% ../../nbs/commands/06_reproduce.ipynb #21d3efad
 def gather_crew(profile: Profile) -> Crew:
     "Whoever trains and replies in a run"
     if processes().count == 1:
         return Workers(profile.workers)
-    from arabic_dialog.finetuning.finetune import train_student
+    from arabic_dialog.finetuning.train import train_student
 
     return Together({"train_student": train_student})
 
