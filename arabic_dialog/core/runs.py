@@ -321,7 +321,7 @@ def run_stage(
     note(stage)
     return stage
 
-# %% ../../nbs/core/08_runs.ipynb #3fa4d7be
+# %% ../../nbs/core/08_runs.ipynb #1a02115a
 _reads: ContextVar[set[str] | None] = ContextVar("reads", default=None)  # settings, while watched
 
 
@@ -331,7 +331,8 @@ class Recipe:
 
     code: tuple[str, ...]  # the modules that do the work, such as `metrics.raven`
     settings: tuple[str, ...] = ()  # of the profile
-    files: tuple[str, ...] = ()  # input files, or folders of them, within the project
+    sources: tuple[str, ...] = ()  # settings that name input files
+    files: tuple[str, ...] = ()  # other input files, or folders of them, within the project
     idle: tuple[str, ...] = ()  # settings that it reads and that shape nothing
 
     def watch(self, name: str, make: Callable[[Path], dict]) -> Callable[[Path], dict]:
@@ -344,7 +345,7 @@ class Recipe:
                 counts = make(path)
             finally:
                 _reads.reset(token)
-            unnamed = ", ".join(sorted(reads - {*self.settings, *self.idle}))
+            unnamed = ", ".join(sorted(reads - {*self.settings, *self.sources, *self.idle}))
             if unnamed:
                 raise LookupError(f"the recipe of {name} does not name {unnamed}")
             return counts
@@ -366,7 +367,7 @@ class WatchedProfile(Profile):
             reads.add(name)
         return super().__getattribute__(name)
 
-# %% ../../nbs/core/08_runs.ipynb #09dfba36
+# %% ../../nbs/core/08_runs.ipynb #8c83135f
 @dataclass(frozen=True)
 class Work:
     "A run in progress: what, where, and how it talks"
@@ -396,7 +397,9 @@ class Work:
         "The stage `name` of this run, with a line about it"
         params = dict(params or {})
         if recipe:
-            params = self.keys(*recipe.settings) | self.files(*recipe.files) | params
+            sources = self.keys(*recipe.sources).values()
+            files = self.files(*recipe.files, *sources)
+            params = self.keys(*recipe.settings) | files | params
             code = recipe.code
             if isinstance(self.profile, WatchedProfile):
                 make = recipe.watch(name, make)

@@ -5,35 +5,39 @@
 # %% auto #0
 __all__ = ['word_bytes', 'cut_shingles', 'jaccard', 'choose_bands', 'DuplicateIndex', 'find_near_duplicates', 'find_leaks']
 
-# %% ../../nbs/generation/07_duplicates.ipynb #duplic0002
+# %% ../../nbs/generation/07_duplicates.ipynb #4e2c5fbb
 import math
 from collections.abc import Hashable, Iterable
 from hashlib import blake2b
+from typing import Any
 
 from ..core.arabic import Remembered, words
 from ..core.records import UserError
 
-# %% ../../nbs/generation/07_duplicates.ipynb #1b0fd3ba
-_DIGESTS = Remembered(
-    lambda token: b"".join(
-        blake2b(w.encode("utf-8", "surrogatepass"), digest_size=8).digest() for w in words(token)
+# %% ../../nbs/generation/07_duplicates.ipynb #ebadeb5d
+def _digest_words(token: str) -> bytes:
+    "8 bytes for each word of a token"
+    digests = (
+        blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8) for word in words(token)
     )
-)
+    return b"".join(d.digest() for d in digests)
+
+
+_DIGESTS = Remembered(_digest_words)
 
 
 def word_bytes(text: str) -> bytes:
     "8 bytes for each normalised word of `text`"
     return b"".join(map(_DIGESTS.__getitem__, text.split()))
 
-# %% ../../nbs/generation/07_duplicates.ipynb #18d705f7
+# %% ../../nbs/generation/07_duplicates.ipynb #0aa729a5
 def cut_shingles(
     data: bytes,  # of `word_bytes`
     n: int = 3,
 ) -> set[bytes]:
     "The distinct runs of `n` words; fewer words are one shingle, no words none"
-    return {
-        data[i : i + 8 * n] for i in range(0, max(len(data) - 8 * (n - 1), min(len(data), 1)), 8)
-    }
+    last = max(len(data) - 8 * (n - 1), min(len(data), 1))
+    return {data[i : i + 8 * n] for i in range(0, last, 8)}
 
 # %% ../../nbs/generation/07_duplicates.ipynb #9a777738
 def jaccard(a: set, b: set) -> float:
@@ -41,9 +45,13 @@ def jaccard(a: set, b: set) -> float:
     both = len(a & b)
     return both / (len(a) + len(b) - both) if a or b else 1.0
 
-# %% ../../nbs/generation/07_duplicates.ipynb #d17ae582
-def choose_bands(threshold: float, recall: float = 0.995, most: int = 256) -> tuple[int, int]:
-    "(bands, values in each): the longest bands with which a pair at the threshold is proposed with probability `recall`"
+# %% ../../nbs/generation/07_duplicates.ipynb #241203ae
+def choose_bands(
+    threshold: float,
+    recall: float = 0.995,  # probability that a pair at the threshold is proposed
+    most: int = 256,  # values
+) -> tuple[int, int]:
+    "(bands, values in each): the longest bands that reach the recall"
     if not 0 < threshold <= 1:
         raise UserError(
             f"the threshold of near-duplicates is {threshold}, and should be above 0 and at most 1"
@@ -55,59 +63,56 @@ def choose_bands(threshold: float, recall: float = 0.995, most: int = 256) -> tu
         if bands * rows <= most:
             return bands, rows
     raise UserError(
-        f"the threshold of near-duplicates is {threshold}; MinHash with {most} values finds pairs from about 0.03 upwards, choose a higher one"
+        f"the threshold of near-duplicates is {threshold}; MinHash with {most} values finds pairs "
+        "from about 0.03 upwards, choose a higher one"
     )
 
-# %% ../../nbs/generation/07_duplicates.ipynb #0d11146d
+# %% ../../nbs/generation/07_duplicates.ipynb #242021e7
 class DuplicateIndex:
     "Texts so far, each unlike all others"
 
     def __init__(
         self,
         threshold: float = 0.8,  # least Jaccard similarity of a near-duplicate
-        n: int = 3,
-    ):  # words in a shingle
+        n: int = 3,  # words in a shingle
+    ):
         from rensa import RMinHashLSH
 
         bands, rows = choose_bands(threshold)
         self.threshold, self.n, self._n_values = threshold, n, bands * rows
-        self._lsh, self._ids, self._bytes = (
-            RMinHashLSH(threshold=threshold, num_perm=bands * rows, num_bands=bands),
-            [],
-            [],
-        )
+        self._lsh = RMinHashLSH(threshold=threshold, num_perm=bands * rows, num_bands=bands)
+        self._ids: list[Hashable] = []
+        self._bytes: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def _sketch(self, cut: set[bytes]):
+    def _sketch(self, shingles: set[bytes]) -> Any:
+        "The MinHash of a text"
         from rensa import RMinHash
 
         sketch = RMinHash(num_perm=self._n_values, seed=1)
-        sketch.update(list(cut))
+        sketch.update(list(shingles))
         return sketch
 
-    def _look(self, data: bytes):
-        "(sketch, nearest earlier text as (id, Jaccard similarity) or None)"
-        cut = cut_shingles(data, self.n)
-        sketch = self._sketch(cut)
-        near, j = max(
-            (
-                (jaccard(cut, cut_shingles(self._bytes[j], self.n)), -j)
-                for j in self._lsh.query(sketch)
-            ),
-            default=(-1, 0),
+    def _nearest(self, shingles: set[bytes], sketch: Any) -> tuple[Hashable, float] | None:
+        "The nearest earlier text as (id, similarity), the earlier of two; None below the threshold"
+        similarities = (
+            (jaccard(shingles, cut_shingles(self._bytes[k], self.n)), -k)
+            for k in self._lsh.query(sketch)
         )
-        return sketch, (self._ids[-j], near) if near >= self.threshold else None
+        similarity, k = max(similarities, default=(-1.0, 0))
+        return (self._ids[-k], similarity) if similarity >= self.threshold else None
 
-    def find(self, text: str) -> tuple[Hashable, float] | None:
-        "The nearest text of the index with its similarity, where there is one at the threshold; the earlier one of two"
-        return self._look(word_bytes(text))[1]
-
-    def _keep(self, id: Hashable, data: bytes, sketch):
+    def _keep(self, id: Hashable, data: bytes, sketch: Any):
         self._lsh.insert(len(self._ids), sketch)
         self._ids.append(id)
         self._bytes.append(data)
+
+    def find(self, text: str) -> tuple[Hashable, float] | None:
+        "The nearest text of the index with its similarity, where there is one at the threshold"
+        shingles = cut_shingles(word_bytes(text), self.n)
+        return self._nearest(shingles, self._sketch(shingles))
 
     def keep(self, id: Hashable, text: str):
         "`text` joins the index, whatever it is like"
@@ -117,25 +122,29 @@ class DuplicateIndex:
     def add(self, id: Hashable, text: str) -> tuple[Hashable, float] | None:
         "As `find`, and `text` joins the index where nothing was found"
         data = word_bytes(text)
-        sketch, near = self._look(data)
-        if near is None:
+        shingles = cut_shingles(data, self.n)
+        sketch = self._sketch(shingles)
+        twin = self._nearest(shingles, sketch)
+        if twin is None:
             self._keep(id, data, sketch)
-        return near
+        return twin
 
-# %% ../../nbs/generation/07_duplicates.ipynb #22323f4e
+# %% ../../nbs/generation/07_duplicates.ipynb #33719496
 def find_near_duplicates(
     texts: Iterable[str], threshold: float = 0.8, n: int = 3
 ) -> dict[int, tuple[int, float]]:
-    "Each text that is too like an earlier kept one: its index → (the earlier index, Jaccard similarity)"
+    "Each text too like an earlier kept one: its index → (the earlier index, similarity)"
     index = DuplicateIndex(threshold, n)
-    return {i: near for i, t in enumerate(texts) if (near := index.add(i, t))}
+    twins = ((i, index.add(i, text)) for i, text in enumerate(texts))
+    return {i: twin for i, twin in twins if twin}
 
-# %% ../../nbs/generation/07_duplicates.ipynb #1f4ffbf4
+# %% ../../nbs/generation/07_duplicates.ipynb #96280276
 def find_leaks(
     train: Iterable[str], heldout: Iterable[str], threshold: float = 0.8, n: int = 3
 ) -> dict[int, tuple[int, float]]:
-    "Each held-out text that is too like a training text: its index → (index of the training text, Jaccard similarity)"
+    "Each held-out text that is too like a training text: its index → (the other's, similarity)"
     index = DuplicateIndex(threshold, n)
-    for i, t in enumerate(train):
-        index.keep(i, t)
-    return {i: near for i, t in enumerate(heldout) if (near := index.find(t))}
+    for i, text in enumerate(train):
+        index.keep(i, text)
+    twins = ((i, index.find(text)) for i, text in enumerate(heldout))
+    return {i: twin for i, twin in twins if twin}

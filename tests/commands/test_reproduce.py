@@ -12,7 +12,7 @@ from arabic_dialog.commands.costs import STAGES
 from arabic_dialog.commands.reproduce import make_stages, reproduce
 from arabic_dialog.core.records import UserError
 from arabic_dialog.core.settings import Profile, load_profile
-from arabic_dialog.core.runs import Rehearsal, RunFolder
+from arabic_dialog.core.runs import Rehearsal, RunFolder, WatchedProfile, Work
 from arabic_dialog.core.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,6 +271,19 @@ def test_a_run_of_another_version_is_told_in_one_line(run, tmp_path):
     reproduce(load_profile("smoke"), copy, "split", lines.append)
     assert "1 stages are of another version of this program and are made again" in lines[0]
     assert sum("made again" in line for line in lines) == 2  # and the stage itself says so
+
+
+def test_a_recipe_names_every_setting_that_its_stage_reads(run, tmp_path):
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    stages = ("split", "cards", "relevance", "replies/marks", "scores", "validity", "rating")
+    for name in (*stages, "study"):
+        folder.state(name).unlink()
+    lines = []
+    work = Work(WatchedProfile.of(load_profile("smoke")), folder, say=lines.append)
+    with Workers(1) as workers:
+        make_stages(work, workers, "rating")
+    made = {line.split()[1] for line in lines if "cached" not in line}
+    assert made == {*stages, "study"}
 
 
 def test_a_changed_notebook_parameter_runs_that_notebook_alone(run):

@@ -19,7 +19,7 @@ from arabic_dialog.core.runs import (
 from arabic_dialog.core.settings import Profile, load_profile
 
 CODE = ("core.files",)
-DRAW = Recipe(CODE, ("seed", "topics"), files=("data/topics.csv",), idle=("workers",))
+DRAW = Recipe(CODE, ("seed",), sources=("topics",), idle=("workers",))
 SPLIT = Recipe(CODE, ("seed", "validation_share"))
 
 
@@ -28,7 +28,7 @@ def pipeline(work):
     p = work.profile
 
     def draw(path):
-        (path / "drawn.txt").write_text(f"{p.topics} {p.seed // 10}")
+        (path / "drawn.txt").write_text(f"{p.topics} {p.seed}")
         return {"n_workers": p.workers}
 
     def split(path):

@@ -1,6 +1,14 @@
-"""A dataset comes out the same whatever the engine does, however the run is killed, and in however many processes it is checked."""
+"""A dataset comes out the same whatever the engine does, and however the run is killed."""
 
-import errno, json, multiprocessing, os, random, signal, subprocess, sys, time
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +112,8 @@ def test_what_was_finished_before_an_engine_fails_is_kept(whole, tmp_path, monke
         if len(done) > 17:
             raise error
 
-    engine, attempts = use(monkeypatch, fails_often), 0
+    use(monkeypatch, fails_often)
+    attempts = 0
     while not (tmp_path / "run/split/train.jsonl").exists():
         try:
             make(tmp_path / "run")
@@ -158,34 +167,43 @@ def test_an_engine_that_answers_nothing_or_what_nobody_asked_is_named(tmp_path, 
         make(tmp_path / "wrong")
 
 
+def small_disk(real_write, room):
+    "os.write to a disk with so much room, full in the middle of a line"
+
+    def write(fd, data):
+        nonlocal room
+        n = real_write(fd, bytes(data)[:room]) if room > 0 else 0
+        room -= len(data)
+        if not n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return n
+
+    return write
+
+
+def syncs_until(real_sync, n):
+    "os.fsync that fails the `n`-th time"
+
+    def sync(fd):
+        nonlocal n
+        n -= 1
+        if not n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_sync(fd)
+
+    return sync
+
+
 def test_a_full_disk_is_named_and_nothing_is_corrupt(whole, tmp_path, monkeypatch):
     real_write, real_sync = os.write, os.fsync
-    for k in range(
-        6
-    ):  # full after 40 kB more each time, in the middle of a line; then at one fsync after the other
-        room = [40_000]
-
-        def write(fd, data):
-            n = real_write(fd, bytes(data)[: max(room[0], 0)]) if room[0] > 0 else 0
-            room[0] -= len(data)
-            if not n:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return n
-
-        monkeypatch.setattr(completing.os, "write", write)
+    # full after 40 kB more each time, in the middle of a line; then at one fsync after the other
+    for _ in range(6):
+        monkeypatch.setattr(completing.os, "write", small_disk(real_write, 40_000))
         with pytest.raises(UserError, match="disk is full"):
             make(tmp_path / "run")
     monkeypatch.setattr(completing.os, "write", real_write)
     for k in range(12, 0, -3):
-        left = [k]
-
-        def sync(fd):
-            left[0] -= 1
-            if not left[0]:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real_sync(fd)
-
-        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(os, "fsync", syncs_until(real_sync, k))
         with pytest.raises(UserError, match="disk is full"):
             make(tmp_path / "run")
     monkeypatch.setattr(os, "fsync", real_sync)
@@ -325,7 +343,8 @@ def test_no_near_duplicate_crosses_even_where_they_are_let_in(tmp_path):
     assert len(where) == 8 and len(set(where)) == 1
 
 
-# Killed at twenty moments: a run is started again and again, killed at a random moment of its way, and from the start when it came to its end
+# Killed at twenty moments: a run is started again and again, killed at a random moment of its way,
+# and from the start when it came to its end
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
@@ -382,7 +401,7 @@ def test_embedded_killed_at_twenty_moments(tmp_path):
 
 
 def save_babbler(path):
-    "A model that babbles: GPT-2 with all its layers silent, whose head says which of a few sentences may follow which"
+    "A model that babbles: a silent GPT-2 whose head says which sentences may follow which"
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast

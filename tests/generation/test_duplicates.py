@@ -11,7 +11,7 @@ from arabic_dialog.generation.grammar import Grammar
 
 @pytest.fixture(scope="module")
 def texts():
-    "Conversations on three topics in a few countries, so that many are alike, and spoilt copies of some"
+    "Conversations on three topics in a few countries, many alike, and spoilt copies of some"
     grammar, chance = Grammar.load(), random.Random(4)
     out = [
         "\n".join(

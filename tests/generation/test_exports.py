@@ -1,6 +1,10 @@
-"""Every export reads back to the turns that went in, byte for byte the same each time; nothing of somebody else's is overwritten or pushed."""
+"""Every export reads back to what went in, the same bytes each time; nothing else is touched."""
 
-import json, os, shutil, subprocess, sys
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,11 +68,11 @@ def read(folder, format):
     if format == "parquet":
         return {p.stem: pq.read_table(p).to_pylist() for p in folder.glob("*.parquet")}
     rows = {
-        p.stem: [json.loads(l) for l in p.read_text(encoding="utf-8").split("\n")[:-1]]
+        p.stem: [json.loads(line) for line in p.read_text(encoding="utf-8").split("\n")[:-1]]
         for p in folder.glob("*.jsonl")
     }
     assert rows == {
-        p.stem: [json.loads(l) for l in p.read_text(encoding="utf-8").splitlines()]
+        p.stem: [json.loads(line) for line in p.read_text(encoding="utf-8").splitlines()]
         for p in folder.glob("*.jsonl")
     }
     if format == "messages":
@@ -367,7 +371,7 @@ def test_a_hub_that_refuses_is_a_clear_message_without_the_token(tmp_path, monke
         (answer(500), "status 500"),
         (httpx.ConnectError("hf_secret"), "cannot be reached .ConnectError."),
     ):
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Api(fail))
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda fail=fail: Api(fail))
         with pytest.raises(UserError, match=f"nothing was pushed to the hub: .*{why}") as e:
             push_dataset(run.path, "me/bread")
         assert "hf_secret" not in str(e.value)
@@ -378,7 +382,8 @@ def test_a_hub_that_refuses_is_a_clear_message_without_the_token(tmp_path, monke
 
 def test_the_real_hub_library_is_offline_here_and_says_so(tmp_path):
     code = (
-        "import sys\nfrom arabic_dialog.exports import push_dataset\nfrom arabic_dialog.core import UserError\n"
+        "import sys\nfrom arabic_dialog.generation.exports import push_dataset\n"
+        "from arabic_dialog.core.records import UserError\n"
         "try: push_dataset(sys.argv[1], 'me/bread')\nexcept UserError as e: print(e)"
     )
     run = finished_run(tmp_path / "run")

@@ -1,6 +1,7 @@
-"""Each rule on sentences that a reader of Arabic would, and would not, object to; and on text that nobody wrote."""
+"""Each rule on sentences that a reader of Arabic would, and would not, object to, and on noise."""
 
-import random, time
+import random
+import time
 
 import pytest
 
@@ -172,7 +173,10 @@ def test_the_user_takes_leave_only_at_the_end():
 
 
 def test_the_prompt_comes_back():
-    prompt = "اكتب محادثة طبيعية بين مستخدم ومساعد، سطرًا لكل دور.\nالموضوع: الشاي\nالبلد: المغرب\nالمستخدم: …"
+    prompt = (
+        "اكتب محادثة طبيعية بين مستخدم ومساعد، سطرًا لكل دور.\n"
+        "الموضوع: الشاي\nالبلد: المغرب\nالمستخدم: …"
+    )
     assert found(*GOOD, prompt=prompt) == [] and found(
         *GOOD[:3], "الموضوع: الشاي.", prompt=prompt
     ) == ["prompt_echo"]
@@ -211,6 +215,7 @@ def test_sound_conversations_of_the_embedded_generator_pass():
     )
 
     topics, countries, template = load_topics(), load_countries(), load_template()
+    scenarios = plan_scenarios(topics, countries, 1, 302, 7)
     requests = [
         Request(
             s.id,
@@ -218,12 +223,10 @@ def test_sound_conversations_of_the_embedded_generator_pass():
             s,
             6,
         )
-        for s in plan_scenarios(topics, countries, 1, 302, 7)
+        for s in scenarios
     ]
     engine = EmbeddedEngine(defect_rate=0)
-    for c, s in zip(
-        engine.complete(requests, Sampling(seed=7)), plan_scenarios(topics, countries, 1, 302, 7)
-    ):
+    for c, s in zip(engine.complete(requests, Sampling(seed=7)), scenarios, strict=True):
         said = Conversation(s.id, s, parse_conversation(c.text), c.model)
         assert (
             check_conversation(
@@ -232,8 +235,7 @@ def test_sound_conversations_of_the_embedded_generator_pass():
                 c.finish_reason,
                 engine.grammar.keywords(s.topic),
                 engine.grammar.country_words(s.country),
-                None,
-                c.prompt,
+                prompt=c.prompt,
             )
             == []
         )

@@ -1,6 +1,8 @@
 "Every way in which a checkpoint can be wrong, and every way in which it can be right"
 
 import json, warnings
+from dataclasses import replace
+
 import pytest, torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Tokenizer
@@ -8,6 +10,7 @@ from transformers import AutoModelForCausalLM, GPT2Tokenizer
 from arabic_dialog.models.loading import (
     ARCHITECTURES,
     load_chat_template,
+    load_checkpoints,
     load_config,
     load_model,
     load_tokenizer,
@@ -467,3 +470,15 @@ def test_new_models_are_reproducible_counted_and_survive_the_disk(
         new_model(architecture, tokenizer, 2, 16, 3, 32, seed=0)
     with pytest.raises(UserError, match="not one of"):
         new_model("gpt3", tokenizer, 2, 16, 2, 32, seed=0)
+
+
+def test_the_facts_of_a_model_follow_its_precision():
+    facts = model_facts(load_checkpoints()["inceptionai/jais-13b-chat"])
+    assert (facts.parameters, facts.layers, facts.context) == (13_020_811_960, 40, 2048)
+    assert facts.kv_bytes_per_token == 819_200 and facts.weight_bytes == 2 * facts.parameters
+    wide = replace(facts, number_bytes=4)
+    assert wide.weight_bytes == 2 * facts.weight_bytes
+    assert wide.kv_bytes_per_token == 2 * facts.kv_bytes_per_token
+    assert wide.training_flop_per_token == 3 * facts.forward_flop_per_token
+    with pytest.raises(UserError, match="neither transformers nor this package knows"):
+        model_facts({"model_type": "mystery"})
