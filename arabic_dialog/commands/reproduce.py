@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['gather_crew', 'make_models', 'make_stages', 'tell_of_old_stages', 'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #10ac59c7
+# %% ../../nbs/commands/06_reproduce.ipynb #48d9ba4a
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
 from ..reporting.cards import make_cards
 
-# %% ../../nbs/commands/06_reproduce.ipynb #39ba7496
+# %% ../../nbs/commands/06_reproduce.ipynb #21d3efad
 def gather_crew(profile: Profile) -> Crew:
     "Whoever trains and replies in a run"
     if processes().count == 1:

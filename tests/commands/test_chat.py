@@ -1,4 +1,4 @@
-"Chats: what is shown against what the engine writes, full contexts, cut replies, a real terminal, nonsense"
+"""Talks with a checkpoint: what is shown while a reply grows, what is taken back and refused."""
 
 import io, json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path

@@ -9,7 +9,8 @@ from arabic_dialog.commands.doctor import Gpu, Machine, diagnose, fits, needs
 from arabic_dialog.commands.doctor import print_diagnosis, weight_files
 from arabic_dialog.finetuning.students import train_tokenizer
 
-# The facts sheet: parameters, GB in bfloat16, bytes of keys and values a token, GFLOP a token forward and in training, context
+# The facts sheet: parameters, GB in bfloat16, bytes of keys and values a token,
+# GFLOP a token forward and in training, context
 FACTS = {
     "inceptionai/jais-13b-chat": (
         "13,020,811,960",

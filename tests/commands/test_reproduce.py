@@ -1,4 +1,4 @@
-"""A whole run at its smallest: what it leaves, what an interruption costs, what a change makes again, and what is refused."""
+"""A whole run at its smallest: what it leaves, what a stop costs, what a change makes again."""
 
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 from arabic_dialog.core.files import data_path, digest_file, load_csv, load_jsonl
 from arabic_dialog.core.records import Checkpoint, Completion, Conversation
 from arabic_dialog.reporting.notebooks import notebook_names, run_paper
+from arabic_dialog.commands.costs import STAGES
 from arabic_dialog.commands.reproduce import make_stages, reproduce
+from arabic_dialog.core.records import UserError
 from arabic_dialog.core.settings import Profile, load_profile
 from arabic_dialog.core.runs import Rehearsal, RunFolder, WatchedProfile, Work
 from arabic_dialog.core.workers import Workers
@@ -126,8 +128,8 @@ def test_the_second_time_everything_is_found(run):
     before, start = files(run, *says_when), time.perf_counter()
     done = command("reproduce", "--profile", "smoke", "--run", run)
     assert done.returncode == 0 and files(run, *says_when) == before
-    lines = [l for l in done.stdout.splitlines() if l.startswith("✓")]
-    assert lines and all("cached" in l for l in lines), done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("✓")]
+    assert lines and all("cached" in line for line in lines), done.stdout
     assert time.perf_counter() - start < 60
 
 
@@ -232,6 +234,43 @@ def test_each_setting_makes_the_right_stages_again(run, tmp_path):
             wanted[setting] = set(kinds.split(", ")) - {""}
             found[setting] = made_again(path, **{setting: another(profile, setting)})
     assert found == wanted
+
+
+def test_a_run_stops_after_the_stage_that_is_named(run, tmp_path):
+    copy, last = shutil.copytree(run, tmp_path / "copy"), {}
+    for stage in STAGES[:-2]:
+        lines = []
+        assert reproduce(load_profile("smoke"), copy, stage, lines.append) == []
+        last[stage] = {line.split()[1].split("/")[0] for line in lines}
+    dataset = {"complete", "check", "split", "cards"}
+    assert last["complete"] == last["check"] == last["split"] == dataset
+    assert last["train"] == dataset | {"train", "relevance"}
+    assert last["replies"] == last["train"] | {"replies"}
+    assert last["scores"] == last["replies"] | {"scores"}
+    assert last["rating"] == last["scores"] | {"validity", "study", "rating"}
+    with pytest.raises(UserError, match="there is no stage 'reply'; there are complete, check"):
+        reproduce(load_profile("smoke"), copy, "reply")
+
+
+def test_a_run_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    small = {"n_scenarios": "60", "seeds": "0", "pretrain_steps": "2", "finetune_steps": "2"}
+    profile = load_profile("smoke", overrides=small | {"control_student": ""})
+    reproduce(profile, tmp_path, "train", say=lambda line: None)
+    assert (tmp_path / "train/arabiangpt-finetuned-s0/model.safetensors").is_file()
+    assert dict(os.environ) == before
+
+
+def test_a_run_of_another_version_is_told_in_one_line(run, tmp_path):
+    copy, lines = shutil.copytree(run, tmp_path / "copy"), []
+    state = copy / "stages" / "check.json"
+    about = json.loads(state.read_text(encoding="utf-8"))
+    del about["shape"]
+    state.write_text(json.dumps(about | {"key": "another"}), encoding="utf-8")
+    reproduce(load_profile("smoke"), copy, "split", lines.append)
+    assert "1 stages are of another version of this program and are made again" in lines[0]
+    assert sum("made again" in line for line in lines) == 2  # and the stage itself says so
 
 
 def test_a_recipe_names_every_setting_that_its_stage_reads(run, tmp_path):
