@@ -13,7 +13,7 @@ _HOMES = {
     "load_jsonl": "core.files",
     "load_profile": "core.settings",
     "load_model": "models.loading",
-    "load_tokenizer": "models.loading",
+    "load_tokenizer": "models.tokenizers",
     "load_encoder": "models.encoders",
     "read_conversations": "generation.exports",
     "perplexity": "metrics.perplexity",

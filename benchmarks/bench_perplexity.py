@@ -14,7 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from arabic_dialog.models.loading import load_chat_template, new_model
+from arabic_dialog.models.loading import new_model
+from arabic_dialog.models.tokenizers import load_chat_template
 from arabic_dialog.metrics.perplexity import Reading, assistant_turns, score_replies
 from arabic_dialog.metrics.spoiling import sample_conversations
 

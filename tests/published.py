@@ -1,9 +1,26 @@
-"Checkpoint files in every form in which they are published, and token ids to try them with"
+"Small checkpoints, in every form in which they are published, and token ids to try them with"
 
 import json
 
 import torch
 from safetensors.torch import save_file
+
+from arabic_dialog.models.loading import new_model
+
+
+def make(path, architecture, tokenizer):
+    "Save a small new model with its tokenizer"
+    model = new_model(architecture, tokenizer, 2, 16, 2, 32, seed=0).eval()
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return model
+
+
+def edit(path, change):
+    "Change a JSON file in place"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 def store(folder, weights, form, shards=1):

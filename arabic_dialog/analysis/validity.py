@@ -298,7 +298,8 @@ def _as_items(rated: Sequence[RatedTurn]) -> list[AssistantTurn]:
 def information_under(name: str, batch_size: int = 8) -> TurnMeasure:
     "The mutual information of reply and history under a language model, as one more measure"
     from arabic_dialog.metrics.perplexity import score_replies
-    from arabic_dialog.models.loading import load_model, load_tokenizer
+    from arabic_dialog.models.loading import load_model
+    from arabic_dialog.models.tokenizers import load_tokenizer
 
     tokenizer, model = load_tokenizer(name), load_model(name)
     if not tokenizer.chat_template:

@@ -22,7 +22,8 @@ from ..core.files import to_json
 from ..core.records import Request, Sampling, Turn, UserError
 from ..models.decoding import Pool
 from ..models.engines import TransformersEngine, chat_prompt
-from ..models.loading import load_chat_template, load_model, load_tokenizer
+from ..models.loading import load_model
+from ..models.tokenizers import load_chat_template, load_tokenizer
 
 # %% ../../nbs/commands/03_chat.ipynb #e35e6f71
 def visible(text: str) -> str:

@@ -23,8 +23,9 @@ from ..core.files import find_root
 from ..core.hardware import H100, Hardware, gpu_memory, show_bytes, show_duration
 from ..core.records import UserError
 from ..core.settings import Profile
-from ..models.loading import ROLE_TOKENS, ModelFacts, check_name, config_class
-from ..models.loading import load_checkpoints, load_tokenizer, model_facts, read_config
+from ..models.loading import ModelFacts, check_name, config_class
+from ..models.loading import load_checkpoints, model_facts, read_config
+from ..models.tokenizers import ROLE_TOKENS, load_tokenizer
 
 # %% ../../nbs/commands/02_doctor.ipynb #8b25d471
 _LISTED = "data/checkpoints.csv; its own files were not read"

@@ -52,13 +52,8 @@ from arabic_dialog.finetuning.trainer import (
     trainer_class,
     whole_checkpoint,
 )
-from arabic_dialog.models.loading import (
-    ROLE_TOKENS,
-    load_config,
-    load_model,
-    load_tokenizer,
-    model_facts,
-)
+from ..models.loading import load_config, load_model, model_facts
+from ..models.tokenizers import ROLE_TOKENS, load_tokenizer
 
 # %% ../../nbs/finetuning/05_finetune.ipynb #dc6086b0
 LEAK = 0.05  # of the logits' spread; rounding stays far below, a neighbour that is read far above

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.files import stream
 from ..core.records import Conversation, Scenario, UserError
 from ..generation.grammar import Grammar
-from ..models.loading import ROLE_TOKENS, load_chat_template
+from ..models.tokenizers import ROLE_TOKENS, load_chat_template
 
 # %% ../../nbs/finetuning/01_students.ipynb #300b14e4
 FIXED_TOKENS = ("<|endoftext|>", "<|pad|>", *ROLE_TOKENS)

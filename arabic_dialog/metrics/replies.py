@@ -27,7 +27,8 @@ from ..core.workers import Workers
 from .perplexity import AssistantTurn, assistant_turns, log_likelihoods
 from ..models.encoders import Encoder
 from ..models.engines import TransformersEngine, chat_prompt
-from ..models.loading import load_config, load_model, load_tokenizer
+from ..models.loading import load_config, load_model
+from ..models.tokenizers import load_tokenizer
 
 # %% ../../nbs/metrics/02_replies.ipynb #03e324e8
 def select_test_turns(
@@ -393,7 +394,7 @@ def reply_stage(
         lambda path: workers.call(answer_test_turns, replace(job, out=str(path))),
         inputs=[split, trained] if trained else [split],
         params=params | work.files("data/frames") | ({} if trained else {"checkpoint": checkpoint}),
-        code=("metrics.replies", "metrics.perplexity", "models.loading"),
+        code=("metrics.replies", "metrics.perplexity", "models.loading", "models.tokenizers"),
     )
 
 # %% ../../nbs/metrics/02_replies.ipynb #b23cc8c5

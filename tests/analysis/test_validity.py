@@ -172,7 +172,7 @@ def test_information_under_a_language_model(tmp_path):
     "What the history tells, by a model of this package: a number a turn, none without a reply"
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from arabic_dialog.models.loading import load_chat_template
+    from arabic_dialog.models.tokenizers import load_chat_template
     import torch
 
     t = Tokenizer(models.BPE())

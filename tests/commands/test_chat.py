@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest, torch
 
-from arabic_dialog.models.loading import load_chat_template, new_model
+from arabic_dialog.models.loading import new_model
+from arabic_dialog.models.tokenizers import load_chat_template
 from arabic_dialog.commands.chat import (
     Chat,
     Screen,

@@ -229,7 +229,7 @@ def test_conversations_are_cut_at_turn_borders_and_counted(tokenizer):
 
 
 def test_templates_that_train_the_wrong_tokens_are_refused(tokenizer, base, tmp_path):
-    from arabic_dialog.models.loading import load_chat_template
+    from arabic_dialog.models.tokenizers import load_chat_template
 
     good = load_chat_template()
     for bad in (

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from arabic_dialog.models.loading import ROLE_TOKENS, load_chat_template, load_tokenizer, new_model
+from arabic_dialog.models.loading import new_model
+from arabic_dialog.models.tokenizers import ROLE_TOKENS, load_chat_template, load_tokenizer
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
 from arabic_dialog.finetuning.finetune import finetune
 from arabic_dialog.finetuning.students import train_tokenizer

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 
 from arabic_dialog.finetuning import finetune as finetuning
-from arabic_dialog.models.loading import load_model, load_tokenizer, new_model
+from arabic_dialog.models.loading import load_model, new_model
+from arabic_dialog.models.tokenizers import load_tokenizer
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.finetuning.finetune import Material, finetune, fit

@@ -355,6 +355,7 @@ FORK.set_forkserver_preload(
         "transformers.models.auto.modeling_auto",
         "transformers.models.auto.tokenization_auto",
         "arabic_dialog.models.loading",
+        "arabic_dialog.models.tokenizers",
         "arabic_dialog.commands.reproduce",
     ]
 )

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np, pytest, torch
 
-from arabic_dialog.models.loading import ARCHITECTURES, load_chat_template, new_model
+from arabic_dialog.models.loading import ARCHITECTURES, new_model
+from arabic_dialog.models.tokenizers import load_chat_template
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.metrics.perplexity import (
     AssistantTurn,
