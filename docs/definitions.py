@@ -208,5 +208,13 @@ def example(cell: dict, code: str, shown: bool) -> list[dict]:
     kept["outputs"] = [o for o in cell.get("outputs", []) if widget not in o.get("data", {})]
     if not code and not kept["outputs"]:
         return []
-    hidden = [] if shown and code else ["remove-input"]
-    return [{**kept, "source": code, "metadata": {"tags": hidden} if hidden else {}}]
+    if not (shown and code):
+        tags = ["remove-input"]
+    else:
+        tags = ["hide-input"] if only_imports(code) else []
+    return [{**kept, "source": code, "metadata": {"tags": tags} if tags else {}}]
+
+
+def only_imports(code: str) -> bool:
+    "Imports can be unfolded by whom they concern"
+    return all(isinstance(n, ast.Import | ast.ImportFrom) for n in ast.parse(code).body)

@@ -143,6 +143,8 @@ def test_what_lives_in_jupyter_only_is_left_out_of_the_site():
     assert page["cells"][0]["outputs"] == []
     hidden = as_page(notebook_of("#| echo: false\n1"), "x.ipynb", {})
     assert hidden["cells"][0]["metadata"]["tags"] == ["remove-input"]
+    folded = as_page(notebook_of("import math"), "x.ipynb", {})
+    assert folded["cells"][0]["metadata"]["tags"] == ["hide-input"]
 
 
 def test_a_definition_named_in_prose_leads_to_its_page_but_not_in_code_or_in_a_link():

@@ -147,7 +147,7 @@ def count_splits(
     each = {"topic": topic_counts, "country": country_counts, "topic and country": pair_counts}
     return rows, [_coverage(what, counts) for what, counts in each.items() if counts]
 
-# %% ../../nbs/reporting/04_cards.ipynb #28de76c9
+# %% ../../nbs/reporting/04_cards.ipynb #c0ff2213
 def size_class(n: int) -> str:
     "The hub's name for a size"
     names = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
@@ -215,7 +215,6 @@ _NOT_GOOD_FOR = (
 def _dataset_head(facts: DatasetFacts) -> str:
     "The YAML head of a dataset card, with the files of its splits"
     files = [{"split": s.split, "path": f"{s.split}.jsonl"} for s in facts.splits]
-    configs = [{"config_name": "default", "data_files": files}]
     return head(
         language=["ar"],
         license=licence(facts.about["config"])[0],
@@ -223,7 +222,7 @@ def _dataset_head(facts: DatasetFacts) -> str:
         tags=["dialogue", "multi-turn", "synthetic"],
         size_categories=[size_class(int(facts.counts["conversations"]))],
         pretty_name="Arabic multi-turn dialogues",
-        **({"configs": configs} if files else {}),
+        **({"configs": [{"config_name": "default", "data_files": files}]} if files else {}),
     )
 
 
@@ -260,7 +259,7 @@ def dataset_card(facts: DatasetFacts) -> str:
     ]
     return "\n".join(parts)
 
-# %% ../../nbs/reporting/04_cards.ipynb #a22149c8
+# %% ../../nbs/reporting/04_cards.ipynb #853d56cb
 _MADE = {
     "base": "before fine-tuning on dialogues: trained on plain text in the run",
     "finetuned": "fine-tuned on the run's dialogues",
@@ -289,12 +288,11 @@ def model_card(
     config = about["config"]
     source = _base_model(name, config)
     is_new = source.startswith("new:")
-    is_ours = is_new and config["engine"] == "embedded"
     plain = {k: v for k, v in training.items() if not isinstance(v, dict | list)}
     numbers = [{"k": k.replace("_", " "), "v": v} for k, v in plain.items()]
     top = head(
         language=["ar"],
-        license="apache-2.0" if is_ours else "other",
+        license="apache-2.0" if is_new and config["engine"] == "embedded" else "other",
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["dialogue", "arabic"],

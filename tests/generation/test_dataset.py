@@ -246,7 +246,7 @@ from arabic_dialog.generation import checking
 from arabic_dialog.generation.scenarios import plan_profile
 
 if __name__ == "__main__":
-    checking.MANY = 0
+    checking.PAYS_FROM = 0
     profile = load_profile("smoke", overrides={"n_scenarios": "120"})
     gate = checking.load_gate(profile, find_root())
     examiner = checking.Examiner(gate, workers=2, chunk=10)
@@ -261,7 +261,7 @@ def test_several_processes_find_the_same_and_end_with_their_parent(whole, tmp_pa
     profile = load_profile("smoke", overrides=dict(SMALL))
     plan, gate = plan_profile(profile, find_root()), load_gate(profile, find_root())
     lines = (whole / "complete/completions.jsonl").read_bytes().splitlines(True)
-    monkeypatch.setattr(checking, "MANY", 0)
+    monkeypatch.setattr(checking, "PAYS_FROM", 0)
     with Examiner(gate, 2, chunk=25) as many:
         together = list(many(lines, plan))
     assert together == examine_lines(list(zip(lines, plan, strict=True)), gate)

@@ -10,11 +10,11 @@ from arabic_dialog.core.files import data_path, load_jsonl
 from arabic_dialog.core.records import Completion, Conversation, SPEAKERS, Turn
 from arabic_dialog.generation.embedded import render_completion
 from arabic_dialog.generation.grammar import Grammar
+from arabic_dialog.generation.marks import ROLE_NAMES
 from arabic_dialog.generation.parsing import (
     MAX_LENGTH,
     PARSE_RULES,
     ParseError,
-    ROLE_NAMES,
     parse_conversation,
 )
 

@@ -10,7 +10,7 @@ from arabic_dialog.core.records import Request, Sampling, UserError
 from arabic_dialog.models.endpoints import (
     CallFailed,
     LARGEST_ANSWER,
-    MANY,
+    MANY_IN_A_ROW,
     OpenAIEngine,
     Patience,
     RequestRefused,
@@ -263,7 +263,7 @@ def test_when_every_request_is_refused_the_fault_is_not_theirs():
     with Misbehaving(lambda body, n: (402, {"error": {"message": "no money"}})).running() as server:
         with pytest.raises(UserError, match="all refused .*402: no money"):
             list(engine(server).complete(prompts(100), PLAIN))
-    assert MANY <= sum(server.calls.values()) < MANY + 32
+    assert MANY_IN_A_ROW <= sum(server.calls.values()) < MANY_IN_A_ROW + 32
 
 
 def test_a_server_of_another_model_is_named_and_its_text_never_taken():

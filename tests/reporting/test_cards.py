@@ -1,4 +1,4 @@
-"""Cards and metadata as their readers read them: YAML, the hub's own card class, mlcroissant; whatever a model wrote into them."""
+"Cards and metadata as their readers read them, whatever a model wrote into them"
 
 import csv
 import io
@@ -25,7 +25,10 @@ CONFIG = {
     "checkpoints": ["new:gpt2"],
 }
 ABOUT = {"id": "x", "profile": "offline", "config": CONFIG, "data_hash": "0123456789abcdef"}
-HOSTILE = 'سطر\nثان \u2028\u2029\x85 \0\x1b "اقتباس" \\ {"a": [1]} 👩‍👩‍👧 مَرْحَبًا ـ <script>alert(1)</script> ![x](https://evil.org) | a@b.org'
+HOSTILE = (
+    'سطر\nثان \u2028\u2029\x85 \0\x1b "اقتباس" \\ {"a": [1]} 👩‍👩‍👧 مَرْحَبًا ـ '
+    "<script>alert(1)</script> ![x](https://evil.org) | a@b.org"
+)
 
 
 def conversation(topic, country, n, texts=("ما؟", "نعم.")):
@@ -235,7 +238,8 @@ def test_a_card_counts_what_is_in_the_files(tmp_path):
         and "Of 10 prompts, 5 became conversations: 50.0%." in card
     )
     assert (
-        "60 conversations of the plan are missing, in 30 pairs of topic and country; the 20 that lack most:"
+        "60 conversations of the plan are missing, in 30 pairs of topic and country; "
+        "the 20 that lack most:"
         in card
         and card.count("| tea | A") == 20
     )
@@ -249,7 +253,7 @@ def test_a_folder_that_is_no_run_gets_no_card(tmp_path):
 
 
 def rendered(text):
-    "What a reader of Markdown with GitHub's tables and links makes of it: (tags, attributes, number of rows)"
+    "What a reader of Markdown with GitHub's tables and links makes of it: (tag, attributes)"
     from html.parser import HTMLParser
     from markdown_it import MarkdownIt
 

@@ -1,4 +1,4 @@
-"""The paper's notebooks as commands: what fails is kept, the others finish, what is good is not made again, and a report knows its inputs."""
+"The paper's notebooks as commands: what fails is kept, what is good is not made again"
 
 import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
@@ -74,7 +74,8 @@ def project(tmp_path, monkeypatch):
             SAVE,
             'table = open_run(run).table("numbers.csv")*n',
             'values = {"n_conversations": int(table.n[0])}',
-            'r = open_run(run); r.table("numbers.csv"); save_result(r, "tab_good", table, caption="50 % of <b>.", values=values)',
+            'r = open_run(run); r.table("numbers.csv"); '
+            'save_result(r, "tab_good", table, caption="50 % of <b>.", values=values)',
         ),
     )
     monkeypatch.chdir(tmp_path)
