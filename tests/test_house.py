@@ -7,9 +7,19 @@ import subprocess
 import sys
 
 import pytest
-from house import PACKAGE, ROOT, begins_badly, imports, mixes_imports, modules
+from house import (
+    FOLDERS,
+    LONG,
+    LONG_MODULES,
+    NBS,
+    PACKAGE,
+    ROOT,
+    RULES,
+    imports,
+    modules,
+    shared_names,
+)
 
-STRICT = (mixes_imports, begins_badly)
 PAPER = sorted((ROOT / "nbs/paper").glob("*.ipynb"))
 HEAVY = {
     *("torch", "transformers", "datasets", "trl", "accelerate", "peft", "ray", "pandas"),
@@ -21,9 +31,27 @@ TORCH_MODULES = {"models.aragpt2", "models.jais"}
 FORBIDDEN = {"trust_remote_code", "pickle", "eval", "exec"}
 
 
-@pytest.mark.parametrize("rule", STRICT, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_is_in_order(rule):
     assert [f"{m.title}: {b}" for m in modules().values() for b in rule(m)] == [], rule.__doc__
+
+
+def test_a_name_means_one_thing_in_the_whole_package():
+    assert shared_names() == {}
+
+
+def test_exceptions_are_few_and_true():
+    assert len(LONG) <= 5 and all(LONG.values())
+    assert set(LONG_MODULES) <= set(modules()) and all(LONG_MODULES.values())
+
+
+def test_nine_folders_of_four_to_eleven_modules_each_with_an_opening_page():
+    for folder in FOLDERS:
+        n = sum(m.folder == folder for m in modules().values())
+        assert 4 <= n <= 11, folder
+        assert (NBS / folder / "00_index.ipynb").is_file(), folder
+        opening = (PACKAGE / folder / "__init__.py").read_text(encoding="utf-8")
+        assert ast.get_docstring(ast.parse(opening)), folder
 
 
 def test_every_module_has_its_notebook_and_every_notebook_its_module():

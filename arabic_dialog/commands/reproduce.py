@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.compare import make_scores
-from ..analysis.human_eval import make_ratings
+from ..analysis.ratings import make_ratings
 from ..analysis.validity import make_validity
 from .costs import STAGES, StageName, profile_steps, reaches
 from ..core.files import JsonlLog, digest, find_root, save_text

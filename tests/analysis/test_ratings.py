@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from arabic_dialog.analysis.human_eval import make_ratings, make_study, page_ratings
+from arabic_dialog.analysis.ratings import make_ratings, make_study, page_ratings
 from arabic_dialog.core.files import load_csv, save_jsonl, save_table, save_text
 from arabic_dialog.core.records import UserError
 from arabic_dialog.core.runs import RunFolder, WatchedProfile, Work, run_stage
@@ -82,11 +82,11 @@ def test_no_ratings_where_the_profile_wants_no_simulated_ones(run):
 
 
 def test_the_page_and_sheets_at_once_are_refused(run, monkeypatch):
-    from arabic_dialog.analysis import human_eval
+    from arabic_dialog.analysis import ratings
 
     work, split, replies, _ = run
     fill_sheets(work, make_study(work, split, replies))
     assert page_ratings(work.folder) is None
-    monkeypatch.setattr(human_eval, "page_ratings", lambda folder: human_eval.Given([], []))
+    monkeypatch.setattr(ratings, "page_ratings", lambda folder: ratings.Given([], []))
     with pytest.raises(UserError, match="two studies; move one of them away"):
         make_ratings(*run)
