@@ -1,5 +1,5 @@
-"""How often the intervals of `rater_agreement` hold the value of the population that a study was drawn
-from. Not a measurement of speed, and not a test.
+"""How often the intervals of `rater_agreement` hold the value of the population that a study
+was drawn from. Not a measurement of speed, and not a test.
 
 python benchmarks/coverage_agreement.py [STUDIES] [ITEMS] [METHOD]
     4,000 studies of 100 items for each population, about ten minutes on one core
