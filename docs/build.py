@@ -99,16 +99,6 @@ def write_folders(names: list[str]) -> None:
     "Put the modules of each folder below its own page in the sidebar"
     for folder in FOLDERS:
         opening = f"{folder}/00_index"
-        if not (SOURCE / f"{opening}.ipynb").is_file():  # TEMP
-            save_notebook(
-                SOURCE / f"{opening}.ipynb",
-                {
-                    "cells": [as_markdown(f"# {folder}\n\n> …", "x")],
-                    "metadata": {},
-                    "nbformat": 4,
-                    "nbformat_minor": 5,
-                },
-            )
         modules = [n.split("/")[1] for n in names if n.startswith(folder + "/") and n != opening]
         page = load_notebook(SOURCE / f"{opening}.ipynb")
         page["cells"].append(as_markdown(toctree("", modules), "contents"))

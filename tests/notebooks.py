@@ -109,7 +109,11 @@ def notebooks(named: list[str]) -> list[Path]:
 
 def main(*named: str) -> int:
     failed = []
-    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+    server = get_context("forkserver")
+    server.set_forkserver_preload(
+        ["nbdev.test", "torch"]
+    )  # each process is a copy of one with these
+    with ProcessPoolExecutor(2, server, max_tasks_per_child=1) as pool:
         for result in pool.map(run, notebooks(list(named))):
             name = result.path.relative_to(ROOT)
             for difference in result.differences:
