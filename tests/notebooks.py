@@ -16,6 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Pictures, and what lives in Jupyter only, are not compared
+NOT_TEXT = {"image/png", "image/svg+xml", "application/vnd.jupyter.widget-view+json"}
 SKIPPED = ("slow", "gpu")  # cells with these marks are run by `nbdev-test --flags`
 TIMEOUT = 300  # seconds for a cell
 # Numbers differ in their last digits between processors
@@ -40,7 +42,7 @@ def texts(cell: dict) -> list[str]:
         data = output.get("data", {})
         text = output.get("text") if output.get("name") != "stderr" else None
         text = text or data.get("text/markdown") or data.get("text/plain")
-        if text and not {"image/png", "image/svg+xml"} & data.keys():
+        if text and not NOT_TEXT & data.keys():
             found.append("".join(text).strip())
     return found
 
