@@ -18,7 +18,7 @@ _HOMES = {
     "read_conversations": "generation.exports",
     "perplexity": "metrics.perplexity",
     "Raven": "metrics.raven",
-    "krippendorff_alpha": "rating.agreement",
+    "rater_agreement": "rating.agreement",
     "open_run": "reporting.results",
     "reproduce": "commands.reproduce",
 }

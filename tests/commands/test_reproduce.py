@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("arabic-dialog"))
 
 
-def command(*args, **kwargs):
+def command(*args, cwd=ROOT, **kwargs):
     return subprocess.run(
-        [COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, **kwargs
+        [COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, **kwargs
     )
 
 
@@ -311,17 +311,18 @@ def test_parameters_are_checked(run):
     assert command("paper", "--run", run / "nowhere").returncode == 2
 
 
-def test_a_failing_notebook_keeps_its_traceback_and_the_others_finish(run, tmp_path, monkeypatch):
-    broken = ROOT / "nbs/paper/tab_broken_by_a_test.ipynb"
+def test_a_failing_notebook_keeps_its_traceback_and_the_others_finish(run, tmp_path):
+    for name in ("data", "nbs/paper"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "settings.ini", tmp_path)
+    broken = tmp_path / "nbs/paper/tab_broken_by_a_test.ipynb"
     cells = json.loads((ROOT / "nbs/paper/tab_quality.ipynb").read_text(encoding="utf-8"))
     for c in cells["cells"]:
         if "open_run(run)" in "".join(c["source"]):
             c["source"] = "raise RuntimeError('broken on purpose <b>')"
     broken.write_text(json.dumps(cells), encoding="utf-8")
-    try:
-        done = command("paper", "tab_broken_by_a_test", "tab_quality", "--run", run)
-    finally:
-        broken.unlink()
+    names = ("tab_broken_by_a_test", "tab_quality")
+    done = command("paper", *names, "--run", run, cwd=tmp_path)
     assert done.returncode == 1 and "broken on purpose" in done.stdout and "✓ paper" in done.stdout
     assert "RuntimeError" in (
         run / "paper/tab_broken_by_a_test/tab_broken_by_a_test.ipynb"

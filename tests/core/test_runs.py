@@ -1,5 +1,6 @@
 """What a crash may do to a run folder, and what is left afterwards."""
 
+import ast
 import errno
 import io
 import json
@@ -9,13 +10,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from arabic_dialog.core import files
+from arabic_dialog.core import files, runs
 from arabic_dialog.core.files import JsonlLog, load_jsonl, save_text, to_json
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.core.runs import RunFolder, load_stage, run_stage
@@ -185,6 +187,7 @@ def test_records_that_cannot_be_made_leave_the_log_as_it_was(tmp_path):
 
 FILL = """
 import resource, signal, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from arabic_dialog.core.files import JsonlLog, save_jsonl, save_text
 from arabic_dialog.core.records import UserError
@@ -390,3 +393,11 @@ def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         with RunFolder(tmp_path / "file").locked():
             pass
+
+
+def test_code_is_read_by_many_threads_at_once():
+    "CPython 3.11 fails now and then where two threads turn code into trees at once"
+    code = Path(runs.__file__).read_text(encoding="utf-8")
+    with ThreadPoolExecutor(4) as threads:
+        trees = list(threads.map(runs.parse_code, [code] * 40))
+    assert len({ast.dump(t) for t in trees}) == 1
