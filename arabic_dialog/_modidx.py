@@ -777,6 +777,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'arabic_dialog.core.runs.code_digest': ( 'core/runs.html#code_digest',
                                                                                   'arabic_dialog/core/runs.py'),
                                          'arabic_dialog.core.runs.load_stage': ('core/runs.html#load_stage', 'arabic_dialog/core/runs.py'),
+                                         'arabic_dialog.core.runs.parse_code': ('core/runs.html#parse_code', 'arabic_dialog/core/runs.py'),
                                          'arabic_dialog.core.runs.run_stage': ('core/runs.html#run_stage', 'arabic_dialog/core/runs.py'),
                                          'arabic_dialog.core.runs.side_by_side': ( 'core/runs.html#side_by_side',
                                                                                    'arabic_dialog/core/runs.py'),

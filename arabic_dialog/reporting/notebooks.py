@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from ..core.files import digest, digest_file, find_root, save_text
 from ..core.records import UserError
-from ..core.runs import RunFolder, code_digest
+from ..core.runs import RunFolder, code_digest, parse_code
 from .pages import render_notebook
 
 # %% ../../nbs/reporting/03_notebooks.ipynb #f7a83b04
@@ -95,7 +95,7 @@ def parameters(name: str) -> dict[str, Any]:
         raise UserError(f"{name} has no cell tagged `parameters`")
     defaults = {}
     try:
-        for n in ast.parse(tagged[0]["source"]).body:
+        for n in parse_code(tagged[0]["source"]).body:
             if isinstance(n, ast.Assign | ast.AnnAssign):
                 target = n.targets[0] if isinstance(n, ast.Assign) else n.target
                 defaults[target.id] = ast.literal_eval(n.value)
