@@ -31,7 +31,7 @@ def ends_in_a_line(done, *said):
 
 
 def test_closed_and_full_streams():
-    assert shell("$C profiles | head -1").returncode == 141
+    assert shell("$C profiles | head -1").returncode in (1, 141)  # 1: of rich
     assert shell("$C profiles >&- 2>&- <&-").returncode == 0
     assert shell("$C --help | true").returncode in (0, 141)
     ends_in_a_line(shell("$C profiles > /dev/full"), "the disk is full")
