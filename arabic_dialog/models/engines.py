@@ -6,7 +6,7 @@
 __all__ = ['Engine', 'chat_prompt', 'mark_tokens', 'TransformersEngine', 'engine_name', 'load_engine', 'BlockRow',
            'block_columns', 'Actor', 'check_address', 'start_ray', 'actor_share', 'RayEngine']
 
-# %% ../../nbs/models/06_engines.ipynb #e6f82797
+# %% ../../nbs/models/06_engines.ipynb #7161a9c7
 import itertools
 import logging
 import math
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from ..core.records import Completion, Request, Sampling, Turn, UserError
 from .decoding import Pool, Row, find_batch_size
 from .loading import load_config, load_model
-from .tokenizers import load_tokenizer
+from .tokenizers import load_tokenizer, render_turns, stop_tokens
 
 # %% ../../nbs/models/06_engines.ipynb #192fd8f0
 class Engine(Protocol):
@@ -33,16 +33,10 @@ class Engine(Protocol):
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-# %% ../../nbs/models/06_engines.ipynb #393d2246
+# %% ../../nbs/models/06_engines.ipynb #752aa39b
 def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
-    if not tokenizer.chat_template:
-        name = tokenizer.name_or_path or ""
-        raise UserError(
-            f"the tokenizer {name} has no chat template, so it cannot frame a conversation"
-        )
-    messages = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return render_turns(tokenizer, turns, prompt=True)
 
 # %% ../../nbs/models/06_engines.ipynb #cf062c6c
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
@@ -57,15 +51,7 @@ def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
         if "\ufffd" in text or last_characters & set(text)  # U+FFFD: part of a character
     }
 
-# %% ../../nbs/models/06_engines.ipynb #e90188a7
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    "The tokens that end a text, for the tokenizer or for the model"
-    ends = model.generation_config.eos_token_id
-    if isinstance(ends, int):
-        ends = [ends]
-    return {tokenizer.eos_token_id, *(ends or [])} - {None}
-
-
+# %% ../../nbs/models/06_engines.ipynb #73a73b1b
 class TransformersEngine:
     "Any causal language model in this process, with its tokenizer"
 
@@ -89,9 +75,8 @@ class TransformersEngine:
         self.batch_size, self.framed = batch_size or 0, framed
         # special tokens are never in the decoded text
         special = [s for s in stop_strings if s in tokenizer.all_special_tokens]
-        self.stops = _end_tokens(model, tokenizer) | set(
-            map(tokenizer.convert_tokens_to_ids, special)
-        )
+        self.stops = stop_tokens(tokenizer, model.generation_config.eos_token_id)
+        self.stops |= set(map(tokenizer.convert_tokens_to_ids, special))
         self.stop_strings = tuple(s for s in stop_strings if s not in special)
         self._marks = mark_tokens(tokenizer, self.stop_strings) if self.stop_strings else set()
         self.most = math.inf  # rows that memory held when it last ran out, halved
