@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ROLE_TOKENS', 'PREPARATIONS', 'load_chat_template', 'prepare_tokenizer', 'preparation_of', 'load_tokenizer']
 
-# %% ../../nbs/models/04_tokenizers.ipynb #1e4e5e25
+# %% ../../nbs/models/04_tokenizers.ipynb #f4132b09
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core.files import data_path
+from ..core.hub import located
 from ..core.records import UserError
 from .loading import load_checkpoints, load_config, printable_line, read_config
 
@@ -56,14 +57,15 @@ def _check_vocabulary(name: str, tokenizer: Any, n_tokens: int) -> None:
         f"model has only {n_tokens} tokens, from 0: they do not belong together; {remedy}"
     )
 
-# %% ../../nbs/models/04_tokenizers.ipynb #d2a97d72
+# %% ../../nbs/models/04_tokenizers.ipynb #6cb33c45
 def _declared_tokens(name: str, revision: str | None) -> dict[str, list[int]]:
     "The ids that config.json declares, with the ends of generation_config.json"
     from transformers import GenerationConfig
 
     config = read_config(name, revision)
+    place, commit = located(name, revision)
     try:
-        ends = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
+        ends = GenerationConfig.from_pretrained(place, revision=commit).eos_token_id
     except (OSError, ValueError):
         ends = None
     declared = {kind: [config.get(f"{kind}_token_id")] for kind in ("bos", "eos", "pad")}
@@ -138,7 +140,7 @@ def preparation_of(name: str | Path) -> str:
             return row.get("preparation") or ""
     return ""
 
-# %% ../../nbs/models/04_tokenizers.ipynb #51c370e5
+# %% ../../nbs/models/04_tokenizers.ipynb #add061fc
 def _read_tokenizer(name: str, config: Any, revision: str | None) -> Any:
     "The tokenizer of a checkpoint as it was stored; never by code of its own"
     from transformers import AutoTokenizer
@@ -147,8 +149,9 @@ def _read_tokenizer(name: str, config: Any, revision: str | None) -> Any:
         tokenizer_class_from_name,
     )
 
+    place, commit = located(name, revision)
     try:
-        stored = get_tokenizer_config(name, revision=revision)
+        stored = get_tokenizer_config(place, revision=commit)
         kind = stored.get("tokenizer_class")
         has_class = kind and tokenizer_class_from_name(kind.removesuffix("Fast"))
         if "auto_map" in stored and not has_class:
@@ -157,7 +160,7 @@ def _read_tokenizer(name: str, config: Any, revision: str | None) -> Any:
                 "code from checkpoints is never run here"
             )
         return AutoTokenizer.from_pretrained(
-            name, config=config, revision=revision, padding_side="left"
+            place, config=config, revision=commit, padding_side="left"
         )
     except UserError:
         raise
