@@ -8,13 +8,13 @@ __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FI
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
            'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
-# %% ../../nbs/metrics/02_replies.ipynb #8fdaceee
+# %% ../../nbs/metrics/02_replies.ipynb #74be4267
 import itertools
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -256,7 +256,7 @@ def checkpoint_identity(name: str | Path, revision: str = "") -> str:
     commit = Path(config).parent.name if isinstance(config, str) else revision or "main"
     return f"{name}@{commit}"
 
-# %% ../../nbs/metrics/02_replies.ipynb #418b3295
+# %% ../../nbs/metrics/02_replies.ipynb #7a257794
 REPLIES_MEAN = "456bd496a878186e"  # changed by hand when a logged reply changes its meaning
 LIKELIHOODS_MEAN = "6824a0a8ab57c35d"  # likewise, a logged likelihood
 
@@ -278,7 +278,7 @@ def log_paths(
 ) -> Logs:
     "The logs of a checkpoint; likelihoods do not depend on the sampling"
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:80]
-    replies = digest([identity, dtype, asdict(sampling), REPLIES_MEAN])
+    replies = digest([identity, dtype, sampling, REPLIES_MEAN])
     likelihoods = digest([identity, dtype, LIKELIHOODS_MEAN])
     return Logs(
         Path(cache, "replies", f"{plain}-{replies}.jsonl"),
@@ -362,7 +362,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)
     return {"replies": len(with_true), "ended": sum(r.finish_reason == "stop" for r in with_true)}
 
-# %% ../../nbs/metrics/02_replies.ipynb #ab10f60e
+# %% ../../nbs/metrics/02_replies.ipynb #960f2816
 def reply_stage(
     work: Work,
     workers: Workers,
@@ -388,7 +388,7 @@ def reply_stage(
         batch_size=64,
     )
     shaping = ("n", "seed", "name", "sampling", "revision", "histories")
-    params = {k: v for k, v in asdict(job).items() if k in shaping}
+    params = {k: v for k, v in vars(job).items() if k in shaping}
     return work.stage(
         f"replies/{name}",
         lambda path: workers.call(answer_test_turns, replace(job, out=str(path))),
