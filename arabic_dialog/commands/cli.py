@@ -23,7 +23,6 @@ from .rate import app as rate_app
 from .rate import argument, option
 from ..core.endings import faults_kept_in, run_command
 from ..core.files import runs_path
-from ..core.hardware import HARDWARE
 from ..core.records import UserError
 
 if TYPE_CHECKING:
@@ -76,14 +75,16 @@ def _launched() -> Iterator[bool]:
     yield first
     leave()
 
-# %% ../../nbs/commands/08_cli.ipynb #1b3a3670
+# %% ../../nbs/commands/08_cli.ipynb #6c4194d7
 ProfileOption = option("A section of settings.ini.", "--profile")
 RunFolderOption = option("The run's folder; runs/<profile> where not given.", "--run")
 _PAIRS = {"kind": list[str], "metavar": "KEY=VALUE"}
 SetOption = option("A setting in place of the profile's; may be repeated.", "--set", **_PAIRS)
 PlanOption = option("Say what it needs and what it would cost, and stop.", "--plan", kind=bool)
 HardwareOption = option(
-    f"The machine that a plan is for: here (this one), {', '.join(HARDWARE)}.", "--hardware"
+    "The machine that a plan is for: here (this one), or one of data/machines.csv, such as h100, "
+    "h200, a100, l40s, rtx4090, laptop.",
+    "--hardware",
 )
 
 
