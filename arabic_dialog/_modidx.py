@@ -2440,6 +2440,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'arabic_dialog/models/loading.py'),
                                               'arabic_dialog.models.loading.ModelFacts.forward_flop_per_token': ( 'models/loading.html#modelfacts.forward_flop_per_token',
                                                                                                                   'arabic_dialog/models/loading.py'),
+                                              'arabic_dialog.models.loading.ModelFacts.kept_as': ( 'models/loading.html#modelfacts.kept_as',
+                                                                                                   'arabic_dialog/models/loading.py'),
                                               'arabic_dialog.models.loading.ModelFacts.kv_bytes_per_token': ( 'models/loading.html#modelfacts.kv_bytes_per_token',
                                                                                                               'arabic_dialog/models/loading.py'),
                                               'arabic_dialog.models.loading.ModelFacts.training_flop_per_token': ( 'models/loading.html#modelfacts.training_flop_per_token',
