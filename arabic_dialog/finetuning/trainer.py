@@ -8,7 +8,7 @@ __all__ = ['Method', 'Schedule', 'Precision', 'N_SORTED', 'MEMORY_SHARE', 'BYTES
            'arguments', 'keep_memory', 'whole_checkpoint', 'keep_last_good', 'lora_config', 'settle_ends', 'save_curve',
            'save_trained']
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #1f49b4a1
+# %% ../../nbs/finetuning/04_trainer.ipynb #3f4d1b68
 import json
 import math
 import shutil
@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.files import save_text, stream
-from ..core.hardware import free_memory, has_bfloat16
+from ..core.hardware import free_memory, half_precision
 from ..core.records import UserError
 from ..core.settings import Profile
 from ..core.workers import processes
+from ..models.tokenizers import stop_id
 
 # %% ../../nbs/finetuning/04_trainer.ipynb #534d4d39
 Method = Literal[
     "full", "lora", "qlora"
 ]  # every weight; adapters; adapters on weights of four bits
 Schedule = Literal["linear", "cosine", "constant"]  # of the learning rate after the warm-up
-Precision = Literal[
-    "", "bfloat16", "float32"
-]  # of the arithmetic; empty: what the machine is good at
+Precision = Literal["", "bfloat16", "float16", "float32"]  # of the arithmetic; empty: native
 
 _SHARED = (
     "max_length",
@@ -288,7 +287,13 @@ def trainer_class() -> type:
 # %% ../../nbs/finetuning/04_trainer.ipynb #2987e3b3
 def precision_of(how: Training) -> str:
     "The precision of the arithmetic on this machine"
-    return how.precision or ("bfloat16" if has_bfloat16() else "float32")
+    import torch
+
+    if how.precision == "float16" and not torch.cuda.is_available():
+        raise UserError(
+            "precision float16 needs a GPU; set finetune_precision to float32 or bfloat16"
+        )
+    return how.precision or half_precision() or "float32"
 
 
 def _step_settings(how: Training, size: int) -> dict[str, Any]:
@@ -310,6 +315,7 @@ def _step_settings(how: Training, size: int) -> dict[str, Any]:
         seed=how.seed,
         full_determinism=how.deterministic,
         bf16=precision_of(how) == "bfloat16",
+        fp16=precision_of(how) == "float16",
         use_cpu=not gpu,
         gradient_checkpointing=gpu,
         dataloader_pin_memory=gpu,
@@ -429,15 +435,16 @@ def lora_config(
         fan_in_fan_out=bool(transposed),
     )
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #b83c36f0
+# %% ../../nbs/finetuning/04_trainer.ipynb #0d589a54
 def settle_ends(model: Any, tokenizer: Any) -> None:
     "Let a model's settings say about the ends of a text what its tokenizer says, and no more"
+    end, turn_end = tokenizer.eos_token_id, stop_id(tokenizer)
     model.generation_config.update(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=end if end == turn_end else [end, turn_end],
         pad_token_id=tokenizer.pad_token_id,
     )
-    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.eos_token_id = end
     model.config.pad_token_id = tokenizer.pad_token_id
     tokenizer.padding_side = "left"
     for key in ("is_local", "local_files_only"):  # how it was loaded is nobody's business
