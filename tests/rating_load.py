@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from arabic_dialog.core.records import Conversation, Scenario, Turn
-from arabic_dialog.rating.design import Candidate
+from arabic_dialog.rating.design import Candidate, load_criteria
 from arabic_dialog.rating.study import StudyPlan, load_links, new_study
 
 ROOT = Path(__file__).resolve().parents[1]
-FIELDS = ("fluency", "coherence", "relevance", "cultural_fit", "overall")
+FIELDS = tuple(c.id for c in load_criteria())
 
 
 def material(n=24, models=("base", "finetuned"), text="نعم، يُعدّ في البيت."):

@@ -22,6 +22,7 @@ from .. import __version__
 from .rate import app as rate_app
 from .rate import argument, option
 from ..core.files import runs_path
+from ..core.hardware import HARDWARE
 from ..core.records import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ _PAIRS = {"kind": list[str], "metavar": "KEY=VALUE"}
 SetOption = option("A setting in place of the profile's; may be repeated.", "--set", **_PAIRS)
 PlanOption = option("Say what it needs and what it would cost, and stop.", "--plan", kind=bool)
 HardwareOption = option(
-    "The machine that a plan is for: h100, h200, a100, l40s, rtx4090, laptop.", "--hardware"
+    f"The machine that a plan is for: here (this one), {', '.join(HARDWARE)}.", "--hardware"
 )
 
 
@@ -106,7 +107,7 @@ class Order:
 
     def machine(self) -> "Hardware | None":
         "The machine that a plan is for; None where there is to be no plan"
-        from arabic_dialog.commands.costs import load_hardware
+        from arabic_dialog.core.hardware import load_hardware
 
         return load_hardware(self.hardware) if self.plan else None
 

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['PROMPT_TOKENS', 'CONVERSATION_TOKENS', 'BYTES_PER_TOKEN', 'ACCEPTANCE', 'GENERATION_SHARE', 'TRAINING_SHARE',
-           'MOST_ROWS', 'StageName', 'STAGES', 'BYTES_TRAINED', 'load_hardware', 'reaches', 'n_scenarios',
-           'expected_prompts', 'load_baselines', 'is_published', 'is_downloaded', 'find_facts', 'n_rows', 'held_bytes',
+           'MOST_ROWS', 'StageName', 'STAGES', 'BYTES_TRAINED', 'reaches', 'n_scenarios', 'expected_prompts',
+           'load_baselines', 'is_published', 'is_downloaded', 'find_facts', 'n_rows', 'held_bytes',
            'arithmetic_seconds', 'step_seconds', 'generation_rate', 'Cost', 'generation_cost', 'training_cost',
            'ModelStep', 'n_trainings', 'generator_facts', 'profile_steps', 'TrainingJob', 'training_jobs', 'load_rate',
            'disk_needs', 'training_lines', 'generation_lines']
 
-# %% ../../nbs/commands/01_costs.ipynb #f86c30e0
+# %% ../../nbs/commands/01_costs.ipynb #13dace46
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ..core.files import data_path, load_csv
-from ..core.hardware import H100, HARDWARE, Hardware
+from ..core.hardware import H100, Hardware
 from ..core.hardware import show_bytes, show_duration
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
@@ -34,14 +34,6 @@ ACCEPTANCE = 0.8  # share of completions that become conversations: assumed
 GENERATION_SHARE = 0.6  # of the memory's bandwidth that decoding reaches: assumed
 TRAINING_SHARE = 0.4  # of the peak that training, and reading prompts, reaches: assumed
 MOST_ROWS = 256  # conversations side by side where a profile leaves it to the memory: assumed
-
-# %% ../../nbs/commands/01_costs.ipynb #57359530
-def load_hardware(name: str) -> Hardware:
-    "The machine of this name"
-    if name.lower() not in HARDWARE:
-        there_are = ", ".join(HARDWARE)
-        raise UserError(f"no figures are known for the hardware {name!r}; there are {there_are}")
-    return HARDWARE[name.lower()]
 
 # %% ../../nbs/commands/01_costs.ipynb #dad355fb
 StageName = Literal[

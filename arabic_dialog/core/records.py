@@ -179,7 +179,7 @@ class Checkpoint:
         student, base, tuned, seed = parts.groups()
         return cls(student, base or tuned, int(seed or 0))
 
-# %% ../../nbs/core/01_records.ipynb #2db0a830
+# %% ../../nbs/core/01_records.ipynb #760531fa
 @dataclass(frozen=True)
 class Rating:
     "What one rater said about one item"
@@ -187,7 +187,8 @@ class Rating:
     item_id: str
     rater: str
     criterion: str
-    value: int | None  # a point of the scale; None where the rater did not answer
+    value: int | None  # a point of the scale; None where there is none
+    not_applicable: bool = field(default=False, kw_only=True)  # the question does not apply
 
 # %% ../../nbs/core/01_records.ipynb #a231798a
 @dataclass(frozen=True)

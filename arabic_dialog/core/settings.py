@@ -104,7 +104,7 @@ class StudentSettings(BaseModel):
     finetune_weight_decay: float = Field(ge=0)
     finetune_n_evaluations: Positive  # on the validation split; the best checkpoint is kept
     finetune_patience: Count  # evaluations without a better loss, then it stops; 0: never
-    finetune_precision: Literal["", "bfloat16", "float32"]  # empty: bfloat16 where it is native
+    finetune_precision: Literal["", "bfloat16", "float16", "float32"]  # empty: what is native
     finetune_packing: bool  # flat batches without padding
     deterministic: bool  # also where that costs speed (on a GPU)
     seeds: Integers  # one fine-tuning of each student for each seed

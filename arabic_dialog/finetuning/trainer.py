@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.files import save_text, stream
-from ..core.hardware import free_memory, has_bfloat16
+from ..core.hardware import free_memory, half_precision
 from ..core.records import UserError
 from ..core.settings import Profile
 from ..core.workers import processes
@@ -29,9 +29,7 @@ Method = Literal[
     "full", "lora", "qlora"
 ]  # every weight; adapters; adapters on weights of four bits
 Schedule = Literal["linear", "cosine", "constant"]  # of the learning rate after the warm-up
-Precision = Literal[
-    "", "bfloat16", "float32"
-]  # of the arithmetic; empty: what the machine is good at
+Precision = Literal["", "bfloat16", "float16", "float32"]  # of the arithmetic; empty: native
 
 _SHARED = (
     "max_length",
@@ -288,7 +286,13 @@ def trainer_class() -> type:
 # %% ../../nbs/finetuning/04_trainer.ipynb #2987e3b3
 def precision_of(how: Training) -> str:
     "The precision of the arithmetic on this machine"
-    return how.precision or ("bfloat16" if has_bfloat16() else "float32")
+    import torch
+
+    if how.precision == "float16" and not torch.cuda.is_available():
+        raise UserError(
+            "precision float16 needs a GPU; set finetune_precision to float32 or bfloat16"
+        )
+    return how.precision or half_precision() or "float32"
 
 
 def _step_settings(how: Training, size: int) -> dict[str, Any]:
@@ -310,6 +314,7 @@ def _step_settings(how: Training, size: int) -> dict[str, Any]:
         seed=how.seed,
         full_determinism=how.deterministic,
         bf16=precision_of(how) == "bfloat16",
+        fp16=precision_of(how) == "float16",
         use_cpu=not gpu,
         gradient_checkpointing=gpu,
         dataloader_pin_memory=gpu,

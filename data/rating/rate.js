@@ -186,18 +186,23 @@ function bubble(turn, rated) {
 }
 
 /* The questions ------------------------------------------------------------------------------------------------------------------------------ */
+const ABSENT = -1;           // the answer that the question does not apply
+const mayNotApply = c => Boolean(c.absent && c.absent[language]);
 function build() {
   $("criteria").replaceChildren(...study.criteria.map((c, i) => {
     const set = document.createElement("fieldset"), legend = document.createElement("legend"), ask = document.createElement("p"), points = document.createElement("div");
     const name = document.createElement("span"), given = document.createElement("span"); given.className = "given"; given.setAttribute("aria-hidden", "true");
     name.textContent = c[language].name; legend.append(name, given);
     ask.className = "ask"; ask.id = `ask-${i}`; ask.textContent = c[language].ask; set.setAttribute("aria-describedby", ask.id);
-    points.className = "points";
-    for (const value of [1, 2, 3, 4, 5, 0]) {
+    points.className = "points"; points.classList.toggle("optional", mayNotApply(c));
+    for (const value of [1, 2, 3, 4, 5, ...(mayNotApply(c) ? [ABSENT] : []), 0]) {
       const label = document.createElement("label"), input = document.createElement("input"), n = document.createElement("span"), anchor = document.createElement("span");
-      label.className = value ? "point" : "point cannot"; input.type = "radio"; input.name = c.id; input.value = value;
-      n.className = "n"; n.textContent = value || ""; anchor.className = "anchor"; anchor.textContent = value ? c[language].anchors[value - 1] : t("cannot");
-      label.append(input, n, anchor); points.append(label);
+      label.className = value > 0 ? "point" : "point cannot"; input.type = "radio"; input.name = c.id; input.value = value;
+      n.className = "n"; n.textContent = value > 0 ? value : ""; anchor.className = "anchor";
+      anchor.textContent = value > 0 ? c[language].anchors[value - 1] : t(value ? "absent" : "cannot");
+      label.append(input, n, anchor);
+      if (value === ABSENT) { const when = document.createElement("span"); when.className = "when"; when.textContent = c.absent[language]; label.append(when); }
+      points.append(label);
     }
     set.append(legend, ask, points); set.dataset.criterion = c.id;
     set.addEventListener("focusin", () => mark(i));
@@ -217,7 +222,7 @@ function fill() {             // the form as the answers are
   [...$("criteria").children].forEach((set, i) => {
     const c = study.criteria[i], value = mine[c.id];
     for (const input of set.querySelectorAll("input")) input.checked = value !== undefined && Number(input.value) === value;
-    set.querySelector(".given").textContent = value === undefined ? "" : value ? `${value} – ${c[language].anchors[value - 1]}` : "";
+    set.querySelector(".given").textContent = value > 0 ? `${value} – ${c[language].anchors[value - 1]}` : value === ABSENT ? t("absent") : "";
   });
   if (document.activeElement !== $("comment") || $("comment").dataset.position !== String(position)) $("comment").value = mine.comment || "";
   $("comment").dataset.position = position;
@@ -233,6 +238,7 @@ function progress() {
 }
 function point(value) {       // by key
   let i = active < 0 ? nextOpen(-1) : active; if (i < 0) i = 0;
+  if (value === ABSENT && !mayNotApply(study.criteria[i])) return;
   save(study.criteria[i].id, value); fill();
   const next = nextOpen(i);
   if (next < 0) { mark(-1); $("next").focus(); } else {
@@ -302,12 +308,14 @@ async function speak() {
 }
 
 /* Hands ---------------------------------------------------------------------------------------------------------------------------------------- */
-function digit(e) {
+const ABSENT_KEY = "9", NO_POINT = NaN;
+function digit(e) {           // the answer that a key stands for
+  if ([ABSENT_KEY, "٩", "۹"].includes(e.key) || /^(?:Digit|Numpad)9$/.test(e.code) && !e.shiftKey) return ABSENT;
   const i = "٠١٢٣٤٥".indexOf(e.key), j = "۰۱۲۳۴۵".indexOf(e.key);
   if (/^[0-5]$/.test(e.key)) return Number(e.key);
   if (e.key.length === 1 && (i >= 0 || j >= 0)) return Math.max(i, j);
   const m = /^(?:Digit|Numpad)([0-5])$/.exec(e.code);
-  return m && !e.shiftKey ? Number(m[1]) : -1;
+  return m && !e.shiftKey ? Number(m[1]) : NO_POINT;
 }
 const letter = e => /^[a-z]$/i.test(e.key) ? e.key.toLowerCase() : /^Key[A-Z]$/.test(e.code) ? e.code.slice(3).toLowerCase() : "";
 
@@ -319,7 +327,7 @@ document.addEventListener("keydown", e => {
   if (!$("keys-on").checked || e.repeat) return;
   const value = digit(e), key = letter(e);
   if (e.key === "?" || e.key === "؟") { $("keys").showModal(); e.preventDefault(); }
-  else if (view === "item" && value >= 0) { point(value); e.preventDefault(); }
+  else if (view === "item" && !Number.isNaN(value)) { point(value); e.preventDefault(); }
   else if (view === "item" && key === "c") { $("comment").focus(); e.preventDefault(); }
   else if (view === "item" && key === "f") { flag(); e.preventDefault(); }
   else if (view !== "intro" && key === "b") { $("back").click(); e.preventDefault(); }

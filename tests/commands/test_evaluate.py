@@ -8,7 +8,8 @@ import pytest
 from arabic_dialog.commands import evaluate as ev
 from arabic_dialog.core.files import save_jsonl
 from arabic_dialog.core.records import UserError
-from arabic_dialog.commands.costs import find_facts, load_hardware
+from arabic_dialog.commands.costs import find_facts
+from arabic_dialog.core.hardware import load_hardware
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.metrics.spoiling import sample_conversations
 

@@ -68,7 +68,7 @@ def rows(path, delimiter=","):
 def refill(path, answer, delimiter=",", encoding="utf-8-sig"):
     head, *body = rows(path)
     for r in body:
-        r[3:8] = [answer] * 5
+        r[3:-1] = [answer] * len(r[3:-1])
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter).writerows([head, *body])
     path.write_bytes(out.getvalue().encode(encoding, errors="replace"))
@@ -110,8 +110,32 @@ def test_spreadsheets_habits_are_read(study, answer, delimiter, value):
     for rater in ("hala", "omar"):
         refill(study / "sheets" / f"sheet_{rater}.csv", answer, delimiter)
     found = read_sheets(study)
-    assert {r.value for r in found} == {value} and len(found) == 2 * 2 * len(HOSTILE) * 5
+    assert {r.value for r in found} == {value} and len(found) == 4 * len(HOSTILE) * len(
+        load_criteria()
+    )
     assert not save_ratings(study, found).simulated and load_ratings(study) == found
+
+
+@pytest.mark.parametrize("answer", ["لا ينطبق", " N/A ", "na"])
+def test_a_cell_may_say_that_the_question_does_not_apply(study, answer):
+    for rater in ("hala", "omar"):
+        path = study / "sheets" / f"sheet_{rater}.csv"
+        head, *body = rows(path)
+        place = head.index(next(c.arabic for c in load_criteria() if c.id == "cultural_accuracy"))
+        for r in body:
+            r[place] = answer
+        out = io.StringIO()
+        csv.writer(out).writerows([head, *body])
+        path.write_bytes(out.getvalue().encode("utf-8-sig"))
+    found = read_sheets(study)
+    absent = [r for r in found if r.not_applicable]
+    assert {r.criterion for r in absent} == {"cultural_accuracy"}
+    assert len(absent) == 4 * len(HOSTILE) and {r.value for r in found} == {None}
+    save_ratings(study, found)
+    assert load_ratings(study) == found
+    refill(path, answer)
+    with pytest.raises(UserError, match="سلامة اللغة: .*this question always applies"):
+        read_sheets(study)
 
 
 @pytest.mark.parametrize("answer", ["0", "6", "4.5", "nan", "inf", "good", "-1", "=2+2"])

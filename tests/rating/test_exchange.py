@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import sqlite3
 
 import pytest
 
-from arabic_dialog.core.records import UserError
-from arabic_dialog.rating.answers import Entry, StudyFile
+from arabic_dialog.core.records import Turn, UserError
+from arabic_dialog.rating.answers import About, Entry, Links, NOT_APPLICABLE, StudyFile, StudyItem
+from arabic_dialog.rating.answers import create_study
+from arabic_dialog.rating.design import Slot, load_criteria
 from arabic_dialog.rating.exchange import answer_rows, answers_of, import_label_studio
 from arabic_dialog.rating.exchange import label_studio_config, label_studio_tasks, ratings_of
-from arabic_dialog.rating.exchange import rater_view, render_csv, render_json, take
+from arabic_dialog.rating.exchange import progress, rater_view, render_csv, render_json, take
 from rating.test_page import HOSTILE, hostile_study
 
 
@@ -99,3 +102,68 @@ def test_the_later_of_two_entries_counts_whatever_their_order(study):
         assert [e.value for e in study.entries("omar")] == [5]
     with pytest.raises(UserError, match="a file, answer 2: .*no item 99"):
         take(study, [late, Entry("omar", 99, "fluency", 3, at=3e9)], "a file")
+
+
+def country_study(path):
+    "A study of two criteria of which one may not apply; two raters, one item each sees"
+    criteria = tuple(c for c in load_criteria() if c.id in ("fluency", "cultural_accuracy"))
+    turns = (Turn("user", "ما أشهر أنواع الخبز في مصر؟"), Turn("assistant", "الخبز البلدي."))
+    item = StudyItem("i0", turns, conversation_id="t0", turn=1, model="base", seed=0)
+    slots = [Slot(1, "i0", "item")]
+    links = Links({"hala": "h", "omar": "o"}, "x")
+    about = About("s9", "خبز", "reply", "ar", criteria)
+    create_study(path, about, [item], links, {"hala": slots, "omar": slots})
+    return path
+
+
+def test_not_applicable_is_an_answer_and_no_rating(tmp_path):
+    with StudyFile(country_study(tmp_path / "study.sqlite")) as study:
+        said = [
+            Entry("hala", 1, "fluency", 4, at=1e9),
+            Entry("hala", 1, "cultural_accuracy", NOT_APPLICABLE, at=1e9),
+            Entry("omar", 1, "cultural_accuracy", 0, at=1e9),
+        ]
+        assert not any(isinstance(r, UserError) for r in study.put(said))
+        (refused,) = study.put([Entry("omar", 1, "fluency", NOT_APPLICABLE)])
+        assert isinstance(refused, UserError) and "fluency is '-1'" in str(refused)
+        absent, cannot = [r for r in ratings_of(study) if r.criterion == "cultural_accuracy"]
+        assert absent.value is None and absent.not_applicable
+        assert cannot.value is None and not cannot.not_applicable
+        assert progress(study)[0].done == 1  # it is answered
+        rows = list(csv.DictReader(io.StringIO(render_csv(study))))
+        assert [(r["value"], r["not_applicable"]) for r in rows] == [
+            ("4", "False"),
+            ("", "True"),
+            ("", "False"),
+        ]
+
+
+def test_label_studio_brings_back_that_a_question_does_not_apply(tmp_path):
+    with StudyFile(country_study(tmp_path / "study.sqlite")) as study:
+        said = [Entry("hala", 1, "cultural_accuracy", NOT_APPLICABLE, at=1e9)]
+        study.put([*said, Entry("hala", 1, "fluency", 2, at=1e9)])
+        assert 'name="cultural_accuracy-not-applicable"' in label_studio_config(study)
+        assert 'name="fluency-not-applicable"' not in label_studio_config(study)
+        path = save(tmp_path, label_studio_tasks(study))
+    with StudyFile(country_study(tmp_path / "again.sqlite")) as other:
+        assert import_label_studio(other, path).new == 2
+        kept = {(e.field, e.value) for e in other.entries("hala")}
+        assert kept == {("cultural_accuracy", NOT_APPLICABLE), ("fluency", 2)}
+
+
+def test_a_study_made_before_this_choice_is_read_and_has_no_such_choice(tmp_path):
+    path = country_study(tmp_path / "study.sqlite")
+    db = sqlite3.connect(path)
+    ((stored,),) = db.execute("SELECT value FROM study WHERE key = 'criteria'").fetchall()
+    old = [
+        {k: v for k, v in c.items() if not k.startswith("not_applicable")}
+        for c in json.loads(stored)
+    ]
+    db.execute("UPDATE study SET value = ? WHERE key = 'criteria'", (json.dumps(old),))
+    db.commit()
+    db.close()
+    with StudyFile(path) as study:
+        assert study.optional == set()
+        (refused,) = study.put([Entry("hala", 1, "cultural_accuracy", NOT_APPLICABLE)])
+        assert isinstance(refused, UserError)
+        assert not isinstance(study.put([Entry("hala", 1, "cultural_accuracy", 3)])[0], UserError)

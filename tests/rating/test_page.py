@@ -566,9 +566,9 @@ def test_checks_repeats_and_cannot_judge_are_no_ratings(tmp_path):
         ratings = ratings_of(study)
         p = progress(study)[0]
         assert (
-            len(ratings) == 20 * 5
+            len(ratings) == 20 * len(FIELDS)
             and {r.value for r in ratings} == {3, None}
-            and len(ratings_of(study, "repeat")) == 4 * 5
+            and len(ratings_of(study, "repeat")) == 4 * len(FIELDS)
         )
         assert (
             p.done == len(slots) == 26
