@@ -178,7 +178,7 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
     except UnicodeDecodeError:
         raise _encoding_error(path, encoding) from None
 
-# %% ../../nbs/core/09_tables.ipynb #191d881b
+# %% ../../nbs/core/09_tables.ipynb #f1719b35
 Told = Callable[[UserError], None]
 
 
@@ -195,8 +195,9 @@ def _check_characters(value: Any) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:
         half = e.object[e.start]
-        around = e.object[max(0, e.start - 20) : e.start].encode(errors="replace").decode()
-        raise UserError(f"holds {half!r}, half of a character, after {around!r}") from None
+        text = e.object[: e.start].rpartition('"')[2][-20:].encode(errors="replace").decode()
+        after = f" after {text!r}" if text else ""
+        raise UserError(f"holds {half!r}, half of a character{after}") from None
 
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
