@@ -7,7 +7,7 @@ __all__ = ['R', 'to_json', 'field_types', 'from_dict', 'from_json', 'save_text',
            'load_csv', 'render_table', 'save_table', 'digest', 'digest_file', 'stream', 'find_root', 'data_path',
            'runs_path', 'disk_error', 'told_of_disk', 'JsonlLog']
 
-# %% ../../nbs/core/02_files.ipynb #490573c5
+# %% ../../nbs/core/02_files.ipynb #75e0f7f8
 import csv
 import errno
 import hashlib
@@ -18,7 +18,7 @@ import random
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -26,21 +26,21 @@ from typing import Any, BinaryIO, Literal, TypeVar, get_args, get_origin, get_ty
 
 from .records import UserError
 
-# %% ../../nbs/core/02_files.ipynb #e703cb20
+# %% ../../nbs/core/02_files.ipynb #c0478ffa
 @cache
-def _rare_fields(cls: type) -> dict[str, Any]:
-    "Fields that are written only where they say something, with what says nothing"
-    return {f.name: f.default for f in fields(cls) if f.metadata.get("rare")}
+def _later(cls: type) -> dict[str, Any]:
+    "The fields that joined a record after files of it had been written, and their defaults"
+    return {f.name: f.default for f in fields(cls) if f.metadata.get("later")}
 
 
 def _fields(record: Any) -> dict:
     "The fields of a record, for JSON"
-    if is_dataclass(record) and not isinstance(record, type):
-        rare = _rare_fields(type(record))
-        if not rare:
-            return vars(record)
-        return {k: v for k, v in vars(record).items() if k not in rare or v != rare[k]}
-    raise TypeError(f"{type(record).__name__} is not a record, and has no JSON")
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"{type(record).__name__} is not a record, and has no JSON")
+    joined = _later(type(record))
+    if not joined:
+        return vars(record)
+    return {n: v for n, v in vars(record).items() if n not in joined or v != joined[n]}
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=_fields)
@@ -235,11 +235,13 @@ def save_table(
     "Write a table as CSV, in one step"
     return save_text(path, render_table(rows, columns, digits))
 
-# %% ../../nbs/core/02_files.ipynb #0ca5a725
+# %% ../../nbs/core/02_files.ipynb #401e724a
 def _plain(value: Any) -> Any:
     "A record, a path or a set in the form in which it enters a fingerprint"
     if is_dataclass(value):
-        return asdict(value)
+        joined = _later(type(value))
+        pairs = ((f.name, getattr(value, f.name)) for f in fields(value))
+        return {n: v for n, v in pairs if n not in joined or v != joined[n]}
     return str(value) if isinstance(value, Path) else list(value)
 
 
@@ -262,8 +264,11 @@ def stream(seed: int, *names: Any) -> random.Random:
 # %% ../../nbs/core/02_files.ipynb #4fdd14b1
 def find_root(start: str | Path | None = None) -> Path:
     "The project's root folder"
-    here = Path(start or Path.cwd()).resolve()
-    package = Path(__file__).resolve().parent if "__file__" in globals() else here
+    package = Path(__file__).parent if "__file__" in globals() else Path()
+    try:
+        here, package = Path(start or Path.cwd()).resolve(), package.resolve()
+    except FileNotFoundError:  # the folder that this was started in is gone
+        here = package
     for p in (here, *here.parents, package, *package.parents):
         if (p / "settings.ini").is_file() and (p / "data").is_dir():
             return p

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STYLES', 'DEFECTS', 'DUPLICATES', 'render_completion', 'add_defect', 'EmbeddedEngine']
 
-# %% ../../nbs/generation/03_embedded.ipynb #e374c4e7
+# %% ../../nbs/generation/03_embedded.ipynb #6e956763
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..core.files import data_path, stream
 from ..core.records import Completion, Request, Sampling, Turn, UserError
+from ..core.records import cut_at
 from .grammar import Grammar, load_toml
 
 # %% ../../nbs/generation/03_embedded.ipynb #3015bdc6
@@ -133,7 +134,7 @@ def add_defect(
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(_SPOILERS[kind](lines, rng, phrases))
 
-# %% ../../nbs/generation/03_embedded.ipynb #06517310
+# %% ../../nbs/generation/03_embedded.ipynb #1e2244d5
 DUPLICATES = 0.1  # of the defects: a dialogue that another attempt at the same pair also gives
 
 
@@ -175,5 +176,7 @@ class EmbeddedEngine:
         "One completion for each request, in their order"
         for request in requests:
             text, reason = self._write(request, sampling.seed)
+            whole, text = text, cut_at(text, sampling.stop)
+            reason = reason if text == whole else "stop"
             self.n_tokens += len(text.split())
             yield Completion(request.id, self.name, request.prompt, text, reason, sampling)

@@ -6,7 +6,7 @@
 __all__ = ['Engine', 'chat_prompt', 'mark_tokens', 'TransformersEngine', 'engine_name', 'load_engine', 'BlockRow',
            'block_columns', 'Actor', 'check_address', 'start_ray', 'actor_share', 'RayEngine']
 
-# %% ../../nbs/models/06_engines.ipynb #e6f82797
+# %% ../../nbs/models/06_engines.ipynb #9db4386a
 import itertools
 import logging
 import math
@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from ..core.records import Completion, Request, Sampling, Turn, UserError
+from ..core.records import cut_at
 from .decoding import Pool, Row, find_batch_size
 from .loading import load_config, load_model
-from .tokenizers import load_tokenizer
+from .tokenizers import load_tokenizer, render_turns, stop_tokens
 
 # %% ../../nbs/models/06_engines.ipynb #192fd8f0
 class Engine(Protocol):
@@ -33,16 +34,10 @@ class Engine(Protocol):
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-# %% ../../nbs/models/06_engines.ipynb #393d2246
+# %% ../../nbs/models/06_engines.ipynb #752aa39b
 def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
-    if not tokenizer.chat_template:
-        name = tokenizer.name_or_path or ""
-        raise UserError(
-            f"the tokenizer {name} has no chat template, so it cannot frame a conversation"
-        )
-    messages = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return render_turns(tokenizer, turns, prompt=True)
 
 # %% ../../nbs/models/06_engines.ipynb #cf062c6c
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
@@ -57,15 +52,7 @@ def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
         if "\ufffd" in text or last_characters & set(text)  # U+FFFD: part of a character
     }
 
-# %% ../../nbs/models/06_engines.ipynb #e90188a7
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    "The tokens that end a text, for the tokenizer or for the model"
-    ends = model.generation_config.eos_token_id
-    if isinstance(ends, int):
-        ends = [ends]
-    return {tokenizer.eos_token_id, *(ends or [])} - {None}
-
-
+# %% ../../nbs/models/06_engines.ipynb #a7f6dd68
 class TransformersEngine:
     "Any causal language model in this process, with its tokenizer"
 
@@ -87,15 +74,20 @@ class TransformersEngine:
             raise UserError("a stop string is empty, so every text would be")
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.batch_size, self.framed = batch_size or 0, framed
-        # special tokens are never in the decoded text
-        special = [s for s in stop_strings if s in tokenizer.all_special_tokens]
-        self.stops = _end_tokens(model, tokenizer) | set(
-            map(tokenizer.convert_tokens_to_ids, special)
-        )
-        self.stop_strings = tuple(s for s in stop_strings if s not in special)
-        self._marks = mark_tokens(tokenizer, self.stop_strings) if self.stop_strings else set()
+        self._always = tuple(stop_strings)
+        self._watch(self._always)
         self.most = math.inf  # rows that memory held when it last ran out, halved
         self.n_tokens = 0  # written so far, those of texts that had to begin again left out
+
+    def _watch(self, strings: tuple[str, ...]) -> None:
+        "End texts where one of `strings` begins"
+        # special tokens are never in the decoded text
+        special = [s for s in strings if s in self.tokenizer.all_special_tokens]
+        self.stops = stop_tokens(self.tokenizer, self.model.generation_config.eos_token_id)
+        self.stops |= set(map(self.tokenizer.convert_tokens_to_ids, special))
+        self.stop_strings = tuple(s for s in strings if s not in special)
+        self._marks = mark_tokens(self.tokenizer, self.stop_strings) if self.stop_strings else set()
+        self._watched = strings
 
     def _encode(self, prompts: list[str]) -> list[list[int]]:
         "The tokens of prompts in their frame"
@@ -137,10 +129,8 @@ class TransformersEngine:
     def completion(self, row: Row, sampling: Sampling) -> Completion:
         "What has become of a row that has ended"
         text = self.tokenizer.decode(row.new, skip_special_tokens=True)
-        for s in self.stop_strings:
-            text = text.split(s, 1)[0]
-        request = row.key
-        return Completion(request.id, self.name, request.prompt, text.strip(), row.reason, sampling)
+        text, request = cut_at(text, self.stop_strings).strip(), row.key
+        return Completion(request.id, self.name, request.prompt, text, row.reason, sampling)
 
     def _pool(self, waiting: Sequence[Row], sampling: Sampling) -> Pool:
         "A pool with as many rows as memory holds, and no more than there are prompts"
@@ -171,6 +161,11 @@ class TransformersEngine:
             raise UserError(
                 f"max_new_tokens is {sampling.max_new_tokens}, and should be at least 1"
             )
+        if not all(sampling.stop):
+            raise UserError("a stop string is empty, so every text would be")
+        strings = tuple(dict.fromkeys((*self._always, *sampling.stop)))
+        if strings != self._watched:
+            self._watch(strings)
         rows = self.rows(requests, sampling)
         waiting = deque(sorted(rows, key=lambda row: len(row.prompt), reverse=True))
         while waiting:
@@ -188,7 +183,7 @@ class TransformersEngine:
             waiting.extendleft(reversed(unfinished))
             self._halve(n_rows)
 
-# %% ../../nbs/models/06_engines.ipynb #30c1168e
+# %% ../../nbs/models/06_engines.ipynb #08b91412
 def engine_name(checkpoint: str, revision: str | None) -> str:
     "What stands in the completions of a checkpoint"
     return f"{checkpoint}@{revision}" if revision else checkpoint
@@ -197,7 +192,7 @@ def engine_name(checkpoint: str, revision: str | None) -> str:
 def load_engine(
     checkpoint: str,  # folder, or owner/model on the Hub
     revision: str | None = None,
-    dtype: str | None = None,
+    dtype: str | None = None,  # as `load_model` knows it: int8 and nf4 too; None: as stored
     batch_size: int = 0,
 ) -> TransformersEngine:
     "The `transformers` engine with this checkpoint"
@@ -221,7 +216,7 @@ def block_columns(rows: Sequence[BlockRow]) -> dict[str, list]:
     "Rows as the columns that Ray Data passes on"
     return {f.name: [getattr(row, f.name) for row in rows] for f in fields(BlockRow)}
 
-# %% ../../nbs/models/06_engines.ipynb #04b6bf8e
+# %% ../../nbs/models/06_engines.ipynb #9f532be5
 class Actor:
     "An engine in a process of its own, as a function of Ray Data"
 
@@ -233,7 +228,8 @@ class Actor:
         batch_size: int,
         sampling: Mapping[str, Any],
     ):
-        self.sampling, self.error = Sampling(**sampling), ""
+        self.sampling = Sampling(**sampling | {"stop": tuple(sampling.get("stop", ()))})
+        self.error = ""
         try:
             self.engine = load_engine(checkpoint, revision, dtype, batch_size)
         except UserError as error:  # raised here, Ray would start the actor again and again

@@ -1,16 +1,20 @@
 """Records: names of checkpoints, ids of scenarios, and what makes two requests the same."""
 
+import json
+
 import pytest
 
-from arabic_dialog.core.files import to_json
+from arabic_dialog.core.files import digest, from_json, to_json
 from arabic_dialog.core.records import (
     CHECKPOINT_KINDS,
     Checkpoint,
     Conversation,
     Request,
+    Sampling,
     Scenario,
     Turn,
     UserError,
+    cut_at,
 )
 
 
@@ -76,3 +80,23 @@ def test_a_request_is_the_same_whatever_scenario_it_carries():
 def test_the_text_of_a_conversation():
     turns = (Turn("user", "مرحبا"), Turn("assistant", "أهلًا"))
     assert Conversation("c", Scenario.of("bread", "EG"), turns, "m").text == "مرحبا\nأهلًا"
+
+
+def test_a_text_is_cut_at_the_first_stop_string_wherever_they_overlap():
+    assert cut_at("مرحبا ### ثم", ("ثم", "###")) == "مرحبا "
+    assert cut_at("abcd", ("bc", "ab")) == "" and cut_at("abcd", ("x",)) == "abcd"
+    assert cut_at("a\nb", ("\n",)) == "a" and cut_at("", ("a",)) == ""
+
+
+def test_a_field_that_joined_later_changes_no_file_and_no_fingerprint():
+    before = {
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "repetition_penalty": 1.2,
+        "max_new_tokens": 512,
+        "seed": 0,
+    }
+    assert json.loads(to_json(Sampling())) == before
+    assert digest(Sampling()) == digest(before) != digest(Sampling(stop=("a",)))
+    for sampling in (Sampling(), Sampling(stop=("a", "b"))):
+        assert from_json(Sampling, to_json(sampling)) == sampling

@@ -473,6 +473,16 @@ def test_transformers_killed_at_twenty_moments(tmp_path):
     )
 
 
+def test_stop_strings_are_read_with_their_escapes_and_are_a_log_of_their_own():
+    plain, stopping = (
+        load_profile("paper", overrides={"stop": text})
+        for text in ("", "المستخدم:\\,, \\n\\n ,###\\\\")
+    )
+    assert stopping.stop == stopping.sampling.stop == ("المستخدم:,", "\n\n", "###\\")
+    keys = [dataset.generator_keys(Work(p, RunFolder("x"))) for p in (plain, stopping)]
+    assert digest(keys[0]) != digest(keys[1])
+
+
 @pytest.mark.parametrize(
     "overrides, fingerprint",
     [

@@ -1,5 +1,7 @@
 "The engine of local models: memory that runs out, stop strings, interruption, odd requests"
 
+from dataclasses import replace
+
 import pytest, torch
 
 from arabic_dialog.models.loading import new_model
@@ -205,3 +207,18 @@ def test_a_framed_prompt_is_read_as_it_stands(model, tokenizer):
         TransformersEngine(model, tokenizer, "m", 1, True), [framed]
     )
     assert EmbeddedEngine().n_tokens == 0
+
+
+def test_a_runs_stop_strings_end_its_texts_and_no_other_runs(model, tokenizer):
+    engine = TransformersEngine(model, tokenizer, "m", 4)
+    whole = texts(engine)
+    name, (text, _) = max(whole.items(), key=lambda item: len(item[1][0]))
+    stop = text[4:6]
+    stopped = texts(engine, sampling=replace(SAMPLING, stop=(stop, "never written")))
+    assert stopped[name] == (text.split(stop)[0].strip(), "stop")
+    for name, (text, reason) in whole.items():
+        assert stopped[name][0] == text.split(stop)[0].strip()
+        assert stop in text or stopped[name][1] == reason
+    assert texts(engine) == whole
+    with pytest.raises(UserError, match="a stop string is empty"):
+        texts(engine, sampling=replace(SAMPLING, stop=("",)))
