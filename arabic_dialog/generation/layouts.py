@@ -21,7 +21,7 @@ from arabic_dialog.generation.turns import (
 )
 from .turns import plain_turns, read_turns, refuse_tools, role_of
 
-# %% ../../nbs/generation/16_layouts.ipynb #8b384f4a
+# %% ../../nbs/generation/16_layouts.ipynb #accd17e0
 CONTAINERS = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog", "chat")
 SYSTEM_KEYS = ("system", "system_prompt", "system_message")
 TOOL_KEYS = ("tools", "functions")
@@ -109,6 +109,9 @@ def _read_talk(
     if answer:
         return read_turns(row[answer], where, leave_out, account, answer), {answer}
     has = ", ".join(map(brief, list(row)[:12])) or "nothing"
+    empty = next((k for k in CONTAINERS if k in row), "")
+    if empty:
+        raise UserError(f"{where}: {empty} is {brief(row[empty])}, and should be a list of turns")
     if question:
         raise UserError(f"{where} has {question!r} and none of {', '.join(PAIRS[question])}")
     raise UserError(
