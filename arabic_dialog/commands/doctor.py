@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ShortageKind', 'find_config', 'weight_files', 'printable', 'token_lines', 'frame_line', 'needs', 'Gpu', 'Machine',
-           'machine_here', 'fits', 'Diagnosis', 'diagnose', 'print_diagnosis', 'Shortage', 'missing', 'Plan',
-           'make_plan', 'plan_lines', 'print_plan']
+           'machine_here', 'fits', 'Diagnosis', 'diagnose', 'print_diagnosis', 'Shortage', 'missing', 'check_folders',
+           'Plan', 'make_plan', 'plan_lines', 'print_plan']
 
 # %% ../../nbs/commands/02_doctor.ipynb #54da5946
 import os
@@ -317,6 +317,13 @@ def missing(
     needs = sum(disk_needs(profile, root, until).values())
     disk = _disk_shortage(needs, downloads, Path(run or runs_path(profile.name)))
     return [*_unknown_architectures(steps), *absent, *_memory_shortage(steps), *disk]
+
+# %% ../../nbs/commands/02_doctor.ipynb #a549bc0c
+def check_folders(profile: Profile, until: StageName = "report"):
+    "Refuse a profile that names a folder which is none, or lacks what loading needs"
+    for shortage in _absent_models(profile, until):
+        if not shortage.can_be_fetched:
+            raise UserError(f"profile {profile.name}, {shortage.text}")
 
 # %% ../../nbs/commands/02_doctor.ipynb #618903cd
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Listing:
         "Bytes that are still to come"
         return self.size - sum(map(self.held, self.files))
 
-# %% ../../nbs/commands/08_fetch.ipynb #1f3513f9
+# %% ../../nbs/commands/08_fetch.ipynb #dfd7c4f9
 def _known_names() -> list[str]:
     return [*load_checkpoints(), *load_baselines()]
 
@@ -152,6 +152,7 @@ def hub_error(name: str, revision: str, error: Exception) -> UserError:
     what = f"answers {status}" if status else "cannot be reached"
     if status in (401, 403):
         what = f"refuses ({status}): set HF_TOKEN to a token that may read it"
+    error = error.__cause__ or error  # the client wraps what the network said
     why = printable_line(error) or type(error).__name__
     return UserError(
         f"{name}: the Hub ({_endpoint()}) {what}: {why[:160]}; what came is kept, "
@@ -391,7 +392,7 @@ def check_plan(plan: FetchPlan):
             "make room, or set HF_HOME to another disk"
         )
 
-# %% ../../nbs/commands/08_fetch.ipynb #2d797b3a
+# %% ../../nbs/commands/08_fetch.ipynb #4ef06037
 def is_agreed(question: str, command: str, yes: bool) -> bool:
     "Whether a person agrees; refuses where there is nobody to ask"
     if yes:
@@ -408,6 +409,9 @@ def fetch_uses(
     say: Callable[[str], None] = print,
 ):
     "Fetch the models that are not here, after one question"
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # the client would tell of each try
     plan = plan_fetch(uses)
     for line in fetch_lines(plan):
         say(line)
