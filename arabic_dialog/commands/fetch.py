@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['needed_files', 'RemoteFile', 'Listing', 'hub_error', 'list_model', 'fetch_model', 'FetchPlan', 'plan_fetch',
-           'fetch_lines', 'check_plan', 'is_agreed', 'fetch_uses']
+           'fetch_lines', 'check_plan', 'is_agreed', 'fetch_uses', 'parse_pairs', 'fetching', 'fetch_command']
 
-# %% ../../nbs/commands/08_fetch.ipynb #eed7eabc
+# %% ../../nbs/commands/08_fetch.ipynb #ebab2934
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from .costs import load_baselines
+from .rate import option
 from ..core.files import told_of_disk
 from ..core.hardware import show_bytes
-from ..core.hub import ModelUse, is_repository, lacking, snapshots, weight_paths
+from ..core.hub import ModelUse, is_repository, lacking, named_models, snapshots
+from ..core.hub import weight_paths
 from ..core.records import UserError
 from ..models.loading import load_checkpoints, printable_line
 
@@ -423,3 +426,50 @@ def fetch_uses(
     for listing in plan.to_come:
         say(f"{listing.use.name}, {show_bytes(listing.left)}")
         fetch_model(listing, say)
+
+# %% ../../nbs/commands/08_fetch.ipynb #8cd84348
+def parse_pairs(pairs: list[str]) -> dict[str, str]:
+    "`key=value` arguments as a dictionary"
+    for p in pairs:
+        if "=" not in p or p.startswith("="):
+            raise UserError(f"{p!r} should be key=value")
+    return dict(p.split("=", 1) for p in pairs)
+
+
+def fetching(profile: str, pairs: Sequence[str]) -> str:
+    "The command that fetches what a profile names"
+    changes = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
+    return f"arabic-dialog fetch --profile {profile}{changes}"
+
+
+def fetch_command(
+    profile: option("A section of settings.ini.", "--profile") = "offline",
+    set_: option(
+        "A setting in place of the profile's; may be repeated.",
+        "--set",
+        kind=list[str],
+        metavar="KEY=VALUE",
+    ) = (),
+    model: option(
+        "Instead of a profile's models: a name on the Hub; may be repeated.",
+        kind=list[str],
+        metavar="NAME",
+    ) = (),
+    revision: option("A commit, tag or branch, with --model.") = "",
+    plan: option("Say what there is and what would come, and stop.", "--plan", kind=bool) = False,
+    yes: option("Fetch without asking.", "--yes", "-y", kind=bool) = False,
+):
+    """The models that a profile names, from the Hub into its cache: sizes first, one question;
+    what broke off goes on."""
+    from arabic_dialog.core.settings import load_profile
+
+    uses = [ModelUse(name, revision, "model", "complete") for name in model]
+    uses = uses or named_models(load_profile(profile, overrides=parse_pairs(set_)))
+    if not uses:
+        print(f"the profile {profile} names no models: nothing is needed")
+    elif plan:
+        looked_at = plan_fetch(uses)
+        print(*fetch_lines(looked_at), sep="\n")
+        check_plan(looked_at)
+    else:
+        fetch_uses(uses, f"{fetching(profile, set_)} --yes", yes)

@@ -47,10 +47,10 @@ class Request:
     scenario: Scenario | None = field(default=None, compare=False)  # what it was made for
     n_turns: int | None = field(default=None, compare=False)  # that the prompt asks for
 
-# %% ../../nbs/core/01_records.ipynb #60d35764
-def later(default: Any) -> Any:
+# %% ../../nbs/core/01_records.ipynb #977b1d9b
+def later(default: Any, shown: bool = True) -> Any:
     "A field that joined its record later: at its default it is neither written nor fingerprinted"
-    return field(default=default, metadata={"later": True})
+    return field(default=default, repr=shown, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _bubble(turn: Turn) -> str:
     )
     return f'<div dir="rtl" lang="ar" style="{style}">{escape(turn.text)}</div>'
 
-# %% ../../nbs/core/01_records.ipynb #c778b354
+# %% ../../nbs/core/01_records.ipynb #a6e630a5
 @dataclass(frozen=True)
 class Conversation:
     "Turns that alternate between user and assistant, and where they came from"
@@ -116,6 +116,8 @@ class Conversation:
     scenario: Scenario
     turns: tuple[Turn, ...]
     model: str
+    system: str = later("", shown=False)  # the instruction it stands under
+    untrained: tuple[int, ...] = later((), shown=False)  # indices of replies not to be learned
 
     @property
     def text(self) -> str:
@@ -131,11 +133,11 @@ class Conversation:
             f'<div dir="rtl" style="{style}">{bubbles}</div>'
         )
 
-# %% ../../nbs/core/01_records.ipynb #50522c33
+# %% ../../nbs/core/01_records.ipynb #389491bd
 def replies(conversation: Conversation) -> Iterator[tuple[int, tuple[Turn, ...], Turn]]:
-    "Each assistant turn as (its index, the turns before it, the turn)"
+    "Each assistant turn that is to be learned as (its index, the turns before it, the turn)"
     for i, turn in enumerate(conversation.turns):
-        if turn.speaker == "assistant" and i:
+        if turn.speaker == "assistant" and i and i not in conversation.untrained:
             yield i, conversation.turns[:i], turn
 
 # %% ../../nbs/core/01_records.ipynb #a840fa16

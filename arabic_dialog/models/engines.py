@@ -183,7 +183,7 @@ class TransformersEngine:
             waiting.extendleft(reversed(unfinished))
             self._halve(n_rows)
 
-# %% ../../nbs/models/06_engines.ipynb #30c1168e
+# %% ../../nbs/models/06_engines.ipynb #08b91412
 def engine_name(checkpoint: str, revision: str | None) -> str:
     "What stands in the completions of a checkpoint"
     return f"{checkpoint}@{revision}" if revision else checkpoint
@@ -192,7 +192,7 @@ def engine_name(checkpoint: str, revision: str | None) -> str:
 def load_engine(
     checkpoint: str,  # folder, or owner/model on the Hub
     revision: str | None = None,
-    dtype: str | None = None,
+    dtype: str | None = None,  # as `load_model` knows it: int8 and nf4 too; None: as stored
     batch_size: int = 0,
 ) -> TransformersEngine:
     "The `transformers` engine with this checkpoint"
