@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Fetch', 'gather_crew', 'make_models', 'make_stages', 'model_commits', 'tell_of_old_stages', 'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #06248a8c
+# %% ../../nbs/commands/06_reproduce.ipynb #976cf734
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +28,7 @@ from ..finetuning.train import make_students
 from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
 from ..reporting.cards import make_cards
+from ..reporting.comparable import record_shapes
 
 # %% ../../nbs/commands/06_reproduce.ipynb #21d3efad
 def gather_crew(profile: Profile) -> Crew:
@@ -93,7 +94,7 @@ def model_commits(profile: Profile) -> dict[str, str]:
     places = {use.name: located(use.name, use.revision) for use in named_models(profile)}
     return {name: commit for name, (_, commit) in places.items() if commit}
 
-# %% ../../nbs/commands/06_reproduce.ipynb #a7c6b2d9
+# %% ../../nbs/commands/06_reproduce.ipynb #39104c6d
 def _describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
     config = work.profile.model_dump(mode="json", by_alias=True)
@@ -102,10 +103,9 @@ def _describe_run(work: Work, checked: Stage):
         "profile": work.profile.name,
         "config": config,
         "data_hash": checked.outputs["conversations.jsonl"][0],
+        "models": record_shapes(config),
+        "commits": model_commits(work.profile),
     }
-    commits = model_commits(work.profile)
-    if commits:
-        about["models"] = commits
     path, text = work.folder / "run.json", json.dumps(about, ensure_ascii=False, indent=1)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         save_text(path, text)

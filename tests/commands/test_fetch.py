@@ -305,5 +305,5 @@ def test_an_empty_cache_an_interrupted_fetch_and_then_the_run_offline(published,
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (run / "train" / "aragpt2-finetuned-s0" / "model.safetensors").is_file()
     about = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    assert about["models"].keys() == {"owner/gpt", "owner/ara"}
-    assert all(len(commit) == 40 for commit in about["models"].values())
+    assert about["commits"].keys() == {"owner/gpt", "owner/ara"}
+    assert all(len(commit) == 40 for commit in about["commits"].values())
