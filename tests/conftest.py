@@ -1,11 +1,14 @@
 """No test may leave its traces in the notebooks, not even for a moment that a kill makes long."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "nbs"
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "nbs"
 
 
 def times() -> dict[str, int]:
@@ -25,3 +28,14 @@ def notebooks_stay_as_they_are():
     after = times()
     changed = {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
     assert not changed, f"this module's tests wrote into nbs/: {sorted(changed)}"
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    "A whole run at its smallest, made once; who wants to change it takes a copy"
+    path = tmp_path_factory.mktemp("runs") / "smoke"
+    command = [Path(sys.executable).with_name("arabic-dialog"), "reproduce", "--profile", "smoke"]
+    done = subprocess.run([*command, "--run", path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("report.html")
+    return path

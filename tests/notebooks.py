@@ -117,7 +117,8 @@ def main(*named: str) -> int:
     )  # each process is a copy of one with these
     with ProcessPoolExecutor(2, server, max_tasks_per_child=1) as pool:
         for result in pool.map(run, notebooks(list(named))):
-            name = result.path.relative_to(ROOT)
+            is_ours = result.path.is_relative_to(ROOT)
+            name = result.path.relative_to(ROOT) if is_ours else result.path
             for difference in result.differences:
                 print(f"{name}: {difference}")
             if not result.passed:

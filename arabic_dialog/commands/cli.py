@@ -9,7 +9,7 @@ __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption',
            'verify_command', 'export_command', 'profiles_command', 'doctor_command', 'chat_command', 'version_command',
            'main']
 
-# %% ../../nbs/commands/08_cli.ipynb #3be48d64
+# %% ../../nbs/commands/08_cli.ipynb #96d67627
 import sys
 import typer
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from .rate import app as rate_app
 from .rate import argument, option
+from ..core.endings import faults_kept_in, run_command
 from ..core.files import runs_path
-from ..core.hardware import HARDWARE
 from ..core.records import UserError
 
 if TYPE_CHECKING:
@@ -75,14 +75,16 @@ def _launched() -> Iterator[bool]:
     yield first
     leave()
 
-# %% ../../nbs/commands/08_cli.ipynb #0af38ac7
+# %% ../../nbs/commands/08_cli.ipynb #6c4194d7
 ProfileOption = option("A section of settings.ini.", "--profile")
 RunFolderOption = option("The run's folder; runs/<profile> where not given.", "--run")
 _PAIRS = {"kind": list[str], "metavar": "KEY=VALUE"}
 SetOption = option("A setting in place of the profile's; may be repeated.", "--set", **_PAIRS)
 PlanOption = option("Say what it needs and what it would cost, and stop.", "--plan", kind=bool)
 HardwareOption = option(
-    f"The machine that a plan is for: here (this one), {', '.join(HARDWARE)}.", "--hardware"
+    "The machine that a plan is for: here (this one), or one of data/machines.csv, such as h100, "
+    "h200, a100, l40s, rtx4090, laptop.",
+    "--hardware",
 )
 
 
@@ -122,7 +124,7 @@ def run_profile(order: Order, until: str, only: dict[str, list] | None = None):
         return
     from arabic_dialog.commands.reproduce import reproduce
 
-    with interruptible(), _launched() as first:
+    with faults_kept_in(order.folder), interruptible(), _launched() as first:
         failed = first and reproduce(profile, order.folder, until=until, only=only or {})
     if failed:
         raise typer.Exit(1)
@@ -315,7 +317,7 @@ def calibrate_command(
 # %% ../../nbs/commands/08_cli.ipynb #7a9e0c13
 app.add_typer(rate_app, name="rate")
 
-# %% ../../nbs/commands/08_cli.ipynb #49e76961
+# %% ../../nbs/commands/08_cli.ipynb #e940fc80
 def _print_parameters(names: list[str]):
     "The parameters of paper notebooks, with types and defaults"
     from arabic_dialog.reporting.notebooks import parameters
@@ -359,7 +361,7 @@ def paper_command(
     folder, values = RunFolder(open_run(run).path), parse_pairs(parameter)
     if watch:
         raise typer.Exit(watch_paper(folder, names, values, workers))
-    with interruptible(), folder.locked():
+    with faults_kept_in(folder.path), interruptible(), folder.locked():
         failed = make_paper(folder, names, values, workers)
     if failed:
         raise typer.Exit(1)
@@ -476,14 +478,35 @@ def version_command():
     "The version of this package."
     print(__version__)
 
-# %% ../../nbs/commands/08_cli.ipynb #36211b49
-def main():
-    "The command line; turns errors into messages and exit codes"
+# %% ../../nbs/commands/08_cli.ipynb #bf46b428
+@app.callback()
+def _options(
+    debug: option("Show the traceback of what goes wrong.", "--debug", kind=bool) = False,
+):
+    "Make, train and judge Arabic multi-turn dialogue models."
+
+
+_Misuse = typer.BadParameter.__base__  # what typer raises where a command line cannot be meant
+
+
+def _invoke(words: list[str]) -> int:
+    "Do what the words of a command line say; returns the exit code"
+    command = typer.main.get_command(app)
     try:
-        app(standalone_mode=True)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
+        with command.make_context("arabic-dialog", words) as context:
+            command.invoke(context)
+    except typer.Exit as e:
+        return e.exit_code
+    except _Misuse as e:
+        e.show()
+        return e.exit_code
+    return 0
+
+
+def main():
+    "The command line; whatever goes wrong ends in one line and an exit code"
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    sys.exit(run_command(lambda: _invoke(words), debug="--debug" in sys.argv))
 
 # %% ../../nbs/commands/08_cli.ipynb #4734812c
 if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file

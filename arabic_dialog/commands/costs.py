@@ -115,7 +115,7 @@ def find_facts(name: str, profile: Profile, dtype: str = "") -> ModelFacts | Non
         return None  # a size
     if facts is None or not dtype:
         return facts
-    return replace(facts, number_bytes=4 if dtype == "float32" else 2)
+    return facts.kept_as(dtype)
 
 # %% ../../nbs/commands/01_costs.ipynb #8bd4df2a
 def n_rows(facts: ModelFacts, tokens: int, most: int, hardware: Hardware) -> int:

@@ -260,8 +260,11 @@ def stream(seed: int, *names: Any) -> random.Random:
 # %% ../../nbs/core/02_files.ipynb #4fdd14b1
 def find_root(start: str | Path | None = None) -> Path:
     "The project's root folder"
-    here = Path(start or Path.cwd()).resolve()
-    package = Path(__file__).resolve().parent if "__file__" in globals() else here
+    package = Path(__file__).parent if "__file__" in globals() else Path()
+    try:
+        here, package = Path(start or Path.cwd()).resolve(), package.resolve()
+    except FileNotFoundError:  # the folder that this was started in is gone
+        here = package
     for p in (here, *here.parents, package, *package.parents):
         if (p / "settings.ini").is_file() and (p / "data").is_dir():
             return p

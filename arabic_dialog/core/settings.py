@@ -72,7 +72,7 @@ class DataSettings(BaseModel):
     max_new_tokens: Positive
     stop: Strings = ()  # a text ends where one of these begins; \n is a line's end, \, a comma
     generation_batch_size: Count  # rows of a batch; 0: found from the free memory
-    generator_dtype: Literal["", "float32", "bfloat16", "float16"]  # empty: as it is stored
+    generator_dtype: Literal["", "float32", "bfloat16", "float16", "int8", "nf4"]
     attempts: Positive  # prompts for each conversation wanted; 1: none is asked for again
     endpoints: Names  # base URLs of an `openai` engine's servers, used in turn
     endpoint_api: Literal["chat", "completions"]

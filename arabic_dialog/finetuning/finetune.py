@@ -6,7 +6,7 @@
 __all__ = ['LEAK', 'STATEMENTS_FIRST', 'N_HELD', 'N_VALIDATION', 'keeps_apart', 'smaller_size', 'explain_error', 'Material',
            'fit', 'pretrain', 'finetune']
 
-# %% ../../nbs/finetuning/05_finetune.ipynb #dae91666
+# %% ../../nbs/finetuning/05_finetune.ipynb #d74c95aa
 import errno
 import gc
 import json
@@ -53,7 +53,7 @@ from arabic_dialog.finetuning.trainer import (
     whole_checkpoint,
 )
 from ..models.loading import load_config, load_model, model_facts
-from ..models.tokenizers import ROLE_TOKENS, load_tokenizer
+from ..models.tokenizers import ROLE_TOKENS, load_tokenizer, stop_tokens
 
 # %% ../../nbs/finetuning/05_finetune.ipynb #dc6086b0
 LEAK = 0.05  # of the logits' spread; rounding stays far below, a neighbour that is read far above
@@ -340,7 +340,7 @@ def pretrain(
     )
     return fit(material, out, how, callbacks)
 
-# %% ../../nbs/finetuning/05_finetune.ipynb #aa3d73ed
+# %% ../../nbs/finetuning/05_finetune.ipynb #b3b8e191
 N_VALIDATION = 64  # conversations to validate with, at most
 
 
@@ -356,7 +356,7 @@ def _frame_tokens(tokenizer: Any) -> list[int]:
     "The tokens of the chat frame, which adapters alone could not teach"
     vocabulary = tokenizer.get_vocab()
     roles = [vocabulary[token] for token in ROLE_TOKENS if token in vocabulary]
-    return [*roles, tokenizer.eos_token_id]
+    return [*roles, *sorted(stop_tokens(tokenizer))]
 
 
 def _check_request(

@@ -6,7 +6,7 @@
 __all__ = ['UNTRAINED', 'TRAINED_SHARE', 'Encoded', 'encode_turns', 'Proof', 'as_read', 'prove_mask', 'encode_conversations',
            'BatchProof', 'prove_batch', 'sample_rows', 'mask_facts', 'render_mask', 'save_mask']
 
-# %% ../../nbs/finetuning/02_masking.ipynb #44114a8d
+# %% ../../nbs/finetuning/02_masking.ipynb #641e8892
 import codecs
 import json
 import re
@@ -19,6 +19,7 @@ from typing import Any
 from ..core.arabic import normalise
 from ..core.files import data_path, save_text, stream
 from ..core.records import Conversation, Turn, UserError
+from ..models.tokenizers import frame_options, stop_id
 
 # %% ../../nbs/finetuning/02_masking.ipynb #d350b3fd
 UNTRAINED = -100  # the label of a token that is read and not trained, as torch's losses have it
@@ -38,7 +39,7 @@ class Encoded:
         "As trainers read it"
         return {"input_ids": self.ids, "labels": self.labels}
 
-# %% ../../nbs/finetuning/02_masking.ipynb #e0dd333b
+# %% ../../nbs/finetuning/02_masking.ipynb #e2d24e03
 def _frame(tokenizer: Any, turns: Sequence[Turn]) -> Encoded:
     "A conversation in the tokenizer's chat frame"
     from jinja2 import TemplateError
@@ -48,10 +49,9 @@ def _frame(tokenizer: Any, turns: Sequence[Turn]) -> Encoded:
             "the tokenizer has no end-of-text token, so no reply could end; set its eos_token"
         )
     messages = [{"role": t.speaker, "content": t.text} for t in turns]
+    how = frame_options(tokenizer) | {"return_assistant_tokens_mask": True}
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages, return_dict=True, return_assistant_tokens_mask=True
-        )
+        encoded = tokenizer.apply_chat_template(messages, return_dict=True, **how)
     except (TemplateError, ValueError, TypeError) as e:
         raise UserError(
             f"the tokenizer cannot put this conversation into its chat frame: {str(e)[:200]}"
@@ -111,7 +111,7 @@ def as_read(tokenizer: Any, text: str) -> str:
         )
     return read
 
-# %% ../../nbs/finetuning/02_masking.ipynb #bd96cfa8
+# %% ../../nbs/finetuning/02_masking.ipynb #9f55c0b6
 def _stretches(ids: Sequence[int], labels: Sequence[int]) -> list[tuple[bool, list[int]]]:
     "Runs of trained and untrained tokens, in order: (is it trained?, tokens)"
     stretches: list[tuple[bool, list[int]]] = []
@@ -129,7 +129,7 @@ def _check_frame(tokenizer: Any, words: Sequence[int], text: str) -> None:
     first = next((i for i in words if i in special), None)
     if first is None:
         return
-    if first == tokenizer.eos_token_id:
+    if first == stop_id(tokenizer):
         raise UserError(
             f"training goes on after the stop token of {text[:40]!r}: "
             "end the generation marks with it"
@@ -145,7 +145,7 @@ def _check_leak(
     tokenizer: Any, stretch: Sequence[int], questions: Iterable[str], replies: Iterable[str]
 ) -> None:
     "Refuse a trained stretch that holds the user's words or tokens of the chat frame"
-    ends = stretch[-1] == tokenizer.eos_token_id
+    ends = stretch[-1] == stop_id(tokenizer)
     words = stretch[:-1] if ends else stretch
     text = tokenizer.decode(words, skip_special_tokens=True).strip()
     leaked = next((q for q in questions if q and q in text), None)
@@ -159,7 +159,7 @@ def _check_leak(
 
 def _check_reply(tokenizer: Any, stretch: Sequence[int], text: str) -> None:
     "Refuse a trained stretch that is not the assistant's `text` and the stop token"
-    if stretch[-1] != tokenizer.eos_token_id:
+    if stretch[-1] != stop_id(tokenizer):
         raise UserError(
             f"the stop token after {text[:40]!r} is not trained, "
             "so the model would never end a reply"
@@ -275,7 +275,7 @@ def encode_conversations(
     _check_share(total, max_length)
     return rows, total
 
-# %% ../../nbs/finetuning/02_masking.ipynb #681aa6a1
+# %% ../../nbs/finetuning/02_masking.ipynb #05550ebd
 @dataclass(frozen=True)
 class BatchProof:
     "What is trained in a batch"
@@ -316,7 +316,7 @@ def _check_batch_row(n: int, got: _BatchRow, row: Mapping, tokenizer: Any) -> No
         raise UserError(f"row {n} of the batch has other tokens than went in")
     if any(label != UNTRAINED for label in got.labels[size:]):
         raise UserError(f"padding ({tokenizer.pad_token!r}) of row {n} is trained")
-    stop = tokenizer.eos_token_id
+    stop = stop_id(tokenizer)
     n_lost = labels.count(stop) - got.labels.count(stop)
     if n_lost > 0:
         raise UserError(
@@ -392,7 +392,7 @@ def _parts(piece: bytes, decoder: Any) -> list[tuple[str, str]]:
     parts.append(("byte", tail.hex(" ").upper()))
     return [(kind, shown) for kind, shown in parts if shown]
 
-# %% ../../nbs/finetuning/02_masking.ipynb #5aa9c615
+# %% ../../nbs/finetuning/02_masking.ipynb #624e2038
 _OPEN_LAM = re.compile("\u0644[\u064b-\u065f\u0670]*$")
 
 
@@ -415,12 +415,12 @@ def _shares_ligature(before: str, token: _Token) -> bool:
 def _lines(tokenizer: Any, encoded: Encoded) -> list[list[_Token]]:
     "Tokens in lines: a new one after each stop token and before each other token of the frame"
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    special = set(tokenizer.all_special_ids)
+    special, stop = set(tokenizer.all_special_ids), stop_id(tokenizer)
     pieces = _token_bytes(tokenizer, encoded.ids)
     lines: list[list[_Token]] = [[]]
     before = ""  # the end of the text so far
     for i, label, piece in zip(encoded.ids, encoded.labels, pieces, strict=True):
-        ends = i == tokenizer.eos_token_id
+        ends = i == stop
         if i in special:
             decoder.reset()
             parts = [("stop" if ends else "frame", piece.decode())]
@@ -446,7 +446,7 @@ def sample_rows(
     encoded = (replace(encode_turns(tokenizer, c.turns, max_length), id=c.id) for c in order)
     return list(islice((e for e in encoded if e.ids), n))
 
-# %% ../../nbs/finetuning/02_masking.ipynb #edf59289
+# %% ../../nbs/finetuning/02_masking.ipynb #eefde200
 def _count_mask(tokenizer: Any, samples: Sequence[Encoded]) -> dict[str, Any]:
     "What is trained in `samples` together"
     n_tokens = sum(len(s.ids) for s in samples)
@@ -454,7 +454,7 @@ def _count_mask(tokenizer: Any, samples: Sequence[Encoded]) -> dict[str, Any]:
     return dict(
         n_tokens=n_tokens,
         n_trained=len(trained),
-        n_stops_trained=trained.count(tokenizer.eos_token_id),
+        n_stops_trained=trained.count(stop_id(tokenizer)),
         trained_share=round(len(trained) / n_tokens, 4) if n_tokens else 0.0,
     )
 
@@ -465,7 +465,8 @@ def mask_facts(tokenizer: Any, samples: Sequence[Encoded]) -> dict[str, Any]:
         dict(id=s.id or str(k), n_turns_dropped=s.n_dropped, **_count_mask(tokenizer, [s]))
         for k, s in enumerate(samples)
     ]
-    ends = dict(stop_token=tokenizer.eos_token, pad_token=tokenizer.pad_token)
+    stop = tokenizer.convert_ids_to_tokens(stop_id(tokenizer))
+    ends = dict(stop_token=stop, pad_token=tokenizer.pad_token)
     return ends | _count_mask(tokenizer, samples) | dict(conversations=each)
 
 # %% ../../nbs/finetuning/02_masking.ipynb #6a923e6e

@@ -8,7 +8,7 @@ __all__ = ['Method', 'Schedule', 'Precision', 'N_SORTED', 'MEMORY_SHARE', 'BYTES
            'arguments', 'keep_memory', 'whole_checkpoint', 'keep_last_good', 'lora_config', 'settle_ends', 'save_curve',
            'save_trained']
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #1f49b4a1
+# %% ../../nbs/finetuning/04_trainer.ipynb #3f4d1b68
 import json
 import math
 import shutil
@@ -23,6 +23,7 @@ from ..core.hardware import free_memory, half_precision
 from ..core.records import UserError
 from ..core.settings import Profile
 from ..core.workers import processes
+from ..models.tokenizers import stop_id
 
 # %% ../../nbs/finetuning/04_trainer.ipynb #534d4d39
 Method = Literal[
@@ -434,15 +435,16 @@ def lora_config(
         fan_in_fan_out=bool(transposed),
     )
 
-# %% ../../nbs/finetuning/04_trainer.ipynb #b83c36f0
+# %% ../../nbs/finetuning/04_trainer.ipynb #0d589a54
 def settle_ends(model: Any, tokenizer: Any) -> None:
     "Let a model's settings say about the ends of a text what its tokenizer says, and no more"
+    end, turn_end = tokenizer.eos_token_id, stop_id(tokenizer)
     model.generation_config.update(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=end if end == turn_end else [end, turn_end],
         pad_token_id=tokenizer.pad_token_id,
     )
-    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.eos_token_id = end
     model.config.pad_token_id = tokenizer.pad_token_id
     tokenizer.padding_side = "left"
     for key in ("is_local", "local_files_only"):  # how it was loaded is nobody's business

@@ -6,7 +6,7 @@
 __all__ = ['Fit', 'AssistantTurn', 'assistant_turns', 'Reading', 'Likelihood', 'score_replies', 'perplexity', 'bits_per_byte',
            'bits_per_char', 'ConversationLikelihood', 'by_conversation', 'log_likelihoods']
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #5cdf8f35
+# %% ../../nbs/metrics/01_perplexity.ipynb #388a3585
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from ..core.files import JsonlLog, digest
 from ..core.hardware import out_of_memory
 from ..core.records import Conversation, Turn, UserError, replies
+from ..models.tokenizers import render_turns, turn_end
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #20b858c9
 @dataclass(frozen=True)
@@ -33,15 +34,14 @@ def assistant_turns(conversations: Iterable[Conversation]) -> list[AssistantTurn
     "Every assistant turn of `conversations`"
     return [AssistantTurn(c.id, *turn) for c in conversations for turn in replies(c)]
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #34af0846
+# %% ../../nbs/metrics/01_perplexity.ipynb #2b09ec26
 def _render(tokenizer, turns: Sequence[Turn], prompt: bool = False) -> str:
     "`turns` in the chat frame; with `prompt`, up to where the assistant begins to write"
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "the tokenizer has no chat template; set tokenizer.chat_template before scoring replies"
         )
-    messages = [{"role": t.speaker, "content": t.text} for t in turns]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    return render_turns(tokenizer, turns, prompt)
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #8e67bc53
 Fit = Literal["turns", "tokens"]
@@ -79,7 +79,7 @@ def _reading_for(model: Any, reading: Reading) -> Reading:
         raise UserError(f"fit is {reading.fit!r}, and should be turns or tokens")
     return replace(reading, max_length=length, stride=reading.stride or math.ceil(length / 2))
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #15c8a8e6
+# %% ../../nbs/metrics/01_perplexity.ipynb #0b348606
 def _reply_span(
     tokenizer,
     full: str,  # history and reply, rendered
@@ -97,13 +97,13 @@ def _reply_span(
     end = start + len(reply) if reply else len(prompt)
     if not count_eos:
         return len(prompt), end
-    eos = tokenizer.eos_token
-    if not eos or not full[end:].lstrip().startswith(eos):
+    stop = turn_end(tokenizer)
+    if not stop or not full[end:].lstrip().startswith(stop):
         raise UserError(
             f"the chat template writes {full[end : end + 20]!r} after a reply, "
-            f"and not the end token {eos!r}; pass count_eos=False"
+            f"and not the end token {stop!r}; pass count_eos=False"
         )
-    return len(prompt), full.index(eos, end) + len(eos)
+    return len(prompt), full.index(stop, end) + len(stop)
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #11a46dc0
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _tokens(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return encoding["input_ids"], encoding["offset_mapping"]
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #4d9f159b
+# %% ../../nbs/metrics/01_perplexity.ipynb #be647be4
 def _encode(tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool) -> _Encoded:
     "`history` and `reply` as tokens, up to the last that is scored"
     full = _render(tokenizer, [*history, reply])
@@ -132,7 +132,7 @@ def _encode(tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool) ->
     if history:
         prompt = _render(tokenizer, history, prompt=True)
     else:
-        prompt = full[: full.find(text) if text else full.rfind(tokenizer.eos_token or "")]
+        prompt = full[: full.find(text) if text else full.rfind(turn_end(tokenizer) or "")]
     start, end = _reply_span(tokenizer, full, prompt, text, count_eos)
     ids, offsets = _tokens(tokenizer, full)
     scored = [k for k, (begin, _) in enumerate(offsets) if start <= begin < end]

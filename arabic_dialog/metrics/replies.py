@@ -19,8 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..core.files import JsonlLog, digest, digest_file, iter_jsonl, load_jsonl
+from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, stream
+from ..core.hub import model_identity
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, Stage, Work
 from ..core.workers import Workers
@@ -239,22 +240,14 @@ def model_replies(
     return [reply_at[t.conversation_id, t.turn] for t in turns]
 
 # %% ../../nbs/metrics/02_replies.ipynb #a88fd618
-_SHAPING = re.compile(
-    r"(config|generation_config|vocab|special_tokens_map|added_tokens|tokenizer.*|.*\.index)\.json"
-    r"|merges\.txt|.*\.(safetensors|bin|model|jinja)"
-)
-
-
-def checkpoint_identity(name: str | Path, revision: str = "") -> str:
+def checkpoint_identity(
+    name: str | Path,
+    revision: str = "",
+    notes: str | Path | None = None,  # see `model_identity`
+) -> str:
     "A fingerprint of a checkpoint's files, or the commit of a model in the Hub's cache"
-    if Path(name).is_dir():
-        files = [p for p in sorted(Path(name).iterdir()) if p.is_file()]
-        return digest({p.name: digest_file(p) for p in files if _SHAPING.fullmatch(p.name)})
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(str(name), "config.json", revision=revision or None)
-    commit = Path(config).parent.name if isinstance(config, str) else revision or "main"
-    return f"{name}@{commit}"
+    identity = model_identity(name, revision, notes)
+    return identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
 
 # %% ../../nbs/metrics/02_replies.ipynb #7a257794
 REPLIES_MEAN = "456bd496a878186e"  # changed by hand when a logged reply changes its meaning
@@ -337,7 +330,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     revision = job.revision or None
     tokenizer = _load_framed_tokenizer(job)
     config = load_config(job.checkpoint, revision).get_text_config()
-    identity = checkpoint_identity(job.checkpoint, job.revision)
+    identity = checkpoint_identity(job.checkpoint, job.revision, Path(job.cache, "identities"))
     logs = log_paths(job.cache, job.name, identity, job.sampling, job.dtype)
 
     @cache
@@ -388,12 +381,15 @@ def reply_stage(
         batch_size=64,
     )
     shaping = ("n", "seed", "name", "sampling", "revision", "histories")
-    params = {k: v for k, v in vars(job).items() if k in shaping}
+    params = {k: v for k, v in vars(job).items() if k in shaping} | work.files("data/frames")
+    if not trained:
+        params["checkpoint"] = checkpoint
+        params |= work.identity("checkpoint", checkpoint, job.revision)
     return work.stage(
         f"replies/{name}",
         lambda path: workers.call(answer_test_turns, replace(job, out=str(path))),
         inputs=[split, trained] if trained else [split],
-        params=params | work.files("data/frames") | ({} if trained else {"checkpoint": checkpoint}),
+        params=params,
         code=("metrics.replies", "metrics.perplexity", "models.loading", "models.tokenizers"),
     )
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Asked', 'OpenAIEngine']
 
-# %% ../../nbs/models/11_endpoints.ipynb #d1afe108
+# %% ../../nbs/models/11_endpoints.ipynb #328232a3
 import logging
 import re
 import warnings
@@ -19,22 +19,20 @@ from ..core.records import Completion, Request, Sampling, UserError, cut_at
 from .answers import LESS_THINKING, ServerReply, read_reply, recognise_server
 from .protocol import PATHS, TOO_LONG, Api, BudgetSpent, CallFailed
 from .protocol import NO_MODEL, RequestRefused, WrongModel, error_text, forms
-from .protocol import next_form, page_title, wanted_parameters, redrawn
+from .protocol import next_form, page_title, redrawn, wanted_parameters
 from .protocol import refused_parameters, request_body
 from .rota import Endpoint, Patience, Rota, Silence, tell
 from .wire import ServerAnswer, Judge, Key, Wire, check_endpoint
 
-# %% ../../nbs/models/11_endpoints.ipynb #56ab5f9a
+# %% ../../nbs/models/11_endpoints.ipynb #449ddf80
 _DOUBTFUL = ("repeat_last_n", "min_p", "top_k", "repeat_penalty", "repetition_penalty", "seed")
 _DOUBTFUL += ("chat_template_kwargs", "reasoning_effort", "stop")  # what a strict server may refuse
 
 
 def _said_of(parameter: str, value: Any, name: str) -> str:
     "What becomes of a parameter that was refused under its name"
-    if name and name != parameter:
-        return f"{name} in its place"
     if name:
-        return f"{name} in another way"
+        return f"{name} in its place"
     matters = parameter in ("temperature", "top_p", "repetition_penalty") and value != 1
     return f"none, and samples without {value}" if matters else "none"
 
@@ -55,8 +53,10 @@ def _adapt(endpoint: Endpoint, refused: Iterable[str], wanted: Mapping, text: st
     for parameter in refused:
         place = next_form(parameter, endpoint.dialect.get(parameter, 0), text)
         endpoint.dialect[parameter] = place
-        instead = _said_of(parameter, wanted[parameter], forms(parameter)[place].name)
-        said.setdefault(instead, []).append(parameter)
+        name = forms(parameter)[place].name
+        if name != parameter:  # else the same is said in another way, such as 0 for -1
+            instead = _said_of(parameter, wanted[parameter], name)
+            said.setdefault(instead, []).append(parameter)
     for instead, names in said.items():
         warnings.warn(
             f"the endpoint {endpoint.url} refuses {', '.join(names)}; it is sent {instead}",

@@ -23,7 +23,7 @@ from ..core.records import Completion, Request, Sampling, Turn, UserError
 from ..core.records import cut_at
 from .decoding import Pool, Row, find_batch_size
 from .loading import load_config, load_model
-from .tokenizers import load_tokenizer
+from .tokenizers import load_tokenizer, render_turns, stop_tokens
 
 # %% ../../nbs/models/06_engines.ipynb #192fd8f0
 class Engine(Protocol):
@@ -34,16 +34,10 @@ class Engine(Protocol):
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-# %% ../../nbs/models/06_engines.ipynb #393d2246
+# %% ../../nbs/models/06_engines.ipynb #752aa39b
 def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
-    if not tokenizer.chat_template:
-        name = tokenizer.name_or_path or ""
-        raise UserError(
-            f"the tokenizer {name} has no chat template, so it cannot frame a conversation"
-        )
-    messages = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return render_turns(tokenizer, turns, prompt=True)
 
 # %% ../../nbs/models/06_engines.ipynb #cf062c6c
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
@@ -59,14 +53,6 @@ def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
     }
 
 # %% ../../nbs/models/06_engines.ipynb #a7f6dd68
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    "The tokens that end a text, for the tokenizer or for the model"
-    ends = model.generation_config.eos_token_id
-    if isinstance(ends, int):
-        ends = [ends]
-    return {tokenizer.eos_token_id, *(ends or [])} - {None}
-
-
 class TransformersEngine:
     "Any causal language model in this process, with its tokenizer"
 
@@ -97,7 +83,7 @@ class TransformersEngine:
         "End texts where one of `strings` begins"
         # special tokens are never in the decoded text
         special = [s for s in strings if s in self.tokenizer.all_special_tokens]
-        self.stops = _end_tokens(self.model, self.tokenizer)
+        self.stops = stop_tokens(self.tokenizer, self.model.generation_config.eos_token_id)
         self.stops |= set(map(self.tokenizer.convert_tokens_to_ids, special))
         self.stop_strings = tuple(s for s in strings if s not in special)
         self._marks = mark_tokens(self.tokenizer, self.stop_strings) if self.stop_strings else set()
@@ -197,7 +183,7 @@ class TransformersEngine:
             waiting.extendleft(reversed(unfinished))
             self._halve(n_rows)
 
-# %% ../../nbs/models/06_engines.ipynb #30c1168e
+# %% ../../nbs/models/06_engines.ipynb #08b91412
 def engine_name(checkpoint: str, revision: str | None) -> str:
     "What stands in the completions of a checkpoint"
     return f"{checkpoint}@{revision}" if revision else checkpoint
@@ -206,7 +192,7 @@ def engine_name(checkpoint: str, revision: str | None) -> str:
 def load_engine(
     checkpoint: str,  # folder, or owner/model on the Hub
     revision: str | None = None,
-    dtype: str | None = None,
+    dtype: str | None = None,  # as `load_model` knows it: int8 and nf4 too; None: as stored
     batch_size: int = 0,
 ) -> TransformersEngine:
     "The `transformers` engine with this checkpoint"

@@ -211,7 +211,7 @@ def error_text(raw: bytes) -> str:
         said = ""
     return said or raw[:4000].decode(errors="replace")
 
-# %% ../../nbs/models/07_protocol.ipynb #4e816598
+# %% ../../nbs/models/07_protocol.ipynb #ed6673bb
 UNKNOWN = re.compile(
     r"\b(un(supported|recogni[sz]ed|known|expected)|extra|forbidden|deprecated|only the default)\b"
     r"|\b(not|n't|cannot|no longer) (be )?(currently )?"
@@ -248,8 +248,8 @@ def refused_parameters(
     field_of = {p: forms(p)[dialect.get(p, 0)].name for p in sampling}
     names = _named(raw, text, [n for n in field_of.values() if n])
     refused = [p for p, name in field_of.items() if name in names]
-    if re.search(r"\b(both|together|either|mutually|conflict)", text, re.I):
-        refused = refused[-1:]
+    if len(refused) > 1 and re.search(r"\b(both|together|mutually|conflict)", text, re.I):
+        return refused[-1:]
     is_unknown = UNKNOWN.search(text)
     return [p for p in refused if is_unknown or p not in _CORE or sampling[p] == 1]
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Needs', 'Status', 'notebook_path', 'read_notebook', 'NotebookHead', 'notebook_head', 'notebook_title',
            'notebook_names', 'parameters', 'read_value', 'check_parameters', 'share_parameters', 'notebook_key',
-           'notebook_code', 'MadeFrom', 'read_made', 'input_path', 'is_fresh', 'execute', 'Outcome', 'run_notebook',
-           'run_paper']
+           'notebook_code', 'MadeFrom', 'read_made', 'input_path', 'is_fresh', 'own_kernel', 'execute', 'Outcome',
+           'run_notebook', 'run_paper']
 
 # %% ../../nbs/reporting/03_notebooks.ipynb #ab83d57c
 import ast
@@ -235,7 +235,21 @@ def _note_end(target: Path, kind: str, reason: str) -> str:
     save_text(target, json.dumps(notebook, ensure_ascii=False, indent=1))
     return f"cell {place + 1}: {reason}"
 
-# %% ../../nbs/reporting/03_notebooks.ipynb #1812dbcf
+# %% ../../nbs/reporting/03_notebooks.ipynb #086b43a7
+def own_kernel() -> type:
+    "A manager whose kernels run in this very Python, whatever `python3` is installed elsewhere"
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(**get_kernel_dict())
+
+    return OwnKernel
+
+# %% ../../nbs/reporting/03_notebooks.ipynb #431bcd29
 def execute(source: Path, target: Path, given: Mapping[str, Any], timeout: int) -> str:
     "Execute a notebook with papermill; returns what went wrong, in a line, or nothing"
     import papermill
@@ -246,6 +260,8 @@ def execute(source: Path, target: Path, given: Mapping[str, Any], timeout: int) 
             str(target),
             parameters=dict(given),
             kernel_name="python3",
+            language="python",
+            kernel_manager_class=own_kernel(),
             progress_bar=False,
             execution_timeout=timeout,
             log_output=False,

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np, pytest, torch
 
-from arabic_dialog.models.loading import ARCHITECTURES, new_model
-from arabic_dialog.models.tokenizers import load_chat_template
+from families import FAMILIES, HYBRID, make_family
+
+from arabic_dialog.models.loading import ARCHITECTURES, load_model, new_model
+from arabic_dialog.models.tokenizers import load_chat_template, load_tokenizer
 from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.metrics.perplexity import (
     AssistantTurn,
@@ -373,7 +375,22 @@ def test_templates_that_hide_the_reply_or_its_end_are_refused(student):
     with pytest.raises(UserError, match="prompt followed by the reply"):
         score_replies(model, tokenizer, items[:1])
     tokenizer.chat_template = PLAIN.replace("<|end|>", "")
-    with pytest.raises(UserError, match="count_eos=False"):
+    with pytest.raises(UserError, match="no reply could end"):
         score_replies(model, tokenizer, items[:1])
     without = Reading(count_eos=False)
     assert score_replies(model, tokenizer, items[:1], reading=without)[0].n_tokens > 0
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if n not in HYBRID])
+def test_every_family_is_scored_with_the_token_that_ends_its_turn(name, tmp_path):
+    make_family(tmp_path, name)
+    model, tokenizer = load_model(tmp_path, device="cpu"), load_tokenizer(tmp_path)
+    if not tokenizer.chat_template:
+        tokenizer = load_tokenizer(tmp_path, frame="plain")
+    turns = assistant_turns(CONVERSATIONS[:1])
+    with_end = score_replies(model, tokenizer, turns)
+    without = score_replies(model, tokenizer, turns, reading=Reading(count_eos=False))
+    for a, b, t in zip(with_end, without, turns, strict=True):
+        n_words = len(tokenizer(t.reply.text, add_special_tokens=False)["input_ids"])
+        assert a.n_tokens == b.n_tokens + 1 and a.nll > b.nll
+        assert abs(b.n_tokens - n_words) <= 2  # a blank before the words may join one of them

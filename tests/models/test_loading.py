@@ -305,3 +305,36 @@ def test_the_facts_of_a_model_follow_its_precision():
     assert wide.training_flop_per_token == 3 * facts.forward_flop_per_token
     with pytest.raises(UserError, match="neither transformers nor this package knows"):
         model_facts({"model_type": "mystery"})
+
+
+@pytest.mark.parametrize("dtype, most", [("int8", 0.65), ("nf4", 0.45)])
+def test_a_generator_is_kept_in_fewer_bits_and_says_nearly_the_same(
+    dtype, most, tokenizer, tmp_path
+):
+    whole = new_model("jais", tokenizer, 2, 256, 4, 32, seed=0).eval()
+    whole.save_pretrained(tmp_path)
+    plain = load_model(tmp_path, dtype="bfloat16", device="cpu")
+    kept = load_model(tmp_path, dtype=dtype, device="cpu")
+    assert kept.get_memory_footprint() < most * plain.get_memory_footprint()
+    assert kept.transformer.wte.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        wanted, given = plain(IDS).logits.float(), kept(IDS).logits.float()
+    assert (given - wanted).abs().mean() < 0.1 * wanted.std()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "nf4"])
+def test_fewer_bits_without_their_library_name_what_installs_it(dtype, folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"{dtype}.*arabic-dialog\\[qlora\\]"):
+        load_model(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "nf4"])
+def test_the_facts_tell_what_a_model_takes_in_each_precision(
+    architecture, dtype, tokenizer, tmp_path
+):
+    new_model(architecture, tokenizer, 2, 256, 4, 32, seed=0).save_pretrained(tmp_path)
+    kept = load_model(tmp_path, dtype=dtype, device="cpu")
+    told = model_facts(kept.config).kept_as(dtype).weight_bytes
+    assert told == pytest.approx(kept.get_memory_footprint(return_buffers=False), rel=0.03)

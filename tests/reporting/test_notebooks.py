@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from arabic_dialog.core.files import load_csv, save_text, to_json
-from arabic_dialog.reporting.notebooks import run_paper
+from arabic_dialog.reporting.notebooks import execute, run_paper
 from arabic_dialog.reporting.report import write_report
 from arabic_dialog.reporting.results import claims_ledger, latex_text, open_run, to_latex, verdict
 from arabic_dialog.core.runs import RunFolder
@@ -347,3 +347,21 @@ def test_nothing_in_a_table_is_a_command_of_latex():
         and body.count("\\\\") == 2
     )
     assert "\\textbackslash{}write18" in made and "\u202e" not in latex_text("\u202ea")
+
+
+@pytest.mark.parametrize("asked_for", ["python3", "arabic", ""])
+def test_a_notebook_runs_in_this_python_whatever_kernel_is_installed(
+    tmp_path, monkeypatch, asked_for
+):
+    for name in ("python3", "arabic"):
+        other = tmp_path / "jupyter/kernels" / name / "kernel.json"
+        argv = ["/bin/sh", "-c", "exit 1", "{connection_file}"]
+        save_text(other, json.dumps({"argv": argv, "display_name": name, "language": "R"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    about = json.loads(notebook("import sys; print(sys.executable)"))
+    about["metadata"] = (
+        {"kernelspec": {"name": asked_for, "display_name": "x"}} if asked_for else {}
+    )
+    source = save_text(tmp_path / "in.ipynb", json.dumps(about))
+    assert execute(source, tmp_path / "out.ipynb", {"n": 3}, 60) == ""
+    assert sys.executable in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
