@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['gather_crew', 'make_models', 'make_stages', 'tell_of_old_stages', 'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #48d9ba4a
+# %% ../../nbs/commands/06_reproduce.ipynb #68fd8501
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,7 @@ from ..finetuning.train import make_students
 from ..generation.dataset import make_dataset, measure_relevance
 from ..metrics.replies import marks_stage, reply_stage
 from ..reporting.cards import make_cards
+from ..reporting.comparable import record_shapes
 
 # %% ../../nbs/commands/06_reproduce.ipynb #21d3efad
 def gather_crew(profile: Profile) -> Crew:
@@ -85,7 +86,7 @@ def make_stages(
 
     return make_paper(work.folder, workers=work.profile.workers, say=work.say)
 
-# %% ../../nbs/commands/06_reproduce.ipynb #6653d421
+# %% ../../nbs/commands/06_reproduce.ipynb #152869d0
 def _describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
     config = work.profile.model_dump(mode="json", by_alias=True)
@@ -94,6 +95,7 @@ def _describe_run(work: Work, checked: Stage):
         "profile": work.profile.name,
         "config": config,
         "data_hash": checked.outputs["conversations.jsonl"][0],
+        "models": record_shapes(config),
     }
     path, text = work.folder / "run.json", json.dumps(about, ensure_ascii=False, indent=1)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
