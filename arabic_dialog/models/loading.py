@@ -315,10 +315,20 @@ class ModelFacts:
     layers: int
     context: int  # tokens; 0: without limit
     number_bytes: int = 2  # of a weight or a cached number, as it is run; 2: bfloat16
+    bits: float = 0  # of a weight of a linear layer, where those are kept in fewer
+    width: int = 0
+    inner: int = 0  # width of the feed-forward layers
+    matrices: int = 2  # of a feed-forward layer; 3 where one is a gate
+    kept: int = 2  # arrays as wide as `inner` that training keeps of a layer
+    biased: int = 0  # heads with a bias of their own on each pair of tokens (ALiBi)
+    vocabulary: int = 0
 
     @property
-    def weight_bytes(self) -> int:
-        return self.number_bytes * self.parameters
+    def weight_bytes(self) -> float:
+        if not self.bits:
+            return self.number_bytes * self.parameters
+        embeddings = self.vocabulary * self.width
+        return self.number_bytes * embeddings + self.bits / 8 * (self.parameters - embeddings)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -359,6 +369,16 @@ def n_parameters(config: Mapping[str, Any]) -> int:
     return vocabulary * width + positions + layers * block + 2 * width
 
 # %% ../../nbs/models/03_loading.ipynb #abae4f88
+def _feed_forward(settings: Mapping[str, Any]) -> dict[str, int]:
+    "Of a model's feed-forward layers: inner, matrices, kept"
+    kind, width = settings.get("model_type"), settings.get("n_embd") or settings.get("hidden_size")
+    inner = int(settings.get("intermediate_size") or settings.get("n_inner") or 4 * int(width))
+    if kind == "jais" or settings.get("hidden_act"):
+        return dict(inner=inner, matrices=3, kept=4)
+    written_out = settings.get("activation_function", "gelu_new") == "gelu_new"
+    return dict(inner=inner, matrices=2, kept=5 if written_out else 2)
+
+
 def _built_facts(config: Any) -> ModelFacts:
     "The facts of a typed config, by building its model without memory"
     import torch
@@ -377,6 +397,10 @@ def _built_facts(config: Any) -> ModelFacts:
         cached=2 * text.num_hidden_layers * kv_heads * head_width,
         layers=text.num_hidden_layers,
         context=int(getattr(text, "max_position_embeddings", None) or 0),
+        width=text.hidden_size,
+        vocabulary=text.vocab_size,
+        biased=text.num_attention_heads if text.model_type == "bloom" else 0,
+        **_feed_forward(text.to_dict()),
     )
 
 # %% ../../nbs/models/03_loading.ipynb #93c52c7d
@@ -390,4 +414,14 @@ def model_facts(config: Mapping[str, Any] | Any) -> ModelFacts:
     n = n_parameters(settings)
     width, layers, context = (int(settings[k]) for k in ("n_embd", "n_layer", "n_positions"))
     looked_up = 0 if settings["model_type"] == "jais" else context * width
-    return ModelFacts(n, n - looked_up, 2 * layers * width, layers, context)
+    return ModelFacts(
+        n,
+        n - looked_up,
+        2 * layers * width,
+        layers,
+        context,
+        width=width,
+        vocabulary=int(settings["vocab_size"]),
+        biased=int(settings["n_head"]) if settings["model_type"] == "jais" else 0,
+        **_feed_forward(settings),
+    )
