@@ -15,12 +15,13 @@ from itertools import chain
 from operator import eq, itemgetter
 from typing import Any
 
-# %% ../../nbs/core/03_arabic.ipynb #bc3fc8f0
-_BIDI = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# %% ../../nbs/core/03_arabic.ipynb #e6ffa77b
+_BIDI = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_JOINERS = re.compile("[\u200c\u200d]")
 
 
 def strip_bidi(text: str) -> str:
-    "`text` without invisible direction, joining and zero-width marks"
+    "`text` without invisible direction and zero-width marks, but with its joiners"
     return _BIDI.sub("", text)
 
 # %% ../../nbs/core/03_arabic.ipynb #c5403e46
@@ -49,7 +50,7 @@ class Remembered(dict):
             self[token] = value
         return value
 
-# %% ../../nbs/core/03_arabic.ipynb #f89a5582
+# %% ../../nbs/core/03_arabic.ipynb #dc8758c1
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -61,7 +62,7 @@ def _ascii_digit(character: str) -> str:
 
 def _words_of_token(token: str) -> tuple[str, ...]:
     "The words of text without white space, normalised"
-    text = unicodedata.normalize("NFKC", strip_bidi(token))
+    text = unicodedata.normalize("NFKC", _JOINERS.sub("", strip_bidi(token)))
     text = _MARKS.sub("", text).translate(_LETTERS).lower()
     text = "".join(map(_ascii_digit, text))
     return tuple(_NOT_WORD.sub(" ", text).split())
@@ -156,7 +157,7 @@ def repetition(text: str, longest: int = 12) -> float:
     "The same, of the words of `text`"
     return repeated_share(words(text), longest)
 
-# %% ../../nbs/core/03_arabic.ipynb #187e0241
+# %% ../../nbs/core/03_arabic.ipynb #5ee496e7
 def _without_article(word: str) -> str:
     "الخبز → خبز, but not ألوان"
     return word[2:] if word.startswith("ال") and len(word) > 4 else word
@@ -165,7 +166,7 @@ def _without_article(word: str) -> str:
 @lru_cache(maxsize=16384)
 def _bare(phrase: str) -> tuple[str, ...]:
     "The words of a phrase, normalised, without the article"
-    unmarked = _MARKS.sub("", strip_bidi(phrase)).split()
+    unmarked = _MARKS.sub("", _JOINERS.sub("", strip_bidi(phrase))).split()
     bare = (normalise(_without_article(word)) for word in unmarked)
     return tuple(word for word in bare if word)
 

@@ -145,7 +145,10 @@ class _Students:
             return self.workers.call(train_student, job.plain)
 
         # a base made in the run is an input, whatever folder it lies in
-        params = _shaping(plan_training(profile, checkpoint, "" if base else start, split, ""))
+        job = plan_training(profile, checkpoint, "" if base else start, split, "")
+        params = _shaping(job)
+        if not base and checkpoint.kind != "base":
+            params |= self.work.identity("checkpoint", start, job.revision)
         if checkpoint.kind == "base":
             params["grammar"] = self.work.files("data/grammar")
         stage = self.work.stage(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cell', 'CHECK_SETTINGS', 'SPLIT_RECIPE', 'N_RELEVANCE', 'RELEVANCE_RECIPE', 'complete', 'linked', 'read_cells',
-           'split', 'generator_keys', 'open_log', 'Generator', 'make_completions', 'make_conversations', 'make_splits',
-           'make_dataset', 'measure_relevance']
+           'split', 'generator_keys', 'generator_identity', 'open_log', 'Generator', 'make_completions',
+           'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
 
 # %% ../../nbs/generation/14_dataset.ipynb #b25eb9c5
 import json
@@ -121,7 +121,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #37f37f73
+# %% ../../nbs/generation/14_dataset.ipynb #9c548a40
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -134,13 +134,38 @@ def generator_keys(work: Work) -> dict[str, Any]:
     return keys
 
 
+def generator_identity(work: Work) -> dict[str, str]:
+    "Which model the generator's name means today; empty where it is none, or that is not known"
+    p = work.profile
+    if p.engine not in ("transformers", "ray"):
+        return {}
+    return work.identity("generator", p.generator, p.generator_revision)
+
+
+def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
+    "(folder of the generator's log, what its about.json is to say)"
+    keys, identity = generator_keys(work), generator_identity(work)
+    path = work.folder / "raw" / digest(keys)
+    try:
+        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = {}
+    if work.profile.engine == "openai":  # a server has its own
+        local = "generator_revision", "generator_dtype"
+        about, keys = ({k: v for k, v in d.items() if k not in local} for d in (about, keys))
+    # a log of before identities were written down belongs to the model of today
+    if any(about.get(name, value) != value for name, value in identity.items()):
+        return work.folder / "raw" / digest(keys | identity), keys | identity
+    return path, about | keys | identity
+
+
 def open_log(work: Work) -> CompletionLog:
     "The log of the run's generator; about.json beside it says whose it is"
-    keys = generator_keys(work)
-    path = work.folder / "raw" / digest(keys)
-    about = json.dumps(keys, default=vars, ensure_ascii=False, indent=1) + "\n"
-    if not (path / "about.json").is_file():
-        save_text(path / "about.json", about)
+    path, about = _log_place(work)
+    text = json.dumps(about, default=vars, ensure_ascii=False, indent=1) + "\n"
+    file = path / "about.json"
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        save_text(file, text)
     return CompletionLog(path / "completions.jsonl")
 
 # %% ../../nbs/generation/14_dataset.ipynb #2203cd99
@@ -173,7 +198,8 @@ class Generator:
         p = self.work.profile
         keys = self.work.keys("register_", "variants", "n_scenarios", "min_turns", "max_turns")
         files = self.work.files(p.topics, p.countries, p.prompt)
-        return keys | {"generator": generator_keys(self.work), "inputs": files}
+        generator = generator_keys(self.work) | generator_identity(self.work)
+        return keys | {"generator": generator, "inputs": files}
 
     def engine(self) -> Any:
         "The engine; called only if there is something to ask"
@@ -220,7 +246,9 @@ CHECK_SETTINGS = (
 def make_conversations(generator: Generator, completions: Stage) -> Stage:
     "Conversations that passed the gate, as many as are wanted where the attempts allow it"
     work, profile = generator.work, generator.work.profile
-    encoder = work.keys("encoder") if profile.min_relevance else {}
+    encoder = {}
+    if profile.min_relevance:
+        encoder = work.keys("encoder") | work.identity("encoder", profile.encoder)
     limits = work.keys(*CHECK_SETTINGS) | encoder
     grammar = {"grammar": work.files("data/grammar")}
 

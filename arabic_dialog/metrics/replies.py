@@ -6,7 +6,7 @@
 __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FILES', 'MARKS_RECIPE', 'select_test_turns',
            'model_and_seed', 'Reply', 'reference_replies', 'retrieval_replies', 'own_history', 'fit_prompt', 'Kept',
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
-           'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
+           'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
 # %% ../../nbs/metrics/02_replies.ipynb #74be4267
 import itertools
@@ -19,8 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..core.files import JsonlLog, digest, digest_file, iter_jsonl, load_jsonl
+from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, stream
+from ..core.hub import model_identity
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, Stage, Work
 from ..core.workers import Workers
@@ -239,22 +240,14 @@ def model_replies(
     return [reply_at[t.conversation_id, t.turn] for t in turns]
 
 # %% ../../nbs/metrics/02_replies.ipynb #a88fd618
-_SHAPING = re.compile(
-    r"(config|generation_config|vocab|special_tokens_map|added_tokens|tokenizer.*|.*\.index)\.json"
-    r"|merges\.txt|.*\.(safetensors|bin|model|jinja)"
-)
-
-
-def checkpoint_identity(name: str | Path, revision: str = "") -> str:
+def checkpoint_identity(
+    name: str | Path,
+    revision: str = "",
+    notes: str | Path | None = None,  # see `model_identity`
+) -> str:
     "A fingerprint of a checkpoint's files, or the commit of a model in the Hub's cache"
-    if Path(name).is_dir():
-        files = [p for p in sorted(Path(name).iterdir()) if p.is_file()]
-        return digest({p.name: digest_file(p) for p in files if _SHAPING.fullmatch(p.name)})
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(str(name), "config.json", revision=revision or None)
-    commit = Path(config).parent.name if isinstance(config, str) else revision or "main"
-    return f"{name}@{commit}"
+    identity = model_identity(name, revision, notes)
+    return identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
 
 # %% ../../nbs/metrics/02_replies.ipynb #7a257794
 REPLIES_MEAN = "456bd496a878186e"  # changed by hand when a logged reply changes its meaning
@@ -320,13 +313,30 @@ class ReplyJob:
     batch_size: int = 0  # replies side by side; 0: as memory allows
     progress: bool = False  # show a bar
 
-# %% ../../nbs/metrics/02_replies.ipynb #8f33573f
+# %% ../../nbs/metrics/02_replies.ipynb #2d6b48df
 def _load_framed_tokenizer(job: ReplyJob) -> Any:
     "The checkpoint's tokenizer; a published base model, which has no chat frame, gets a plain one"
     tokenizer = load_tokenizer(job.checkpoint, job.revision or None)
     if tokenizer.chat_template:
         return tokenizer
     return load_tokenizer(job.checkpoint, job.revision or None, frame="plain")
+
+
+def check_job(job: ReplyJob) -> None:
+    "Refuse a checkpoint that could not reply, without loading it: so that no other is asked first"
+    import torch
+
+    try:
+        torch.empty(0, device=job.device or "cpu")
+    except (RuntimeError, AssertionError) as e:
+        why = str(e).splitlines()[0][:120]
+        raise UserError(f"the device {job.device!r} cannot be used: {why}") from None
+    if Path(job.checkpoint).is_dir():  # of a name on the Hub, the weights may not be here yet
+        load_model(job.checkpoint, job.dtype or None, "meta")
+    tokenizer = _load_framed_tokenizer(job)
+    turns = select_test_turns(load_jsonl(job.test, Conversation), job.n, job.seed)
+    for turn in turns[:1]:
+        fit_prompt(tokenizer, turn.history, None)
 
 
 def answer_test_turns(job: ReplyJob) -> dict[str, int]:
@@ -337,7 +347,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     revision = job.revision or None
     tokenizer = _load_framed_tokenizer(job)
     config = load_config(job.checkpoint, revision).get_text_config()
-    identity = checkpoint_identity(job.checkpoint, job.revision)
+    identity = checkpoint_identity(job.checkpoint, job.revision, Path(job.cache, "identities"))
     logs = log_paths(job.cache, job.name, identity, job.sampling, job.dtype)
 
     @cache
@@ -388,12 +398,15 @@ def reply_stage(
         batch_size=64,
     )
     shaping = ("n", "seed", "name", "sampling", "revision", "histories")
-    params = {k: v for k, v in vars(job).items() if k in shaping}
+    params = {k: v for k, v in vars(job).items() if k in shaping} | work.files("data/frames")
+    if not trained:
+        params["checkpoint"] = checkpoint
+        params |= work.identity("checkpoint", checkpoint, job.revision)
     return work.stage(
         f"replies/{name}",
         lambda path: workers.call(answer_test_turns, replace(job, out=str(path))),
         inputs=[split, trained] if trained else [split],
-        params=params | work.files("data/frames") | ({} if trained else {"checkpoint": checkpoint}),
+        params=params,
         code=("metrics.replies", "metrics.perplexity", "models.loading", "models.tokenizers"),
     )
 

@@ -6,13 +6,13 @@
 __all__ = ['QUANTIZATIONS', 'ARCHITECTURES', 'printable_line', 'read_config', 'set_up_transformers', 'config_class',
            'load_config', 'load_model', 'new_model', 'ModelFacts', 'load_checkpoints', 'n_parameters', 'model_facts']
 
-# %% ../../nbs/models/03_loading.ipynb #60f8e48f
+# %% ../../nbs/models/03_loading.ipynb #8c8c553f
 import logging
 import os
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -304,7 +304,7 @@ def new_model(
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config)
 
-# %% ../../nbs/models/03_loading.ipynb #modelfacts
+# %% ../../nbs/models/03_loading.ipynb #bcae4c4b
 @dataclass(frozen=True)
 class ModelFacts:
     "Size and cost of a dense language model"
@@ -315,20 +315,20 @@ class ModelFacts:
     layers: int
     context: int  # tokens; 0: without limit
     number_bytes: int = 2  # of a weight or a cached number, as it is run; 2: bfloat16
-    bits: float = 0  # of a weight of a linear layer, where those are kept in fewer
-    width: int = 0
-    inner: int = 0  # width of the feed-forward layers
-    matrices: int = 2  # of a feed-forward layer; 3 where one is a gate
-    kept: int = 2  # arrays as wide as `inner` that training keeps of a layer
-    biased: int = 0  # heads with a bias of their own on each pair of tokens (ALiBi)
-    vocabulary: int = 0
+    embedded: int = 0  # parameters of embeddings and head, which are never kept in fewer bits
+    linear_bits: float = 0  # of a weight elsewhere; 0: as many as `number_bytes` says
+
+    def kept_as(self, dtype: str) -> "ModelFacts":  # as `load_model` knows it
+        "The same model in another precision"
+        bits = {"int8": 8, "nf4": 4.127}.get(dtype, 0)  # four and a share of their scales: QLoRA
+        return replace(self, number_bytes=4 if dtype == "float32" else 2, linear_bits=bits)
 
     @property
-    def weight_bytes(self) -> float:
-        if not self.bits:
+    def weight_bytes(self) -> int:
+        if not self.linear_bits:
             return self.number_bytes * self.parameters
-        embeddings = self.vocabulary * self.width
-        return self.number_bytes * embeddings + self.bits / 8 * (self.parameters - embeddings)
+        linear = self.parameters - self.embedded
+        return self.number_bytes * self.embedded + round(linear * self.linear_bits / 8)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -368,17 +368,7 @@ def n_parameters(config: Mapping[str, Any]) -> int:
     block = attention + feed_forward + norms
     return vocabulary * width + positions + layers * block + 2 * width
 
-# %% ../../nbs/models/03_loading.ipynb #abae4f88
-def _feed_forward(settings: Mapping[str, Any]) -> dict[str, int]:
-    "Of a model's feed-forward layers: inner, matrices, kept"
-    kind, width = settings.get("model_type"), settings.get("n_embd") or settings.get("hidden_size")
-    inner = int(settings.get("intermediate_size") or settings.get("n_inner") or 4 * int(width))
-    if kind == "jais" or settings.get("hidden_act"):
-        return dict(inner=inner, matrices=3, kept=4)
-    written_out = settings.get("activation_function", "gelu_new") == "gelu_new"
-    return dict(inner=inner, matrices=2, kept=5 if written_out else 2)
-
-
+# %% ../../nbs/models/03_loading.ipynb #f6ab68c3
 def _built_facts(config: Any) -> ModelFacts:
     "The facts of a typed config, by building its model without memory"
     import torch
@@ -397,13 +387,10 @@ def _built_facts(config: Any) -> ModelFacts:
         cached=2 * text.num_hidden_layers * kv_heads * head_width,
         layers=text.num_hidden_layers,
         context=int(getattr(text, "max_position_embeddings", None) or 0),
-        width=text.hidden_size,
-        vocabulary=text.vocab_size,
-        biased=text.num_attention_heads if text.model_type == "bloom" else 0,
-        **_feed_forward(text.to_dict()),
+        embedded=sum(weight.numel() for weight in embeddings | {head}),
     )
 
-# %% ../../nbs/models/03_loading.ipynb #93c52c7d
+# %% ../../nbs/models/03_loading.ipynb #3c2516b4
 def model_facts(config: Mapping[str, Any] | Any) -> ModelFacts:
     "Size and cost of a dense model from its config, a dictionary or a typed one"
     settings = config if isinstance(config, Mapping) else config.to_dict()
@@ -414,14 +401,5 @@ def model_facts(config: Mapping[str, Any] | Any) -> ModelFacts:
     n = n_parameters(settings)
     width, layers, context = (int(settings[k]) for k in ("n_embd", "n_layer", "n_positions"))
     looked_up = 0 if settings["model_type"] == "jais" else context * width
-    return ModelFacts(
-        n,
-        n - looked_up,
-        2 * layers * width,
-        layers,
-        context,
-        width=width,
-        vocabulary=int(settings["vocab_size"]),
-        biased=int(settings["n_head"]) if settings["model_type"] == "jais" else 0,
-        **_feed_forward(settings),
-    )
+    embedded = int(settings["vocab_size"]) * width + looked_up
+    return ModelFacts(n, n - looked_up, 2 * layers * width, layers, context, embedded=embedded)

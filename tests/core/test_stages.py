@@ -176,3 +176,24 @@ def test_an_interruption_closes_the_crew_at_once():
     with pytest.raises(KeyboardInterrupt):
         do()
     assert crew.closed is True
+
+
+def test_a_stage_with_an_encoder_is_made_again_where_the_encoders_files_change(tmp_path):
+    encoder = tmp_path / "encoder"
+    (encoder / "1_Pooling").mkdir(parents=True)
+    (encoder / "modules.json").write_text("[]")
+    pooling, card = encoder / "1_Pooling" / "config.json", encoder / "README.md"
+    pooling.write_text("{}")
+    card.write_text("مشفر")
+    profile = load_profile("smoke").model_copy(update={"encoder": str(encoder)})
+    work = Work(profile, RunFolder(tmp_path / "run"), say=lambda line: None)
+
+    def made():
+        stage = work.stage("s", say_nothing, Recipe(CODE, ("encoder",)))
+        return stage.again or ("" if stage.cached else "first")
+
+    assert made() == "first" and made() == ""
+    card.write_text("مشفر آخر")
+    assert made() == ""
+    pooling.write_text("[]")
+    assert made() == "other settings"

@@ -6,8 +6,9 @@ import pytest
 
 from arabic_dialog.core.files import to_json
 from arabic_dialog.core.records import Request, Sampling, UserError
-from arabic_dialog.models.endpoints import MANY_IN_A_ROW, OpenAIEngine, Patience
-from arabic_dialog.models.protocol import LARGEST_ANSWER
+from arabic_dialog.models.answers import LARGEST_ANSWER
+from arabic_dialog.models.endpoints import OpenAIEngine
+from arabic_dialog.models.rota import MANY_IN_A_ROW, Patience
 from misbehaving import Misbehaving, answer
 
 KEY = "sk-very/secret+0123456789"
@@ -275,36 +276,151 @@ def test_seeds_are_a_requests_own_and_the_same_in_every_run():
     )
 
 
-def test_a_field_the_server_does_not_know_is_renamed_or_the_persons_matter():
-    def strict(body, n):
-        for field in ("max_tokens", "seed", "repetition_penalty"):
-            if field in body:
-                return 400, {
-                    "error": {
-                        "message": f"Unsupported parameter: '{field}' is not supported "
-                        "with this model."
-                    }
-                }
+OPENAIS = {"max_tokens", "seed", "repetition_penalty", "repeat_penalty", "top_k", "min_p"}
 
-    with Misbehaving(strict).running() as server:
-        with pytest.warns(UserWarning) as noted:
-            assert len(list(engine(server).complete(prompts(40), PLAIN))) == 40
-        assert sorted(str(w.message).split("refuses ")[1] for w in noted) == [
-            "max_tokens; it is sent max_completion_tokens in its place",
-            "seed; it is sent none",
+
+def refuses(names, say, status=400):
+    "A fault: `say` says what is wrong with the first of these fields that is in the body"
+
+    def fault(body, n):
+        there = [name for name in body if name in names]
+        return (status, say(there)) if there else None
+
+    return fault
+
+
+WAYS_TO_SAY = {
+    "openai": lambda f: {
+        "error": {"message": f"Unsupported parameter: '{f[0]}' is not supported.", "param": f[0]}
+    },
+    "openai, no param": lambda f: {
+        "error": {"message": f"Unrecognized request argument supplied: {f[0]}", "param": None}
+    },
+    "pydantic": lambda f: {
+        "detail": [
+            {
+                "type": "extra_forbidden",
+                "loc": ["body", name],
+                "msg": "Extra inputs are not permitted",
+                "input": {"temperature": 0.3, "top_p": 0.9},
+            }
+            for name in f
         ]
-        assert server.bodies[-1]["max_completion_tokens"] == 32
-        with (
-            warnings.catch_warnings(),
-            pytest.raises(
-                UserError, match="refuses repetition_penalty = 1.3.*set repetition_penalty = 1"
-            ),
-        ):
-            warnings.simplefilter("ignore")
-            list(engine(server).complete(prompts(1), Sampling(repetition_penalty=1.3)))
-    with Misbehaving().running() as server:
-        list(engine(server).complete(prompts(1), Sampling(repetition_penalty=1.3)))
-    assert server.bodies[0]["repetition_penalty"] == server.bodies[0]["repeat_penalty"] == 1.3
+    },
+    "pydantic as text": lambda f: {
+        "error": "[{'type': 'extra_forbidden', 'loc': ('body', '"
+        + f[0]
+        + "'), 'msg': 'Extra inputs are not permitted', 'input': {'temperature': 0.3}}]"
+    },
+    "transformers": lambda f: {"detail": f"Unexpected fields in the request: {set(f)}"},
+    "plain": lambda f: f"unknown field: {f[0]}".encode(),
+    "gemini": lambda f: [{"error": {"code": 400, "message": f'Unknown name "{f[0]}": no field.'}}],
+    "nothing": lambda f: b"",
+    "no name": lambda f: {"error": {"message": "Bad Request", "code": 400}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SAY)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_a_parameter_loses_that_one_alone(way, status):
+    fault = refuses({"min_p"}, WAYS_TO_SAY[way], status)
+    with Misbehaving(fault).running() as server:
+        e = engine(server)
+        with pytest.warns(UserWarning, match="refuses min_p; it is sent none") as noted:
+            assert len(list(e.complete(prompts(30), PLAIN))) == 30
+        assert len(list(e.complete(prompts(5), PLAIN))) == 5
+    assert len(noted) == 1 and not e.lost
+    sent = server.bodies[-1].keys()
+    assert OPENAIS - {"min_p"} <= sent and {"temperature", "top_p"} <= sent
+    (asked,) = e.asked(PLAIN)
+    assert asked.refused == {"min_p": 0.0} and asked.sent.keys() == sent - {"model", "messages"}
+
+
+@pytest.mark.parametrize("way", ["openai", "pydantic", "plain", "gemini"])
+def test_a_server_that_knows_openais_parameters_only_gets_those(way):
+    with Misbehaving(refuses(OPENAIS, WAYS_TO_SAY[way])).running() as server:
+        e = engine(server)
+        with pytest.warns(UserWarning) as noted:
+            assert len(list(e.complete(prompts(40), Sampling(max_new_tokens=32)))) == 40
+    said = "; ".join(str(w.message).split("refuses ")[1] for w in noted)
+    assert "max_tokens; it is sent max_completion_tokens in its place" in said
+    assert "seed; it is sent none" in said or "seed, " in said
+    assert "repetition_penalty; it is sent none, and samples without 1.2" in said
+    body = server.bodies[-1]
+    assert body["max_completion_tokens"] == 32 and not OPENAIS & body.keys()
+    (asked,) = e.asked(Sampling(max_new_tokens=32))
+    assert asked.sent["max_completion_tokens"] == 32 and asked.sent["temperature"] == 0.3
+    assert (
+        asked.refused.keys() == OPENAIS - {"max_tokens"} | {"repeat_last_n"} & asked.refused.keys()
+    )
+    assert len(server.bodies) < 40 + 8 * 8
+
+
+def test_transformers_serve_has_the_penalty_under_another_name():
+    known = {"model", "messages", "temperature", "top_p", "max_tokens", "seed"}
+    known |= {"frequency_penalty", "stop", "generation_config"}
+
+    def fault(body, n):
+        unexpected = body.keys() - known
+        if unexpected:
+            return 422, {"detail": f"Unexpected fields in the request: {unexpected}"}
+
+    with Misbehaving(fault).running() as server, pytest.warns(UserWarning, match="frequency_pen"):
+        assert len(list(engine(server).complete(prompts(9), Sampling()))) == 9
+    assert server.bodies[-1]["frequency_penalty"] == 0.2
+    assert server.bodies[-1].keys() <= known
+    strict = refuses({"repetition_penalty"}, WAYS_TO_SAY["openai"])
+    with Misbehaving(strict).running() as server, pytest.warns(UserWarning):
+        list(engine(server).complete(prompts(1), Sampling()))
+    assert "frequency_penalty" not in server.bodies[-1]
+    assert server.bodies[-1]["repeat_penalty"] == 1.2
+
+
+@pytest.mark.parametrize(
+    "said, field",
+    [
+        ("top_k must be -1 (disable), or at least 1, got 0", None),
+        ("'top_k' should be >= 0", {"top_k": 0}),
+        ("temperature and top_p cannot both be specified for this model", {"temperature": 0.3}),
+        (
+            "Unsupported value: 'temperature' does not support 0.3 with this model. "
+            "Only the default (1) value is supported.",
+            {"top_p": 0.9},
+        ),
+    ],
+)
+def test_what_is_refused_in_other_words(said, field):
+    name = "top_p" if "both" in said else "temperature" if "Only" in said else "top_k"
+
+    def fault(body, n):
+        if name == "top_k" and body.get("top_k") in ((0,) if field is None else (-1,)):
+            return 400, {"error": {"message": said}}
+        if name != "top_k" and name in body:
+            return 400, {"error": {"message": said}}
+
+    with Misbehaving(fault).running() as server, warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        assert len(list(engine(server).complete(prompts(3), PLAIN))) == 3
+    body = server.bodies[-1]
+    assert body.items() >= (field or {"top_k": -1}).items()
+    assert name == "top_k" or name not in body
+
+
+@pytest.mark.parametrize(
+    "said, error",
+    [
+        ("temperature must be at most 0.2", "refuses temperature = 0.3 .*change temperature"),
+        ("top_p: Input should be less than 0.5", "refuses top_p = 0.9 .*change top_p"),
+        ("max_tokens must be below 20", "refuses max_tokens = 32 .*change max_new_tokens"),
+        ("repetition_penalty must be in [1, 1.1]", "refuses repetition_penalty = 1.3 .*change rep"),
+        ("Model Not Exist", "has no model 'some/model'.*it has what-it-has"),
+        ("Client sent an HTTP request to an HTTPS server.", "speaks https.*write https://"),
+    ],
+)
+def test_a_value_out_of_bounds_is_the_persons_matter(said, error):
+    with Misbehaving(lambda body, n: (400, {"error": {"message": said}})).running() as server:
+        with pytest.raises(UserError, match=error):
+            list(engine(server).complete(prompts(1), Sampling(0.3, 0.9, 1.3, 32)))
 
 
 @pytest.mark.parametrize(

@@ -327,3 +327,14 @@ def test_fewer_bits_without_their_library_name_what_installs_it(dtype, folder, m
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{dtype}.*arabic-dialog\\[qlora\\]"):
         load_model(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "nf4"])
+def test_the_facts_tell_what_a_model_takes_in_each_precision(
+    architecture, dtype, tokenizer, tmp_path
+):
+    new_model(architecture, tokenizer, 2, 256, 4, 32, seed=0).save_pretrained(tmp_path)
+    kept = load_model(tmp_path, dtype=dtype, device="cpu")
+    told = model_facts(kept.config).kept_as(dtype).weight_bytes
+    assert told == pytest.approx(kept.get_memory_footprint(return_buffers=False), rel=0.03)
