@@ -391,9 +391,10 @@ def kv_bytes_per_token(model: Any) -> int:
 # %% ../../nbs/models/05_decoding.ipynb #411d8fdb
 def loaded_facts(model: Any) -> ModelFacts:
     "The facts of a model in memory, whose weights take nothing more"
-    facts, number = model_facts(model.config), model.dtype.itemsize
+    facts = model_facts(model.config)
+    number = next(p.element_size() for p in model.parameters() if p.is_floating_point())
     cached = kv_bytes_per_token(model) // number
-    return replace(facts, number_bytes=number, cached=cached, parameters=0)
+    return replace(facts, number_bytes=number, cached=cached, parameters=0, embedded=0)
 
 
 def find_batch_size(
@@ -405,4 +406,10 @@ def find_batch_size(
     "How many rows of `n_tokens` tokens fit into the free memory; one is always tried"
     kind = model.device.type if model.device.type in MAX_ROWS else "cpu"
     free = free_memory(model.device)
-    return max(1, fitting_rows(loaded_facts(model), wanted, n_tokens, longest, free, kind))
+    try:
+        facts = loaded_facts(model)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return 1
+    return max(1, fitting_rows(facts, wanted, n_tokens, longest, free, kind))
