@@ -376,10 +376,12 @@ def kv_bytes_per_token(model: Any) -> int:
     with torch.inference_mode():
         layers = model(input_ids=token, use_cache=True).past_key_values.layers
     keys = [getattr(layer, "keys", None) for layer in layers]
-    if any(k is None or k.ndim != 4 for k in keys):
+    has_more = any(hasattr(layer, "conv_states") for layer in layers)  # of Falcon-H1, LFM2, …
+    if has_more or any(k is None or k.ndim != 4 for k in keys):
         raise UserError(
-            f"{type(model).__name__} does not keep keys and values for each token, "
-            "so its rows cannot share a pool; serve it and use the engine openai"
+            f"{type(model).__name__} does not keep keys and values for each token alone, "
+            "so its rows cannot share a pool: as a generator, serve it and use the engine openai; "
+            "as a baseline, take another"
         )
     return sum(x.nbytes for layer in layers for x in (layer.keys, layer.values))
 

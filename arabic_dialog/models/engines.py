@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ..core.records import Completion, Request, Sampling, Turn, UserError
 from ..core.records import cut_at
-from .decoding import Pool, Row, find_batch_size
+from .decoding import Pool, Row, find_batch_size, kv_bytes_per_token
 from .loading import load_config, load_model
 from .tokenizers import load_tokenizer, render_turns, stop_tokens
 
@@ -76,6 +76,7 @@ class TransformersEngine:
         self.batch_size, self.framed = batch_size or 0, framed
         self._always = tuple(stop_strings)
         self._watch(self._always)
+        self._is_checked = False  # that rows of this model can share a pool
         self.most = math.inf  # rows that memory held when it last ran out, halved
         self.n_tokens = 0  # written so far, those of texts that had to begin again left out
 
@@ -135,6 +136,9 @@ class TransformersEngine:
     def _pool(self, waiting: Sequence[Row], sampling: Sampling) -> Pool:
         "A pool with as many rows as memory holds, and no more than there are prompts"
         longest = len(waiting[0].prompt)
+        if not self._is_checked:
+            kv_bytes_per_token(self.model)  # refuses a model that keeps more
+            self._is_checked = True
         n_rows = self.batch_size
         if not n_rows:
             n_rows = find_batch_size(self.model, longest + sampling.max_new_tokens)
