@@ -15,7 +15,7 @@ _HOMES = {
     "load_model": "models.loading",
     "load_tokenizer": "models.tokenizers",
     "load_encoder": "models.encoders",
-    "read_conversations": "generation.exports",
+    "read_conversations": "generation.reading",
     "perplexity": "metrics.perplexity",
     "Raven": "metrics.raven",
     "rater_agreement": "rating.agreement",

@@ -13,7 +13,8 @@ from arabic_dialog.core.files import load_csv
 from arabic_dialog.reporting.notebooks import notebook_names
 from arabic_dialog.reporting.pages import table_view
 from arabic_dialog.reporting.report import claim_view
-from arabic_dialog.reporting.results import about_run, claims_ledger, open_run
+from arabic_dialog.reporting.claims import claims_ledger
+from arabic_dialog.reporting.results import about_run, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "_static" / "run"
@@ -45,7 +46,7 @@ def collect(run: str | Path, out: Path) -> Path:
             shutil.copyfile(results.path / "paper" / name / figure, out / figure)
     about = about_run(results.path)
     simulated = {name for name, result in shown.items() if result["simulated"]}
-    kept = ("id", "shown", "between", "verdict", "simulated", "measured_by")
+    kept = ("id", "shown", "between", "verdict", "why", "simulated", "measured_by")
     views = [claim_view(claim, simulated) for claim in claims_ledger(results)]
     site = {
         "about": {k: about[k] for k in ("profile", "data_hash", "code_version", "started")},

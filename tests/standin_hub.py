@@ -5,7 +5,8 @@ with StandInHub() as hub:
     hub.add("owner/secret", folder, gated=True) # only with the header of `hub.token`
     hub.move("old/model", "owner/model")        # an old name redirects to the new one
     hub.cut("model.safetensors", 1000, times=9) # the connection breaks after so many bytes
-    subprocess.run([...], env=os.environ | hub.environment(cache))
+    hub.stand_in(monkeypatch, cache)            # for this process …
+    subprocess.run([...], env=os.environ | hub.environment(cache))  # … or for another
     hub.sent("model.safetensors")               # the bytes of a file that were sent so far
 
 Models have an owner, siblings with sizes and digests, and commits; files have ETags and ranges,
@@ -121,6 +122,16 @@ class StandInHub:
 
     def sent(self, file: str) -> int:
         return self.bytes_sent[file]
+
+    def stand_in(self, monkeypatch, cache: str | Path):
+        "Let this process take it for the Hub, with an own cache"
+        constants = "huggingface_hub.constants"
+        template = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(f"{constants}.ENDPOINT", self.url)
+        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "")
 
     def environment(self, cache: str | Path) -> dict[str, str]:
         "What a process needs to take this for the Hub, with an own cache"

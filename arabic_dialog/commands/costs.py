@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PROMPT_TOKENS', 'CONVERSATION_TOKENS', 'BYTES_PER_TOKEN', 'ACCEPTANCE', 'GENERATION_SHARE', 'TRAINING_SHARE',
            'MOST_ROWS', 'StageName', 'STAGES', 'BYTES_TRAINED', 'reaches', 'n_scenarios', 'expected_prompts',
-           'load_baselines', 'is_published', 'is_downloaded', 'find_facts', 'n_rows', 'held_bytes',
+           'load_baselines', 'is_published', 'is_loaded', 'is_downloaded', 'find_facts', 'n_rows', 'held_bytes',
            'arithmetic_seconds', 'step_seconds', 'generation_rate', 'Cost', 'generation_cost', 'training_cost',
            'ModelStep', 'n_trainings', 'generator_facts', 'profile_steps', 'TrainingJob', 'training_jobs', 'load_rate',
            'disk_needs', 'training_lines', 'generation_lines']
 
-# %% ../../nbs/commands/01_costs.ipynb #13dace46
+# %% ../../nbs/commands/01_costs.ipynb #413dd553
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Literal
 from ..core.files import data_path, load_csv
 from ..core.hardware import H100, Hardware
 from ..core.hardware import show_bytes, show_duration
+from ..core.hub import snapshots
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
 from ..core.settings import Profile
@@ -60,7 +61,7 @@ def expected_prompts(n: int, attempts: int, acceptance: float = ACCEPTANCE) -> t
     filled = 1 - (1 - acceptance) ** attempts
     return round(n * filled / acceptance), round(n * filled)
 
-# %% ../../nbs/commands/01_costs.ipynb #471635de
+# %% ../../nbs/commands/01_costs.ipynb #da9cf14d
 def load_baselines() -> dict[str, dict[str, str]]:
     "The baselines of data/baselines.csv by name: config, and why each was chosen"
     return {r["name"]: r for r in load_csv(data_path("baselines.csv"), ["name", "config", "why"])}
@@ -71,11 +72,14 @@ def is_published(name: str) -> bool:
     return not name.startswith("new:") and not Path(name).exists() and name != "embedded-grammar"
 
 
+def is_loaded(name: str) -> bool:
+    "Whether a model is loaded as it is, from a folder or the hub, and not made in the run"
+    return not name.startswith("new:") and name != "embedded-grammar"
+
+
 def is_downloaded(name: str) -> bool:
     "Whether the hub's local cache holds the model's config"
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    return any((s.folder / "config.json").is_file() for s in snapshots(name))
 
 # %% ../../nbs/commands/01_costs.ipynb #bacdba16
 def _new_config(kind: str, profile: Profile) -> dict[str, str | int]:
@@ -227,12 +231,12 @@ def generator_facts(profile: Profile) -> ModelFacts | None:
     "Size and cost of a profile's generator in the precision that it is run in"
     return find_facts(profile.generator, profile, profile.generator_dtype)
 
-# %% ../../nbs/commands/01_costs.ipynb #3de892c0
+# %% ../../nbs/commands/01_costs.ipynb #6fae9a91
 def _generation_steps(
     profile: Profile, root: Path, hardware: Hardware, rate: float | None
 ) -> list[ModelStep]:
     served = profile.engine == "openai"
-    if profile.engine == "embedded" or not (served or is_published(profile.generator)):
+    if profile.engine == "embedded" or not (served or is_loaded(profile.generator)):
         return []
     n, _ = expected_prompts(n_scenarios(profile, root), profile.attempts)
     facts = None if served else generator_facts(profile)
@@ -246,7 +250,7 @@ def _generation_steps(
 def _training_steps(profile: Profile, hardware: Hardware) -> list[ModelStep]:
     steps = []
     for student, name in zip(profile.students, profile.checkpoints, strict=True):
-        if not is_published(name):
+        if not is_loaded(name):
             continue
         n = n_trainings(profile, student)
         each = profile.finetune_steps * profile.finetune_batch_size * profile.max_length
@@ -269,7 +273,7 @@ def profile_steps(
     if reaches(until, "train"):
         steps += _training_steps(profile, hardware)
     if reaches(until, "replies"):
-        steps += [ModelStep("compare", name) for name in filter(is_published, profile.baselines)]
+        steps += [ModelStep("compare", name) for name in profile.baselines]
     return steps
 
 # %% ../../nbs/commands/01_costs.ipynb #de29470d

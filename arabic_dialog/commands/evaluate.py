@@ -8,12 +8,12 @@ __all__ = ['STEP', 'LAYER', 'ROWS', 'SHOWN_METRICS', 'conversations_to_answer', 
            'print_evaluation_plan', 'model_names', 'Choices', 'evaluate', 'print_evaluation', 'print_run_plan',
            'evaluate_files']
 
-# %% ../../nbs/commands/05_evaluate.ipynb #fc088344
+# %% ../../nbs/commands/05_evaluate.ipynb #2c1ad98b
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +22,42 @@ from .costs import BYTES_PER_TOKEN, CONVERSATION_TOKENS, GENERATION_SHARE
 from .costs import TRAINING_SHARE, Cost, arithmetic_seconds, find_facts
 from .costs import held_bytes, n_rows, n_trainings, step_seconds
 from .doctor import printable
-from ..core.files import digest_file, find_root, load_jsonl, runs_path, save_jsonl
-from ..core.files import save_table, save_text
+from ..core.files import digest, digest_file, find_root, load_jsonl, runs_path
+from ..core.files import save_jsonl, save_table, save_text
 from ..core.hardware import H100, Hardware, show_bytes, show_duration
-from ..core.records import Conversation, UserError
+from ..core.records import Conversation, UserError, replies
 from ..core.runs import RunFolder
 from ..core.settings import Profile
+from ..core.tables import table_name
 from ..generation.checking import scenario_words
-from ..generation.exports import read_conversations
+from ..generation.reading import Source, find_dataset, read_dataset, test_split
+from ..generation.turns import LeaveOut
+from ..metrics.opening import Trial, open_models
 from ..metrics.perplexity import AssistantTurn, Likelihood
-from ..metrics.replies import History, Reply, ReplyJob, answer_test_turns
+from ..metrics.replies import History, Reply, ReplyJob, answer_test_turns, check_job
 from ..metrics.replies import reference_replies, retrieval_replies, select_test_turns
 from ..metrics.scores import describe_models, score_models
 from ..models.loading import ModelFacts
 
-# %% ../../nbs/commands/05_evaluate.ipynb #4c45450f
-def conversations_to_answer(path: str | Path) -> list[Conversation]:
-    "The conversations of a file, each with an id of its own"
-    if not Path(path).is_file():
-        raise UserError(f"there is no file {path}")
-    conversations, seen = [], set()
-    for n, c in enumerate(read_conversations(path), 1):
-        name = f"{c.id}#{n}" if c.id in seen else c.id
-        seen.add(name)
-        conversations.append(replace(c, id=name))
-    if not any(t.speaker == "assistant" for c in conversations for t in c.turns):
-        raise UserError(f"{path} has no assistant turn, so there is nothing to evaluate")
+# %% ../../nbs/commands/05_evaluate.ipynb #fb2c8a72
+def conversations_to_answer(
+    data: str | Path | Source, say: Callable[[str], None] = lambda line: None
+) -> list[Conversation]:
+    "The conversations of a file or a folder, each with an id of its own; says what was read"
+    source = Source.of(data)
+    dataset = read_dataset(source.path, source.leave_out)
+    conversations = test_split(dataset, source.path)
+    if not any(True for c in conversations for _ in replies(c)):
+        raise UserError(f"{source.path} has no assistant turn, so there is nothing to evaluate")
+    for line in dataset.account.lines:
+        say(line)
     return conversations
 
 
 def find_conversations(data: str, run: str | Path) -> Path:
     "The file that is named, or the test split of a run"
     path = Path(data or Path(run) / "split" / "test.jsonl")
-    if path.is_file():
+    if path.is_file() or (data and path.is_dir()):
         return path
     both = "; name conversations with --data, or a run that has a test split with --run"
     raise UserError(f"there is no file {path}{'' if data else both}")
@@ -246,7 +249,7 @@ def model_names(models: Sequence[str]) -> dict[str, str]:
         raise UserError("name at least one model: a checkpoint's folder, or owner/name on the Hub")
     return names
 
-# %% ../../nbs/commands/05_evaluate.ipynb #85ca63b6
+# %% ../../nbs/commands/05_evaluate.ipynb #c973764b
 @dataclass(frozen=True)
 class Choices:
     "What may be chosen of an evaluation"
@@ -257,12 +260,21 @@ class Choices:
     revision: str = ""  # of a name on the Hub
     dtype: str = ""
     device: str = ""
+    leave_out: tuple[LeaveOut, ...] = ()  # of the conversations
 
 
-def _begin(folder: RunFolder, data: str | Path, profile: Profile, choices: Choices, names: dict):
+def _digest_data(source: Source) -> str:
+    "The fingerprint of what is evaluated"
+    if source.path.is_file() and not source.leave_out:
+        return digest_file(source.path)
+    files = [f for part in find_dataset(source.path).files.values() for f in part]
+    return digest([[digest_file(f) for f in files], sorted(source.leave_out)])
+
+
+def _begin(folder: RunFolder, source: Source, profile: Profile, choices: Choices, names: dict):
     "Write down what is evaluated; a folder of other conversations is refused"
     about = {
-        "data": digest_file(data),
+        "data": _digest_data(source),
         "seed": profile.seed,
         "n": choices.n,
         "histories": list(choices.histories),
@@ -340,7 +352,7 @@ def _score(
     target = topic_words, country_words
     return score_models(replies, conversations, Raven(encoder), target, likelihoods)
 
-# %% ../../nbs/commands/05_evaluate.ipynb #d3215f67
+# %% ../../nbs/commands/05_evaluate.ipynb #6133d5d7
 def _comparisons(scores: Any, profile: Profile) -> Any:
     "Tests of every pair of models; likelihoods only of what has them"
     import pandas as pd
@@ -367,12 +379,24 @@ def evaluate(
     say: Callable[[str], None] = print,
 ) -> Any:
     "The summary of all measures; writes replies, scores, summary, comparisons and models"
-    names, conversations, folder = model_names(models), conversations_to_answer(data), RunFolder(to)
+    names, source, folder = (
+        model_names(models),
+        Source(Path(data), choices.leave_out),
+        RunFolder(to),
+    )
+    conversations = conversations_to_answer(source, say)
+    jobs = {name: _reply_job(name, c, folder, profile, choices) for name, c in names.items()}
     with folder.locked():
-        _begin(folder, data, profile, choices, names)
+        _begin(folder, source, profile, choices, names)
         save_jsonl(folder / "test.jsonl", conversations)
-        for name, checkpoint in names.items():
-            counts = answer_test_turns(_reply_job(name, checkpoint, folder, profile, choices))
+        for job in jobs.values():
+            check_job(job)  # all of them, before the first is asked
+        how = choices.revision, choices.dtype
+        n_new = profile.reply_max_new_tokens
+        trials = [Trial(job.checkpoint, "model", *how, n_new=n_new) for job in jobs.values()]
+        open_models(trials, folder / "cache", lambda line: None if line[0] == "✓" else say(line))
+        for name, job in jobs.items():
+            counts = answer_test_turns(job)
             done = f"{counts['replies']:,} replies, {counts['ended']:,} ended"
             say(f"✓ {printable(name):31} {done}")
         scores = _score(folder, names, conversations, profile, choices)
@@ -421,7 +445,7 @@ def print_evaluation(
         texts = (f"{c:>{width}}" for c, width in zip(cells, widths, strict=True))
         say(f"{printable(name):{first}}{''.join(texts)}")
 
-# %% ../../nbs/commands/05_evaluate.ipynb #7d80e133
+# %% ../../nbs/commands/05_evaluate.ipynb #a604c22b
 def print_run_plan(profile: Profile, run: str | Path, hardware: Hardware):
     "The evaluation's part of a profile's plan: of a run that has a split, its test turns"
     path, items = Path(run) / "split" / "test.jsonl", None
@@ -438,7 +462,8 @@ def _evaluate_and_print(
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-    title = re.sub(r"[^A-Za-z0-9._-]+", "-", data.stem)
+    stem = data.resolve().name if data.is_dir() else table_name(data)[0]
+    title = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)
     folder = Path(to) if to else runs_path(f"evaluation-{title}")
     print_evaluation(evaluate(models, data, folder, profile, choices))
     own = "RAVEN is this package's own definition"
@@ -447,7 +472,7 @@ def _evaluate_and_print(
 
 def evaluate_files(
     models: Sequence[str],
-    data: str,  # a file of conversations
+    data: str,  # a file of conversations, or a folder with a test split
     run: Path,  # whose test split is taken where there is no file
     to: str,  # a folder; runs/evaluation-<name of the file> where not given
     profile: Profile,
@@ -462,6 +487,7 @@ def evaluate_files(
     if not plan_for:
         _evaluate_and_print(models, path, to, profile, choices)
         return
-    items = select_test_turns(conversations_to_answer(path), choices.n, profile.seed)
+    conversations = conversations_to_answer(Source(path, choices.leave_out), print)
+    items = select_test_turns(conversations, choices.n, profile.seed)
     each = [Evaluated(name, checkpoint) for name, checkpoint in names.items()]
     print_evaluation_plan(plan_evaluation(profile, plan_for, each, items))

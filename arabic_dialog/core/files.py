@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['R', 'to_json', 'field_types', 'from_dict', 'from_json', 'save_text', 'save_jsonl', 'iter_jsonl', 'load_jsonl',
-           'load_csv', 'render_table', 'save_table', 'digest', 'digest_file', 'stream', 'find_root', 'data_path',
-           'runs_path', 'disk_error', 'told_of_disk', 'JsonlLog']
+           'plain_cell', 'decode_table', 'TableRow', 'parse_table', 'check_headings', 'read_table', 'load_csv',
+           'render_table', 'save_table', 'digest', 'digest_file', 'stream', 'find_root', 'data_path', 'runs_path',
+           'disk_error', 'told_of_disk', 'JsonlLog']
 
-# %% ../../nbs/core/02_files.ipynb #75e0f7f8
+# %% ../../nbs/core/02_files.ipynb #d7181a60
 import csv
 import errno
 import hashlib
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import random
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, BinaryIO, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from .records import UserError
 
@@ -116,13 +118,15 @@ def from_dict(cls: type[R], data: dict, where: str = "") -> R:
     except TypeError as e:
         raise UserError(f"{where}: {e}") from None
 
-# %% ../../nbs/core/02_files.ipynb #e1bbfdc3
+# %% ../../nbs/core/02_files.ipynb #d5f5f76e
 def from_json(cls: type[R], line: str | bytes) -> R:
     "A record of class `cls` from a line of JSON"
     try:
         data = json.loads(line)
     except ValueError as e:
         raise UserError(f"not JSON: {e}") from None
+    except RecursionError:
+        raise UserError("nested too deep to be a record") from None
     return data if cls is dict else from_dict(cls, data)
 
 # %% ../../nbs/core/02_files.ipynb #f8e1d9ce
@@ -148,42 +152,136 @@ def save_jsonl(path: str | Path, records: Iterable[Any]) -> Path:
     "Write records to `path`, one a line, in one step"
     return save_text(path, "".join(to_json(r) + "\n" for r in records))
 
-# %% ../../nbs/core/02_files.ipynb #d6d34ff6
+# %% ../../nbs/core/02_files.ipynb #3e262444
 def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
     "The records of a JSON Lines file one by one; an error names the file and the line"
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    with path.open(encoding="utf-8") as f:
-        for n, line in enumerate(f, 1):
-            if not line.strip():
-                continue
-            try:
-                record = from_json(cls, line)
-            except UserError as e:
-                raise UserError(f"{path}, line {n}: {e}") from None
-            yield record
+    n = 0
+    try:
+        with path.open(encoding="utf-8-sig") as f:
+            for line in f:
+                n += 1
+                if line.strip():
+                    yield from_json(cls, line)
+    except UserError as e:
+        raise UserError(f"{path}, line {n}: {e}") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}, after line {n}: not UTF-8 text ({e.reason})") from None
 
 # %% ../../nbs/core/02_files.ipynb #200b8f77
 def load_jsonl(path: str | Path, cls: type[R] = dict) -> list[R]:
     "All records of a JSON Lines file"
     return list(iter_jsonl(path, cls))
 
-# %% ../../nbs/core/02_files.ipynb #aa77ad83
-def load_csv(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    "Rows of a UTF-8 CSV file with `#` comment lines; `required` columns that are missing are named"
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    with path.open(encoding="utf-8-sig", newline="") as f:
-        reader = csv.DictReader([line for line in f if not line.startswith("#")])
-    columns = reader.fieldnames or []
-    missing = [c for c in required if c not in columns]
+# %% ../../nbs/core/02_files.ipynb #e8e15d1c
+_UNSEEN = "\ufeff\u200b\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def plain_cell(text: str | None) -> str:
+    "A cell's text without the blanks and the marks of direction around it"
+    before, text = None, text or ""
+    while text != before:
+        before, text = text, text.strip().strip(_UNSEEN)
+    return text
+
+
+def decode_table(path: Path) -> str:
+    "The text of a CSV file, whichever Unicode it is in"
+    raw = path.read_bytes()
+    if raw[:4] == b"PK\x03\x04" or raw[:4] == b"\xd0\xcf\x11\xe0":
+        raise UserError(f"{path} is a spreadsheet's own file; save it as “CSV UTF-8”")
+    odd, even = raw[1:400:2].count(0), raw[:400:2].count(0)  # UTF-16 of Latin has a zero in two
+    encoding = "utf-8-sig"
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif max(odd, even) > 10:
+        encoding = "utf-16-le" if odd > even else "utf-16-be"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        pass
+    arabic = sum("\u0600" <= c <= "\u06ff" for c in raw.decode("cp1256", "replace"))
+    seems = " (it seems to be Windows-1256)" if arabic > len(raw) / 20 else ""
+    raise UserError(f"{path} is not UTF-8{seems}; save it as “CSV UTF-8”")
+
+# %% ../../nbs/core/02_files.ipynb #7b1d2e61
+class TableRow(NamedTuple):
+    "A line of a table that holds anything"
+
+    line: int  # of the file; the last one, where a cell has several
+    cells: dict[str, str]  # by heading
+
+
+def _parse_cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    "The cells of each line, and its number"
+    csv.field_size_limit(2**30)  # a turn may be long
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for cells in reader:
+        yield reader.line_num, cells
+
+
+def _headings(text: str, delimiter: str) -> list[str]:
+    _, cells = next(_parse_cells(text, delimiter), (0, []))
+    return [plain_cell(c) for c in cells]
+
+
+def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[TableRow]]:
+    "The headings of a table, and its rows; the cells are as they were written"
+    first, _, rest = text.partition("\n")
+    told = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", first.strip(), re.IGNORECASE)
+    text, delimiters = (rest, told[1]) if told else (text, ",;\t")
+    wanted = set(wanted)
+    best = max(delimiters, key=lambda d: (len(wanted & {*_headings(text, d)}), text.count(d)))
+    headings = _headings(text, best)
+    lines = list(_parse_cells(text, best))[1:]
+    skipped = 1 if told else 0
+    rows = [
+        TableRow(n + skipped, dict(zip(headings, cells, strict=False)))
+        for n, cells in lines
+        if any(cells)
+    ]
+    return headings, rows
+
+# %% ../../nbs/core/02_files.ipynb #1e7c10cf
+def check_headings(path: Path, headings: Sequence[str], wanted: Iterable[str]) -> None:
+    "An error where a heading that is wanted is missing, or there twice"
+    wanted = list(wanted)
+    missing = [h for h in wanted if h not in headings]
     if missing:
         names = ", ".join(map(repr, missing))
-        there = ", ".join(map(repr, columns)) or "none"
+        there = ", ".join(map(repr, headings)) or "none"
         raise UserError(f"{path} has no column {names}; it has {there}")
-    return list(reader)
+    for h in wanted:
+        if headings.count(h) > 1:
+            raise UserError(f"{path} has the column {h!r} {headings.count(h)} times; keep one")
+
+# %% ../../nbs/core/02_files.ipynb #ea1e050c
+def read_table(
+    path: Path,
+    wanted: Iterable[str] = (),
+    comments: bool = False,  # whether a line that begins with # is one
+) -> tuple[list[str], list[TableRow]]:
+    "The headings of a table in a file, and its rows"
+    text = decode_table(path)
+    if comments:
+        lines = io.StringIO(text, newline="")
+        text = "".join(line for line in lines if not line.startswith("#"))
+    try:
+        return parse_table(text, wanted)
+    except csv.Error as e:
+        raise UserError(f"{path} is not a table: {e}") from None
+
+# %% ../../nbs/core/02_files.ipynb #b131b59b
+def load_csv(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
+    "Rows of a CSV file with `#` comment lines; `required` columns that are missing are named"
+    path, required = Path(path), list(required)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    columns, rows = read_table(path, required, comments=True)
+    check_headings(path, columns, required)
+    return [dict.fromkeys(columns, "") | row.cells for row in rows]
 
 # %% ../../nbs/core/02_files.ipynb #dfb5da57
 def render_table(

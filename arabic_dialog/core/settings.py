@@ -6,7 +6,7 @@
 __all__ = ['Names', 'Strings', 'Integers', 'Share', 'Count', 'Positive', 'Rate', 'DataSettings', 'StudentSettings',
            'refuse_secrets', 'check_consistency', 'Profile', 'profile_names', 'load_profile', 'profile_differences']
 
-# %% ../../nbs/core/05_settings.ipynb #41ca63fa
+# %% ../../nbs/core/05_settings.ipynb #bf46e95d
 import configparser
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .files import find_root
-from .records import Sampling, UserError
+from .records import Sampling, Thinking, UserError
 
 # %% ../../nbs/core/05_settings.ipynb #ef0ab875
 def _split(value: Any) -> Any:
@@ -48,7 +48,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
-# %% ../../nbs/core/05_settings.ipynb #5861dc54
+# %% ../../nbs/core/05_settings.ipynb #2ce388cc
 class DataSettings(BaseModel):
     "How the dataset is made"
 
@@ -78,6 +78,7 @@ class DataSettings(BaseModel):
     endpoint_api: Literal["chat", "completions"]
     endpoint_concurrency: Positive  # requests under way at each endpoint
     endpoint_timeout: Rate  # seconds for one request
+    endpoint_thinking: Thinking = ""  # asked of models that think first; empty: as they do
     endpoint_key: str  # name of the environment variable with the key; empty: no key
     actors: Positive  # of a `ray` engine
     # quality and splits
@@ -175,7 +176,7 @@ def _check_students(p: Any):
             f"control_student {p.control_student!r} is not one of students: {students}"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #066faa9e
+# %% ../../nbs/core/05_settings.ipynb #7bf78158
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
 
@@ -210,6 +211,7 @@ class Profile(DataSettings, StudentSettings):
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
             stop=self.stop,
+            thinking=self.endpoint_thinking if self.engine == "openai" else "",
         )
 
     @property

@@ -121,7 +121,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #37f37f73
+# %% ../../nbs/generation/14_dataset.ipynb #9c548a40
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -150,6 +150,9 @@ def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         about = {}
+    if work.profile.engine == "openai":  # a server has its own
+        local = "generator_revision", "generator_dtype"
+        about, keys = ({k: v for k, v in d.items() if k not in local} for d in (about, keys))
     # a log of before identities were written down belongs to the model of today
     if any(about.get(name, value) != value for name, value in identity.items()):
         return work.folder / "raw" / digest(keys | identity), keys | identity

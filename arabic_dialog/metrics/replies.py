@@ -6,7 +6,7 @@
 __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FILES', 'MARKS_RECIPE', 'select_test_turns',
            'model_and_seed', 'Reply', 'reference_replies', 'retrieval_replies', 'own_history', 'fit_prompt', 'Kept',
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
-           'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
+           'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
 # %% ../../nbs/metrics/02_replies.ipynb #74be4267
 import itertools
@@ -313,13 +313,30 @@ class ReplyJob:
     batch_size: int = 0  # replies side by side; 0: as memory allows
     progress: bool = False  # show a bar
 
-# %% ../../nbs/metrics/02_replies.ipynb #8f33573f
+# %% ../../nbs/metrics/02_replies.ipynb #2d6b48df
 def _load_framed_tokenizer(job: ReplyJob) -> Any:
     "The checkpoint's tokenizer; a published base model, which has no chat frame, gets a plain one"
     tokenizer = load_tokenizer(job.checkpoint, job.revision or None)
     if tokenizer.chat_template:
         return tokenizer
     return load_tokenizer(job.checkpoint, job.revision or None, frame="plain")
+
+
+def check_job(job: ReplyJob) -> None:
+    "Refuse a checkpoint that could not reply, without loading it: so that no other is asked first"
+    import torch
+
+    try:
+        torch.empty(0, device=job.device or "cpu")
+    except (RuntimeError, AssertionError) as e:
+        why = str(e).splitlines()[0][:120]
+        raise UserError(f"the device {job.device!r} cannot be used: {why}") from None
+    if Path(job.checkpoint).is_dir():  # of a name on the Hub, the weights may not be here yet
+        load_model(job.checkpoint, job.dtype or None, "meta")
+    tokenizer = _load_framed_tokenizer(job)
+    turns = select_test_turns(load_jsonl(job.test, Conversation), job.n, job.seed)
+    for turn in turns[:1]:
+        fit_prompt(tokenizer, turn.history, None)
 
 
 def answer_test_turns(job: ReplyJob) -> dict[str, int]:

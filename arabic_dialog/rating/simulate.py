@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['RaterModel', 'answer_chances', 'expected_kappa', 'noise_for', 'rater_slots', 'Panel', 'CriterionDraw',
-           'draw_criterion', 'rated_items', 'simulate_answers', 'simulate_ratings']
+           'draw_criterion', 'rated_items', 'simulate_answers', 'simulate_ratings', 'latent_quality']
 
-# %% ../../nbs/rating/08_simulate.ipynb #29a15034
+# %% ../../nbs/rating/08_simulate.ipynb #fe7a92b9
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..core.files import stream
 from ..core.records import Rating, UserError
-from .design import Answer, POINTS, Slot
+from .design import Answer, Origin, POINTS, Slot
 from .agreement import table_kappa
 
 # %% ../../nbs/rating/08_simulate.ipynb #67b70f05
@@ -279,3 +280,27 @@ def simulate_ratings(
         slots, quality, [c.id for c in criteria], model, seed, quality_from=quality_from
     )
     return [a.rating() for a in answers], parameters
+
+# %% ../../nbs/rating/08_simulate.ipynb #ace0a165
+def _reply_key(row: Mapping[str, Any]) -> tuple[str, int, str, int]:
+    "The reply that a score or an origin is of"
+    return row["conversation_id"], int(row["turn"]), row["model"], int(row["seed"] or 0)
+
+
+def latent_quality(
+    key: Iterable[Origin],
+    scores: Iterable[Mapping[str, Any]],  # rows of scores.csv
+    metrics: Sequence[str] = ("on_topic", "on_country", "ended", "well_formedness"),
+) -> dict[str, float]:
+    "Each item's mean score, in [0, 1]; an item without any is an error"
+    by_reply = defaultdict(list)
+    for s in scores:
+        if s["metric"] in metrics and not math.isnan(float(s["value"])):
+            by_reply[_reply_key(s)].append(float(s["value"]))
+    by_item = {o.item_id: by_reply[_reply_key(asdict(o))] for o in key}
+    bare = [item for item, values in by_item.items() if not values]
+    if bare:
+        raise UserError(
+            f"item {bare[0]!r} and {len(bare) - 1} others have no score among {', '.join(metrics)}"
+        )
+    return {item: sum(values) / len(values) for item, values in by_item.items()}

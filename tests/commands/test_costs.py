@@ -199,7 +199,10 @@ def test_a_generator_that_is_a_folder_or_unknown_is_said_to_be(tmp_path):
             }
         ),
     )
-    able, text = plan(PAPER.model_copy(update={"generator": str(tmp_path)}), until="split")
+    folder = PAPER.model_copy(update={"generator": str(tmp_path)})
+    assert not plan(folder, until="split")[0]  # a config without weights is no model
+    save_text(tmp_path / "model.safetensors", "weights")
+    able, text = plan(folder, until="split")
     assert (
         able and "tokens/s: 60% of its memory's speed" in text
     )  # small enough for any machine, and nothing to download

@@ -78,13 +78,13 @@ def test_three_kinds_of_files_say_the_same(folder):
     "line, said",
     [
         ({"text": "نعم"}, "none of the columns"),
-        ({"messages": []}, "the user first"),
-        ({"messages": ["نعم"]}, "list of objects"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "list of objects"),
+        ({"messages": []}, r"messages is \[\], and should be a list of turns"),
+        ({"messages": ["نعم"]}, "turn 1 is 'نعم', and should be an object"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "turn 1 is of a tool"),
         ({"messages": [{"role": "assistant", "content": "نعم"}]}, "the user first"),
         ({"messages": [{"role": "user", "content": "هل؟"}] * 2}, "speak in turn"),
         ({"messages": [{"role": "user", "content": "هل؟"}]}, "no assistant turn"),
-        ({"id": "x", "turns": []}, "scenario|field"),
+        ({"id": "x", "turns": []}, r"turns is \[\], and should be"),
     ],
 )
 def test_a_line_that_is_no_conversation_is_named(line, said, tmp_path):

@@ -17,6 +17,7 @@ from arabic_dialog.rating.design import (
     load_key,
     load_ratings,
     load_study,
+    read_sheet,
     read_sheets,
     save_ratings,
     write_study,
@@ -104,6 +105,15 @@ def test_raters_get_nothing_that_tells_the_model(study):
         (" 5 ", ",", 5),
         ("", ",", None),
         ("۳", ",", 3),
+        ("\u200f4", ";", 4),
+        ("4,0", ";", 4),
+        ("٤٫٠", ",", 4),
+        ("４", "\t", 4),
+        ("'4", ",", 4),
+        ('="4"', ",", 4),
+        ("\u202b4\u202c\u00a0", ",", 4),
+        ("04", ",", 4),
+        ("\u200f \u00a0", ",", None),
     ],
 )
 def test_spreadsheets_habits_are_read(study, answer, delimiter, value):
@@ -138,7 +148,10 @@ def test_a_cell_may_say_that_the_question_does_not_apply(study, answer):
         read_sheets(study)
 
 
-@pytest.mark.parametrize("answer", ["0", "6", "4.5", "nan", "inf", "good", "-1", "=2+2"])
+@pytest.mark.parametrize(
+    "answer",
+    ["0", "6", "4.5", "nan", "inf", "good", "-1", "=2+2", "4e0", "0_4", "4/5", "٤٫٥", "44"],
+)
 def test_what_is_no_point_is_refused_with_its_place(study, answer):
     refill(study / "sheets" / "sheet_omar.csv", answer)
     with pytest.raises(
@@ -146,6 +159,76 @@ def test_what_is_no_point_is_refused_with_its_place(study, answer):
         match=r"sheet_omar\.csv, line \d+, سلامة اللغة: "
         ".* is not a point of the scale 1, 2, 3, 4, 5",
     ):
+        read_sheets(study)
+
+
+def heard(study, change, encoding="utf-8-sig", **form):
+    "What hala's sheet gives, filled with 4, once `change` has been made to its rows"
+    path, empty = study / "sheets" / "sheet_hala.csv", study / "empty.csv"
+    if not empty.exists():
+        empty.write_bytes(path.read_bytes())
+    path.write_bytes(empty.read_bytes())
+    refill(path, "4")
+    table = change(rows(path)) or rows(path)
+    out = io.StringIO()
+    out.write(form.pop("first", ""))
+    csv.writer(out, **form).writerows(table)
+    path.write_bytes(out.getvalue().encode(encoding))
+    ids = {i.item_id for i in load_jsonl(study / "items.jsonl", RatedItem)}
+    return read_sheet(path, "hala", load_study(study), ids)
+
+
+FORMS = {
+    "sep": {"first": "sep=;\r\n", "delimiter": ";"},
+    "sep in quotes": {"first": '"sep=\t"\n', "delimiter": "\t"},
+    "Unicode text of Excel": {"encoding": "utf-16", "delimiter": "\t"},
+    "UTF-16 without a mark": {"encoding": "utf-16-le", "delimiter": ";"},
+    "old Macintosh": {"lineterminator": "\r", "quoting": csv.QUOTE_ALL},
+    "everything quoted": {"quoting": csv.QUOTE_ALL, "delimiter": ";"},
+}
+CHANGES = {
+    "nothing": lambda t: None,
+    "marks and blanks in headings": lambda t: [["\u200f" + h + " " for h in t[0]], *t[1:]],
+    "capitals in headings": lambda t: [[h.upper() for h in t[0]], *t[1:]],
+    "columns in another order": lambda t: [row[::-1] for row in t],
+    "lines in another order": lambda t: [t[0], *t[:0:-1]],
+    "empty last lines and columns": lambda t: [
+        *([*row, "", ""] for row in t),
+        [],
+        [""] * 9,
+        [" "] * 5,
+    ],
+    "a stroke in a heading": lambda t: [[h.replace("س", "ســ") for h in t[0]], *t[1:]],
+    "short last lines": lambda t: [row[:-1] for row in t],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_sheet_is_read_as_any_spreadsheet_writes_it(study, form, change):
+    found = heard(study, CHANGES[change], **FORMS[form])
+    assert {r.value for r in found} == {4}
+    assert len(found) == 2 * len(HOSTILE) * len(load_criteria())
+
+
+def blank(table, column, row=2):
+    table[row][column] = ""
+    return table
+
+
+@pytest.mark.filterwarnings("error")
+def test_lines_that_cannot_be_meant_are_refused_and_what_is_left_out_is_said(study):
+    with pytest.raises(UserError, match="line .* has answers and no item; where cells are merged"):
+        heard(study, lambda t: blank(t, 0))
+    with pytest.raises(UserError, match="occurs twice"):
+        heard(study, lambda t: [*t, t[1]])
+    with pytest.raises(UserError, match="has the column 'سلامة اللغة' 2 times"):
+        heard(study, lambda t: [[*row, row[3]] for row in t])
+    with pytest.raises(UserWarning, match="1 lines have neither item nor answer"):
+        heard(study, lambda t: [*t, ["", "", "", *[""] * (len(t[0]) - 4), "انتهى"]])
+    path = study / "sheets" / "sheet_hala.csv"
+    path.write_bytes(b"PK\x03\x04 a workbook")
+    with pytest.raises(UserError, match="is a spreadsheet's own file"):
         read_sheets(study)
 
 

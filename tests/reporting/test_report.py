@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.reporting.report import RunReport, ShownResult, StageRow, render_report
-from arabic_dialog.reporting.results import ClaimResult
+from arabic_dialog.reporting.claims import ClaimResult
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
