@@ -3162,6 +3162,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'arabic_dialog/models/wire.py'),
                                            'arabic_dialog.models.wire.Wire._broken': ( 'models/wire.html#wire._broken',
                                                                                        'arabic_dialog/models/wire.py'),
+                                           'arabic_dialog.models.wire.Wire.has': ( 'models/wire.html#wire.has',
+                                                                                   'arabic_dialog/models/wire.py'),
                                            'arabic_dialog.models.wire.Wire.models': ( 'models/wire.html#wire.models',
                                                                                       'arabic_dialog/models/wire.py'),
                                            'arabic_dialog.models.wire.Wire.send': ( 'models/wire.html#wire.send',
