@@ -108,15 +108,15 @@ def own_history(
     "`history` with the assistant's turns as the model said them"
     return tuple(Turn(t.speaker, texts.get(i, t.text)) for i, t in enumerate(history))
 
-# %% ../../nbs/metrics/02_replies.ipynb #6770378f
-def fit_prompt(tokenizer: Any, history: Sequence[Turn], room: int | None) -> str:
+# %% ../../nbs/metrics/02_replies.ipynb #741a24b0
+def fit_prompt(tokenizer: Any, history: Sequence[Turn], room: int | None, system: str = "") -> str:
     "`history` in the chat frame, without its oldest exchanges where it would exceed `room` tokens"
-    prompt = chat_prompt(tokenizer, history)
+    prompt = chat_prompt(tokenizer, history, system)
     while room is not None and len(history) > 2:
         if len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= room:
             break
         history = history[2:]
-        prompt = chat_prompt(tokenizer, history)
+        prompt = chat_prompt(tokenizer, history, system)
     return prompt
 
 # %% ../../nbs/metrics/02_replies.ipynb #3ce88b23
@@ -207,7 +207,7 @@ def _context_of(engine: Any) -> int | None:
     config = getattr(getattr(engine, "model", None), "config", None)
     return getattr(config, "max_position_embeddings", None)
 
-# %% ../../nbs/metrics/02_replies.ipynb #9c876937
+# %% ../../nbs/metrics/02_replies.ipynb #41dc1382
 def model_replies(
     engine: Any,  # named as its checkpoint, with the seed; made with `framed=True`
     tokenizer: Any,
@@ -229,7 +229,7 @@ def model_replies(
         requests = []
         for t in part:
             before = own_history(t.history, texts[t.conversation_id])
-            prompt = fit_prompt(tokenizer, before, room)
+            prompt = fit_prompt(tokenizer, before, room, t.system)
             requests.append(Request(f"{t.conversation_id}:{t.turn}", prompt))
         answers = log.complete(engine, requests, sampling)
         for t, answer in zip(part, answers, strict=True):
@@ -313,7 +313,7 @@ class ReplyJob:
     batch_size: int = 0  # replies side by side; 0: as memory allows
     progress: bool = False  # show a bar
 
-# %% ../../nbs/metrics/02_replies.ipynb #2d6b48df
+# %% ../../nbs/metrics/02_replies.ipynb #baf29754
 def _load_framed_tokenizer(job: ReplyJob) -> Any:
     "The checkpoint's tokenizer; a published base model, which has no chat frame, gets a plain one"
     tokenizer = load_tokenizer(job.checkpoint, job.revision or None)
@@ -335,8 +335,9 @@ def check_job(job: ReplyJob) -> None:
         load_model(job.checkpoint, job.dtype or None, "meta")
     tokenizer = _load_framed_tokenizer(job)
     turns = select_test_turns(load_jsonl(job.test, Conversation), job.n, job.seed)
-    for turn in turns[:1]:
-        fit_prompt(tokenizer, turn.history, None)
+    systems = {turn.system: turn for turn in reversed(turns)}
+    for system, turn in systems.items():
+        fit_prompt(tokenizer, turn.history, None, system)
 
 
 def answer_test_turns(job: ReplyJob) -> dict[str, int]:
