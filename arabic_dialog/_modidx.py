@@ -725,6 +725,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'arabic_dialog.core.arabic.words_of': ( 'core/arabic.html#words_of',
                                                                                    'arabic_dialog/core/arabic.py')},
             'arabic_dialog.core.endings': { 'arabic_dialog.core.endings._end': ('core/endings.html#_end', 'arabic_dialog/core/endings.py'),
+                                            'arabic_dialog.core.endings._format_warning': ( 'core/endings.html#_format_warning',
+                                                                                            'arabic_dialog/core/endings.py'),
                                             'arabic_dialog.core.endings._is_unheard': ( 'core/endings.html#_is_unheard',
                                                                                         'arabic_dialog/core/endings.py'),
                                             'arabic_dialog.core.endings._missing_library': ( 'core/endings.html#_missing_library',
