@@ -6,7 +6,7 @@
 __all__ = ['Told', 'TABLE_ENDINGS', 'COMPRESSED_ENDINGS', 'told_of_reading', 'open_bytes', 'encoding_of', 'open_text',
            'parse_json', 'table_name', 'iter_table']
 
-# %% ../../nbs/core/10_tables.ipynb #8fce4f11
+# %% ../../nbs/core/10_tables.ipynb #199a828c
 import bz2
 import csv
 import gzip
@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from .files import plain_cell
 from .records import UserError
 
 # %% ../../nbs/core/10_tables.ipynb #e41a29fc
@@ -221,7 +222,7 @@ def parse_json(text: str, where: str) -> Any:
     except RecursionError:
         raise UserError(f"{where} is nested too deep to be a row") from None
 
-# %% ../../nbs/core/10_tables.ipynb #a8ee57e0
+# %% ../../nbs/core/10_tables.ipynb #7eafb272
 _WRAPPERS = ("data", "rows", "examples", "instances", "items")
 _ROLES = {"role", "from", "speaker", "author", "sender"}
 
@@ -298,12 +299,13 @@ def _iter_json(path: Path, faulty: Told | None) -> Iterator[tuple[int, Any]]:
             return
         second = next(lines, None)
         if second is None:
-            yield from enumerate(_document_rows(row), 1)
+            rows = _document_rows(row)
+            yield from [(first[0], row)] if rows == [row] else enumerate(rows, 1)
             return
         yield first[0], row
         yield from _iter_lines(path, chain([second], lines), faulty)
 
-# %% ../../nbs/core/10_tables.ipynb #4f638705
+# %% ../../nbs/core/10_tables.ipynb #f7b7c334
 def _iter_csv(path: Path, faulty: Told | None) -> Iterator[tuple[int, dict]]:
     "The rows of a table with a heading; cells are texts"
     with open_text(path) as text:
@@ -312,9 +314,10 @@ def _iter_csv(path: Path, faulty: Told | None) -> Iterator[tuple[int, dict]]:
         if said:
             first = next(text, "")
         separator = said[1] if said else max("\t;,", key=first.count)
+        csv.field_size_limit(2**30)  # a turn may be long
         lines = csv.reader(chain([first], text), delimiter=separator)
         try:
-            heading = [name.strip() for name in next(lines, [])]
+            heading = [plain_cell(name) for name in next(lines, [])]
             twice = sorted({c for c in heading if heading.count(c) > 1})
             if twice or not any(heading):
                 what = f"the column {twice[0]!r} twice" if twice else "no heading"

@@ -215,7 +215,7 @@ class Generator:
     def judge(self, scenarios: Iterable[Scenario]) -> Callable[[Completion], bool]:
         "Whether a completion for one of these scenarios is acceptable, for the progress bar"
         by_id = {s.id: s for s in scenarios}
-        return lambda c: not examine(c, by_id[c.scenario_id], self.gate)[1]
+        return lambda c: not examine(c, by_id[c.scenario_id], self.gate).issues
 
 # %% ../../nbs/generation/14_dataset.ipynb #98e913bc
 def make_completions(generator: Generator) -> Stage:
@@ -250,7 +250,7 @@ def make_conversations(generator: Generator, completions: Stage) -> Stage:
     if profile.min_relevance:
         encoder = work.keys("encoder") | work.identity("encoder", profile.encoder)
     limits = work.keys(*CHECK_SETTINGS) | encoder
-    grammar = {"grammar": work.files("data/grammar")}
+    grammar = {"grammar": work.files("data/grammar", "data/country_names.csv")}
 
     def make(path: Path) -> dict[str, int]:
         with open_log(work) as log, (completions.path / "completions.jsonl").open("rb") as first:

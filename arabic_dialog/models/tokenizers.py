@@ -6,7 +6,7 @@
 __all__ = ['ROLE_TOKENS', 'load_chat_template', 'preparation_of', 'load_tokenizer', 'frame_options', 'render_turns', 'turn_end',
            'stop_id', 'stop_tokens']
 
-# %% ../../nbs/models/04_tokenizers.ipynb #f4132b09
+# %% ../../nbs/models/04_tokenizers.ipynb #b0e34ebf
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -16,9 +16,10 @@ from typing import Any
 from ..core.files import data_path
 from ..core.hub import located
 from ..core.records import Turn, UserError
+from ..core.tables import open_text
 from .loading import load_checkpoints, load_config, printable_line, read_config
 
-# %% ../../nbs/models/04_tokenizers.ipynb #c3788636
+# %% ../../nbs/models/04_tokenizers.ipynb #3da95114
 ROLE_TOKENS = ("<|user|>", "<|assistant|>")
 
 
@@ -26,7 +27,8 @@ def load_chat_template(frame: str | Path = "students") -> str:
     "A chat frame of data/frames by its name, or a file of your own"
     for path in (data_path("frames", f"{frame}.jinja"), Path(frame)):
         if path.is_file():
-            return path.read_text(encoding="utf-8")
+            with open_text(path) as text:
+                return text.read()
     names = sorted(p.stem for p in data_path("frames").glob("*.jinja"))
     raise UserError(
         f"there is no chat frame {str(frame)!r}: it is one of {', '.join(names)}, "
@@ -166,7 +168,7 @@ def load_tokenizer(
         tokenizer = prepare_tokenizer(tokenizer, preparation)
     return tokenizer
 
-# %% ../../nbs/models/04_tokenizers.ipynb #2fea4377
+# %% ../../nbs/models/04_tokenizers.ipynb #b6f2ec70
 _THINKING = ("enable_thinking", "thinking")  # what templates call the switch
 
 
@@ -180,18 +182,30 @@ def render_turns(
     tokenizer: Any,
     turns: Sequence[Turn],
     prompt: bool = False,  # up to where the assistant is to speak
+    system: str = "",  # an instruction that they stand under
 ) -> str:
     "Turns in the tokenizer's chat frame"
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         name = tokenizer.name_or_path or ""
         raise UserError(
             f"the tokenizer {name} has no chat template, so it cannot frame a conversation"
         )
-    messages = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-    options = frame_options(tokenizer)
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=prompt, **options
-    )
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [{"role": turn.speaker, "content": turn.text} for turn in turns]
+    options = frame_options(tokenizer) | {"tokenize": False, "add_generation_prompt": prompt}
+    try:
+        text = tokenizer.apply_chat_template(messages, **options)
+    except TemplateError as e:
+        without = "; --leave-out system goes without the system's turns" if system else ""
+        raise UserError(f"the chat frame refuses the turns: {printable_line(e)}{without}") from None
+    if system.strip() not in text:
+        raise UserError(
+            f"the chat frame leaves out the system's {system[:60]!r}; "
+            "--leave-out system goes without such turns"
+        )
+    return text
 
 # %% ../../nbs/models/04_tokenizers.ipynb #3970dde3
 _QUESTION, _ANSWER = Turn("user", "ما اسمك؟"), Turn("assistant", "سنونوة")

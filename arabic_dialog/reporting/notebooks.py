@@ -52,12 +52,12 @@ def read_notebook(name: str) -> list[dict[str, Any]]:
 
 Needs = Literal["", "ratings", "results"]
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #36ecd425
+# %% ../../nbs/reporting/05_notebooks.ipynb #52b6f926
 @dataclass(frozen=True)
 class NotebookHead:
     "What a paper notebook says of itself in its first cell"
 
-    title: str  # its claim
+    title: str  # what is shown
     order: int = 10**6  # its place in the report; last where it names none
     needs: Needs = ""
 
@@ -75,9 +75,9 @@ def notebook_head(name: str) -> NotebookHead:
     order = int(place) if place.isdecimal() else NotebookHead.order
     return NotebookHead(titles[0] if titles else name, order, facts.get("needs", ""))
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #0808bf5b
+# %% ../../nbs/reporting/05_notebooks.ipynb #98aed467
 def notebook_title(name: str) -> str:
-    "The title of a paper notebook, which is its claim"
+    "The title of a paper notebook: what it shows"
     return notebook_head(name).title
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #91590166

@@ -11,12 +11,12 @@ from arabic_dialog.models.tokenizers import ROLE_TOKENS, load_chat_template, loa
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
 from arabic_dialog.finetuning.finetune import finetune
 from arabic_dialog.finetuning.students import train_tokenizer
+from arabic_dialog.finetuning.packing import prove_batch
 from arabic_dialog.finetuning.masking import (
     encode_conversations,
     Encoded,
     encode_turns,
     mask_facts,
-    prove_batch,
     prove_mask,
     render_mask,
     sample_rows,
