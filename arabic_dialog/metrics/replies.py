@@ -8,7 +8,7 @@ __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FI
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
            'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
-# %% ../../nbs/metrics/02_replies.ipynb #74be4267
+# %% ../../nbs/metrics/02_replies.ipynb #142e08a1
 import itertools
 import re
 import time
@@ -29,7 +29,7 @@ from .perplexity import AssistantTurn, assistant_turns, log_likelihoods
 from ..models.encoders import Encoder
 from ..models.engines import TransformersEngine, chat_prompt
 from ..models.loading import load_config, load_model
-from ..models.tokenizers import load_tokenizer
+from ..models.tokenizers import load_tokenizer, preparation_of
 
 # %% ../../nbs/metrics/02_replies.ipynb #03e324e8
 def select_test_turns(
@@ -239,15 +239,17 @@ def model_replies(
                 texts[t.conversation_id][t.turn] = answer.text
     return [reply_at[t.conversation_id, t.turn] for t in turns]
 
-# %% ../../nbs/metrics/02_replies.ipynb #a88fd618
+# %% ../../nbs/metrics/02_replies.ipynb #eee4305a
 def checkpoint_identity(
     name: str | Path,
     revision: str = "",
     notes: str | Path | None = None,  # see `model_identity`
 ) -> str:
     "A fingerprint of a checkpoint's files, or the commit of a model in the Hub's cache"
-    identity = model_identity(name, revision, notes)
-    return identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
+    identity, preparation = model_identity(name, revision, notes), preparation_of(name)
+    form = f"+{preparation}" if preparation else ""
+    whole = identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
+    return f"{whole}{form}"
 
 # %% ../../nbs/metrics/02_replies.ipynb #7a257794
 REPLIES_MEAN = "456bd496a878186e"  # changed by hand when a logged reply changes its meaning
@@ -373,7 +375,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)
     return {"replies": len(with_true), "ended": sum(r.finish_reason == "stop" for r in with_true)}
 
-# %% ../../nbs/metrics/02_replies.ipynb #960f2816
+# %% ../../nbs/metrics/02_replies.ipynb #8158c9ae
 def reply_stage(
     work: Work,
     workers: Workers,
@@ -402,6 +404,8 @@ def reply_stage(
     params = {k: v for k, v in vars(job).items() if k in shaping} | work.files("data/frames")
     if not trained:
         params["checkpoint"] = checkpoint
+        if preparation_of(checkpoint):
+            params["preparation"] = preparation_of(checkpoint)
         params |= work.identity("checkpoint", checkpoint, job.revision)
     return work.stage(
         f"replies/{name}",

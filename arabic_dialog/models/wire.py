@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_endpoint', 'Key', 'ServerAnswer', 'Wire', 'Judge']
 
-# %% ../../nbs/models/10_wire.ipynb #52464bcc
+# %% ../../nbs/models/10_wire.ipynb #fe5c7489
 import json
 import os
 import re
@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 from ..core.records import UserError
 from .answers import LARGEST_ANSWER, same_model, unpack
 from .protocol import NO_MODEL, PATHS, Api, CallFailed, judge_refusal
-from .protocol import parse_retry_after, shown
+from .protocol import page_title, parse_retry_after, shown
 
 # %% ../../nbs/models/10_wire.ipynb #bce7aad1
 def check_endpoint(url: str) -> str:
@@ -82,7 +82,7 @@ class Key:
             text = text.replace(form, f"[{self.variable}]")
         return text
 
-# %% ../../nbs/models/10_wire.ipynb #3547930f
+# %% ../../nbs/models/10_wire.ipynb #89053fcf
 @dataclass(frozen=True)
 class ServerAnswer:
     "What came over the wire"
@@ -153,6 +153,14 @@ class Wire:
             remedy = "name the file of the authority that signed it in SSL_CERT_FILE"
         return UserError(f"no encrypted connection to {host} ({why}); {remedy}")
 
+    async def has(self, url: str) -> bool:
+        "Whether there is something at an address, if only a refusal"
+        try:
+            answer = await self.send("GET", url, timeout=min(20.0, self.timeout))
+        except (CallFailed, UserError):
+            return False
+        return answer.status not in (404, 405, 501) and page_title(answer.raw) is None
+
     async def models(self, base: str) -> list[str]:
         "The names of the models that an API lists; none where it does not say"
         try:
@@ -162,7 +170,7 @@ class Wire:
         except (CallFailed, UserError, ValueError, LookupError, TypeError, AttributeError):
             return []
 
-# %% ../../nbs/models/10_wire.ipynb #b3ca762b
+# %% ../../nbs/models/10_wire.ipynb #b83f899b
 class Judge:
     "What is to be done about a status of 300 and above"
 
@@ -191,7 +199,7 @@ class Judge:
         if models:
             other = "completions" if self.api == "chat" else "chat"
             hint = f"it has the model; try endpoint_api = {other}"
-        elif await self.wire.models(self.url + "/v1"):
+        elif await self.wire.has(self.url + "/v1/models"):
             hint = f"its API begins at {self.url}/v1: write that"
         return UserError(
             f"the endpoint {self.url} has no model {self.model!r} under {path} ({status}); {hint}"
