@@ -121,7 +121,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #9c548a40
+# %% ../../nbs/generation/14_dataset.ipynb #181be4ab
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -159,9 +159,35 @@ def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
     return path, about | keys | identity
 
 
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    "What shaped the completions of another log, and now is otherwise"
+    old, new = ({**keys, **keys.get("sampling", {})} for keys in (old, new))
+    names = sorted(k for k in old.keys() | new.keys() if k != "sampling")
+    changed = [n for n in names if old.get(n) != new.get(n)]
+    return ", ".join(f"{n} {old.get(n, 'none')} (now {new.get(n, 'none')})" for n in changed)
+
+
+def _tell_of_other_logs(work: Work, path: Path, about: dict[str, Any]):
+    "Say in one line that completions of the same generator are kept and not used"
+    now = json.loads(json.dumps(about, default=vars))
+    for file in sorted(work.folder.path.glob("raw/*/about.json")):
+        log = file.with_name("completions.jsonl")
+        if file.parent == path or not log.is_file() or not log.stat().st_size:
+            continue
+        old = json.loads(file.read_text(encoding="utf-8"))
+        if (old.get("engine"), old.get("generator")) == (now["engine"], now["generator"]):
+            n = sum(1 for _ in log.open("rb"))
+            work.say(
+                f"raw/{file.parent.name}: {n:,} completions of this generator stay there and are "
+                f"not used, for they were made with {_difference(old, now) or 'older settings'}"
+            )
+
+
 def open_log(work: Work) -> CompletionLog:
     "The log of the run's generator; about.json beside it says whose it is"
     path, about = _log_place(work)
+    if work.profile.engine != "embedded" and not (path / "completions.jsonl").is_file():
+        _tell_of_other_logs(work, path, about)
     text = json.dumps(about, default=vars, ensure_ascii=False, indent=1) + "\n"
     file = path / "about.json"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
