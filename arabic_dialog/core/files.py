@@ -118,15 +118,13 @@ def from_dict(cls: type[R], data: dict, where: str = "") -> R:
     except TypeError as e:
         raise UserError(f"{where}: {e}") from None
 
-# %% ../../nbs/core/02_files.ipynb #d5f5f76e
+# %% ../../nbs/core/02_files.ipynb #29f4e799
 def from_json(cls: type[R], line: str | bytes) -> R:
     "A record of class `cls` from a line of JSON"
     try:
         data = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"not JSON: {e}") from None
-    except RecursionError:
-        raise UserError("nested too deep to be a record") from None
     return data if cls is dict else from_dict(cls, data)
 
 # %% ../../nbs/core/02_files.ipynb #72c22456
@@ -162,7 +160,7 @@ def save_jsonl(path: str | Path, records: Iterable[Any]) -> Path:
     "Write records to `path`, one a line, in one step"
     return save_text(path, "".join(to_json(r) + "\n" for r in records))
 
-# %% ../../nbs/core/02_files.ipynb #3e262444
+# %% ../../nbs/core/02_files.ipynb #2f00671f
 def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
     "The records of a JSON Lines file one by one; an error names the file and the line"
     path = Path(path)
@@ -175,10 +173,8 @@ def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
                 n += 1
                 if line.strip():
                     yield from_json(cls, line)
-    except UserError as e:
+    except (UserError, UnicodeDecodeError) as e:
         raise UserError(f"{path}, line {n}: {e}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}, after line {n}: not UTF-8 text ({e.reason})") from None
 
 # %% ../../nbs/core/02_files.ipynb #200b8f77
 def load_jsonl(path: str | Path, cls: type[R] = dict) -> list[R]:
@@ -227,7 +223,7 @@ def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[
     csv.field_size_limit(2**30)  # a turn may be long
     head = list(io.StringIO(text[: 1 << 16], newline=""))
     heads = {d: [*map(plain_cell, next(csv.reader(head, delimiter=d), []))] for d in delimiters}
-    best = max(heads, key=lambda d: (len({*wanted} & {*heads[d]}), first.count(d)))
+    best = max(heads, key=lambda d: (len({*wanted} & {*heads[d]}), len(heads[d])))
     headings, rows = heads[best], []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=best)
     for cells in reader:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Cell', 'CHECK_SETTINGS', 'SPLIT_RECIPE', 'N_RELEVANCE', 'RELEVANCE_RECIPE', 'complete', 'linked', 'read_cells',
-           'split', 'generator_keys', 'generator_identity', 'open_log', 'Generator', 'make_completions',
+           'split', 'generator_keys', 'generator_identity', 'open_log', 'asked_of', 'Generator', 'make_completions',
            'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
 
 # %% ../../nbs/generation/14_dataset.ipynb #b25eb9c5
@@ -121,7 +121,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #9c548a40
+# %% ../../nbs/generation/14_dataset.ipynb #181be4ab
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -159,14 +159,45 @@ def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
     return path, about | keys | identity
 
 
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    "What shaped the completions of another log, and now is otherwise"
+    old, new = ({**keys, **keys.get("sampling", {})} for keys in (old, new))
+    names = sorted(k for k in old.keys() | new.keys() if k != "sampling")
+    changed = [n for n in names if old.get(n) != new.get(n)]
+    return ", ".join(f"{n} {old.get(n, 'none')} (now {new.get(n, 'none')})" for n in changed)
+
+
+def _tell_of_other_logs(work: Work, path: Path, about: dict[str, Any]):
+    "Say in one line that completions of the same generator are kept and not used"
+    now = json.loads(json.dumps(about, default=vars))
+    for file in sorted(work.folder.path.glob("raw/*/about.json")):
+        log = file.with_name("completions.jsonl")
+        if file.parent == path or not log.is_file() or not log.stat().st_size:
+            continue
+        old = json.loads(file.read_text(encoding="utf-8"))
+        if (old.get("engine"), old.get("generator")) == (now["engine"], now["generator"]):
+            n = sum(1 for _ in log.open("rb"))
+            work.say(
+                f"raw/{file.parent.name}: {n:,} completions of this generator stay there and are "
+                f"not used, for they were made with {_difference(old, now) or 'older settings'}"
+            )
+
+
 def open_log(work: Work) -> CompletionLog:
     "The log of the run's generator; about.json beside it says whose it is"
     path, about = _log_place(work)
+    if work.profile.engine != "embedded" and not (path / "completions.jsonl").is_file():
+        _tell_of_other_logs(work, path, about)
     text = json.dumps(about, default=vars, ensure_ascii=False, indent=1) + "\n"
     file = path / "about.json"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         save_text(file, text)
     return CompletionLog(path / "completions.jsonl")
+
+# %% ../../nbs/generation/14_dataset.ipynb #016f7530
+def asked_of(work: Work) -> list[dict[str, Any]]:
+    "What servers were sent for the run's completions, and would not take; none of other engines"
+    return _log_place(work)[1].get("sent", [])
 
 # %% ../../nbs/generation/14_dataset.ipynb #2203cd99
 @dataclass(frozen=True)
@@ -215,7 +246,7 @@ class Generator:
     def judge(self, scenarios: Iterable[Scenario]) -> Callable[[Completion], bool]:
         "Whether a completion for one of these scenarios is acceptable, for the progress bar"
         by_id = {s.id: s for s in scenarios}
-        return lambda c: not examine(c, by_id[c.scenario_id], self.gate)[1]
+        return lambda c: not examine(c, by_id[c.scenario_id], self.gate).issues
 
 # %% ../../nbs/generation/14_dataset.ipynb #98e913bc
 def make_completions(generator: Generator) -> Stage:
@@ -250,7 +281,7 @@ def make_conversations(generator: Generator, completions: Stage) -> Stage:
     if profile.min_relevance:
         encoder = work.keys("encoder") | work.identity("encoder", profile.encoder)
     limits = work.keys(*CHECK_SETTINGS) | encoder
-    grammar = {"grammar": work.files("data/grammar")}
+    grammar = {"grammar": work.files("data/grammar", "data/country_names.csv")}
 
     def make(path: Path) -> dict[str, int]:
         with open_log(work) as log, (completions.path / "completions.jsonl").open("rb") as first:

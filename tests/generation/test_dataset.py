@@ -483,17 +483,44 @@ def test_stop_strings_are_read_with_their_escapes_and_are_a_log_of_their_own():
     assert digest(keys[0]) != digest(keys[1])
 
 
+SERVED = {"engine": "openai", "endpoints": "http://localhost:1/v1", "generator": "m"}
+OLDER = {"top_k": "0", "min_new_tokens": "0"}
+
+
 @pytest.mark.parametrize(
     "overrides, fingerprint",
     [
-        ({}, "0c3cea6fe7991536"),
-        (
-            {"engine": "openai", "endpoints": "http://localhost:1/v1", "generator": "m"},
-            "d54f8d104f90bc63",
-        ),
+        ({}, "902134e4756b55ec"),
+        (SERVED, "86186109c35fca20"),
+        # before the publisher's top_k and least length were asked for
+        (OLDER, "0c3cea6fe7991536"),
+        (SERVED | OLDER, "d54f8d104f90bc63"),
     ],
 )
 def test_the_logs_of_real_models_are_found_again(overrides, fingerprint):
     "Completions that cost GPU hours lie in a folder named by this: whatever the code becomes"
     work = Work(load_profile("paper", overrides=overrides), RunFolder("x"))
     assert digest(dataset.generator_keys(work)) == fingerprint
+
+
+def test_completions_of_another_sampling_are_told_of_and_not_lost(tmp_path):
+    said = []
+
+    def open_with(**changes):
+        profile = load_profile("paper", overrides=SERVED | changes)
+        work = Work(profile, RunFolder(tmp_path), say=said.append)
+        with dataset.open_log(work) as log:
+            if not len(log):
+                for n in range(3):
+                    text = Completion(f"t_EG_{n}", "m", "p", "نعم", "stop", profile.sampling)
+                    log.add(text)
+            return len(log)
+
+    open_with(**OLDER)
+    assert said == []
+    open_with()
+    assert len(said) == 1 and "3 completions of this generator stay there" in said[0]
+    assert "min_new_tokens 0 (now 4), top_k 0 (now 50)" in said[0]
+    open_with()
+    assert len(said) == 1  # told once, when the new log begins
+    assert open_with(**OLDER) == 3
