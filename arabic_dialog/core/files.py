@@ -216,7 +216,7 @@ TableRow = tuple[int, dict[str, str]]  # the line where it ends in the file; its
 
 
 def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[TableRow]]:
-    "The headings of a table, and its rows that hold anything; the cells are as they were written"
+    "The headings of a table, and its rows; the cells are as they were written"
     first, _, rest = text.partition("\n")
     told = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", first.strip("\r "), re.IGNORECASE)
     text, delimiters = (rest, told[1]) if told else (text, ",;\t")
@@ -230,8 +230,9 @@ def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[
         line = reader.line_num + bool(told)
         if any(map(plain_cell, cells[len(headings) :])):
             raise UserError(f"line {line} has more cells than columns; quote a cell with a comma")
-        if any(cells):
-            rows.append((line, dict(zip(headings, cells, strict=False))))
+        rows += [(line, dict(zip(headings, cells, strict=False)))] if cells else []
+    while len(headings) > 1 and rows and not any(map(plain_cell, rows[-1][1].values())):
+        rows.pop()  # an empty last line
     return headings, rows[1:]
 
 # %% ../../nbs/core/02_files.ipynb #544fe8f5
