@@ -244,16 +244,13 @@ class Study:
     unit: str = "reply"  # what is rated: `reply`, or the whole `conversation`
     format: int = 1  # of the folder
 
-# %% ../../nbs/rating/01_design.ipynb #153cc92d
+# %% ../../nbs/rating/01_design.ipynb #d0ebe35a
 def load_study(folder: str | Path) -> Study:
     "The study of a folder"
     path = Path(folder) / "study.json"
     if not path.is_file():
         raise UserError(f"there is no study in {folder}: {path.name} is missing")
-    try:
-        study = from_dict(Study, load_json(path))
-    except UserError as e:
-        raise UserError(f"{path}: {e}") from None
+    study = from_dict(Study, load_json(path), str(path))
     if study.format != 1:
         raise UserError(f"{path} is of format {study.format}; this version reads format 1")
     return study
