@@ -202,7 +202,7 @@ def decode_table(path: Path) -> str:
     seems = " (it seems to be Windows-1256)" if arabic > len(raw) / 20 else ""
     raise UserError(f"{path} is not UTF-8{seems}; save it as “CSV UTF-8”")
 
-# %% ../../nbs/core/02_files.ipynb #7b1d2e61
+# %% ../../nbs/core/02_files.ipynb #d55169ca
 class TableRow(NamedTuple):
     "A line of a table that holds anything"
 
@@ -229,7 +229,12 @@ def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[
     told = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", first.strip(), re.IGNORECASE)
     text, delimiters = (rest, told[1]) if told else (text, ",;\t")
     wanted = set(wanted)
-    best = max(delimiters, key=lambda d: (len(wanted & {*_headings(text, d)}), text.count(d)))
+
+    def fits(delimiter):  # cells may hold more of a sign than there are delimiters: headings first
+        names = _headings(text, delimiter)
+        return len(wanted & {*names}), len(names), text.count(delimiter)
+
+    best = max(delimiters, key=fits)
     headings = _headings(text, best)
     lines = list(_parse_cells(text, best))[1:]
     skipped = 1 if told else 0

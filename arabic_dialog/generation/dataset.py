@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cell', 'CHECK_SETTINGS', 'SPLIT_RECIPE', 'N_RELEVANCE', 'RELEVANCE_RECIPE', 'complete', 'linked', 'read_cells',
-           'split_sizes', 'split', 'generator_keys', 'generator_identity', 'open_log', 'Generator', 'check_splits',
-           'make_completions', 'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
+           'split_sizes', 'split', 'generator_keys', 'generator_identity', 'open_log', 'asked_of', 'Generator',
+           'check_splits', 'make_completions', 'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
 
 # %% ../../nbs/generation/14_dataset.ipynb #b25eb9c5
 import json
@@ -197,6 +197,11 @@ def open_log(work: Work) -> CompletionLog:
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         save_text(file, text)
     return CompletionLog(path / "completions.jsonl")
+
+# %% ../../nbs/generation/14_dataset.ipynb #016f7530
+def asked_of(work: Work) -> list[dict[str, Any]]:
+    "What servers were sent for the run's completions, and would not take; none of other engines"
+    return _log_place(work)[1].get("sent", [])
 
 # %% ../../nbs/generation/14_dataset.ipynb #2203cd99
 @dataclass(frozen=True)

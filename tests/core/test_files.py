@@ -145,3 +145,9 @@ def test_times_for_people():
     assert [show_duration(s) for s in times] == short
     spelt = [show_duration(s, spelt=True) for s in (60, 3599, 3600, 48 * 3600)]
     assert spelt == ["1 minutes", "60 minutes", "1.0 hours", "2 days"]
+
+
+def test_cells_with_more_semicolons_than_commas_are_no_other_delimiter(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("# ours\ncode,names,cities\nDZ,a;b;c;d,e;f;g\n", encoding="utf-8")
+    assert load_csv(path) == [{"code": "DZ", "names": "a;b;c;d", "cities": "e;f;g"}]
