@@ -123,7 +123,7 @@ def encoding_of(head: bytes) -> str:
         return "utf-16-le" if odd else "utf-16-be"
     return "utf-8"
 
-# %% ../../nbs/core/10_tables.ipynb #31c5ae43
+# %% ../../nbs/core/10_tables.ipynb #ae86fbd7
 _OLD = {"cp1256": "WINDOWS-1256", "iso8859_6": "ISO-8859-6", "cp1252": "WINDOWS-1252"}
 
 
@@ -139,7 +139,9 @@ def _old_encoding(line: bytes) -> str:
         return ""
     shares = {encoding: _arabic_share(line, encoding) for encoding in ("cp1256", "iso8859_6")}
     best = max(shares, key=shares.get)
-    return best if shares[best] > 0.5 else "cp1252"
+    in_words = len(re.findall(rb"[\x80-\xff]{2}", line))  # accents stand alone, Arabic in words
+    n_high = sum(byte > 127 for byte in line)
+    return best if shares[best] > 0.5 and 4 * in_words > n_high else "cp1252"
 
 
 def _not_utf8(path: Path) -> tuple[int, bytes, int]:
@@ -305,7 +307,7 @@ def _iter_json(path: Path, faulty: Told | None) -> Iterator[tuple[int, Any]]:
         yield first[0], row
         yield from _iter_lines(path, chain([second], lines), faulty)
 
-# %% ../../nbs/core/10_tables.ipynb #f7b7c334
+# %% ../../nbs/core/10_tables.ipynb #b6404e9c
 def _iter_csv(path: Path, faulty: Told | None) -> Iterator[tuple[int, dict]]:
     "The rows of a table with a heading; cells are texts"
     with open_text(path) as text:
@@ -339,6 +341,7 @@ def _iter_batches(path: Path, batches: Callable[[], Iterator[Any]]) -> Iterator[
     n = 0
     try:
         for batch in batches():
+            batch.validate(full=True)  # a damaged offset would end the process otherwise
             for row in batch.to_pylist():
                 n += 1
                 yield n, row
