@@ -202,7 +202,7 @@ def decode_table(path: Path) -> str:
     seems = " (it seems to be Windows-1256)" if arabic > len(raw) / 20 else ""
     raise UserError(f"{path} is not UTF-8{seems}; save it as “CSV UTF-8”")
 
-# %% ../../nbs/core/02_files.ipynb #7b1d2e61
+# %% ../../nbs/core/02_files.ipynb #8ffbd6ec
 class TableRow(NamedTuple):
     "A line of a table that holds anything"
 
@@ -229,14 +229,14 @@ def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[
     told = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", first.strip(), re.IGNORECASE)
     text, delimiters = (rest, told[1]) if told else (text, ",;\t")
     wanted = set(wanted)
-    best = max(delimiters, key=lambda d: (len(wanted & {*_headings(text, d)}), text.count(d)))
-    headings = _headings(text, best)
-    lines = list(_parse_cells(text, best))[1:]
-    skipped = 1 if told else 0
+
+    named = {d: _headings(text, d) for d in delimiters}  # cells may hold any of these signs
+    best = max(named, key=lambda d: (len(wanted & {*named[d]}), len(named[d])))
+    headings = named[best]
     rows = [
-        TableRow(n + skipped, dict(zip(headings, cells, strict=False)))
-        for n, cells in lines
-        if any(cells)
+        TableRow(n + bool(told), dict(zip(headings, cells, strict=False)))
+        for n, cells in list(_parse_cells(text, best))[1:]
+        if any(cells) or (cells and len(headings) == 1)
     ]
     return headings, rows
 

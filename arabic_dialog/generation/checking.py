@@ -44,7 +44,7 @@ WordsOf = Callable[[str], Sequence[str]]  # id of a topic or code of a country â
 
 def load_country_names() -> dict[str, tuple[str, ...]]:
     "Country code â†’ other names of the country and its people, and its cities"
-    rows = load_csv(data_path("country_names.csv"))
+    rows = load_csv(data_path("country_names.csv"), ("code", "names", "cities"))
     both = {row["code"]: f"{row['names']};{row['cities']}" for row in rows}
     return {code: tuple(filter(None, words.split(";"))) for code, words in both.items()}
 

@@ -38,7 +38,7 @@ def check_endpoint(url: str) -> str:
         raise UserError(f"endpoint {url!r} is not a base URL such as http://localhost:8000/v1")
     return url.rstrip("/")
 
-# %% ../../nbs/models/10_wire.ipynb #2bdac6cb
+# %% ../../nbs/models/10_wire.ipynb #13f58fb3
 class Key:
     "An API key that stays in its environment variable"
 
@@ -82,7 +82,11 @@ class Key:
             text = text.replace(form, f"[{self.variable}]")
         return text
 
-# %% ../../nbs/models/10_wire.ipynb #89053fcf
+    def hide_bytes(self, raw: bytes) -> bytes:
+        "The same for what came over the wire"
+        return self.hide(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+# %% ../../nbs/models/10_wire.ipynb #9ce4eee5
 @dataclass(frozen=True)
 class ServerAnswer:
     "What came over the wire"
@@ -136,7 +140,7 @@ class Wire:
             raise self._broken(error, url) from None
         self.answered = True
         plain = unpack(bytes(raw), answer.headers.get("content-encoding", ""))
-        return ServerAnswer(answer.status_code, answer.headers, plain)
+        return ServerAnswer(answer.status_code, answer.headers, self.key.hide_bytes(plain))
 
     def _broken(self, error: Exception, url: str) -> Exception:
         "What is wrong with a connection"

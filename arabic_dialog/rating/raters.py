@@ -290,14 +290,15 @@ def repeat_table(
             rows.append(row)
     return pd.DataFrame(rows, columns=[*rows[0]] if rows else ["criterion", "rater", "n"])
 
-# %% ../../nbs/rating/07_raters.ipynb #760688ba
+# %% ../../nbs/rating/07_raters.ipynb #33ecb33f
 def check_table(answers: Iterable[Rating | Mapping[str, Any]], level: float = 0.95) -> Any:
     "For each rater: checks answered and passed, the share with its Wilson interval, which failed"
     import pandas as pd
     from statsmodels.stats.proportion import proportion_confint
 
     frame = answer_frame(answers)
-    checks = frame[(frame.kind == "check") & frame.value.notna()]
+    is_answered = frame.value.notna() | frame.not_applicable  # which no check allows
+    checks = frame[(frame.kind == "check") & is_answered]
     unknown = checks[checks.expected.isna()]
     if len(unknown):
         raise UserError(f"check {unknown.item_id.iloc[0]!r} has no expected answer")

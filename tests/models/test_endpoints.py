@@ -457,6 +457,22 @@ def test_a_value_out_of_bounds_is_the_persons_matter(said, error):
             ),
             None,
         ),
+        (
+            lambda said: (
+                200,
+                answer(
+                    {"model": "some/model", "messages": [{"content": "x"}]},
+                    choices=[{"text": "مرحبا", "finish_reason": KEY}],
+                ),
+            ),
+            None,
+        ),
+        (
+            lambda said: (451, {"error": {"message": KEY.replace("/", "%2F").replace("+", "%2B")}}),
+            None,
+        ),
+        (lambda said: (451, json.dumps({"error": KEY}).replace("/", r"\/").encode()), None),
+        (lambda said: (200, f"<html><title>{KEY}</title>".encode()), None),
         (lambda said: (302, said, {"Location": f"http://127.0.0.1:9/{KEY}"}), "redirection"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.rating.agreement import rater_agreement
 from arabic_dialog.analysis.human_eval import agreement_table, quality_table
-from arabic_dialog.rating.design import Origin, POINTS
+from arabic_dialog.rating.design import Answer, Origin, POINTS
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.rating.simulate import (
     RaterModel,
@@ -298,3 +298,15 @@ def test_simulated_raters_leave_out_what_does_not_apply_to_an_item():
     same, _ = simulate_answers(slots, quality, ["accuracy", "overall"], RaterModel(), 0, checks)
     kept = [(a.value, b.value) for a, b in zip(answers, same, strict=True) if not a.not_applicable]
     assert all(x == y for x, y in kept)  # one choice more changes no other answer
+
+
+def test_who_says_that_a_check_does_not_apply_has_not_read_it():
+    said = [("a", 2, False), ("b", None, True), ("c", None, False)]
+    answers = [
+        Answer("check", rater, "accuracy", value, "check", 1, 2, not_applicable=absent)
+        for rater, value, absent in said
+    ]
+    answers += [Answer("i1", rater, "accuracy", 3) for rater, *_ in said]
+    table = check_table(answers).set_index("rater")
+    assert table.passed.to_dict() == {"a": 1, "b": 0, "c": 0}
+    assert table.checks.to_dict() == {"a": 1, "b": 1, "c": 0}  # c did not answer
