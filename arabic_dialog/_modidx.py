@@ -3301,6 +3301,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'arabic_dialog/models/wire.py'),
                                            'arabic_dialog.models.wire.Wire.send': ( 'models/wire.html#wire.send',
                                                                                     'arabic_dialog/models/wire.py'),
+                                           'arabic_dialog.models.wire._cause': ('models/wire.html#_cause', 'arabic_dialog/models/wire.py'),
                                            'arabic_dialog.models.wire.check_endpoint': ( 'models/wire.html#check_endpoint',
                                                                                          'arabic_dialog/models/wire.py')},
             'arabic_dialog.rating.agreement': { 'arabic_dialog.rating.agreement.ItemTallies': ( 'rating/agreement.html#itemtallies',
