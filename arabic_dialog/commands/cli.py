@@ -8,8 +8,7 @@ __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption',
            'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
            'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'invoke', 'main']
 
-# %% ../../nbs/commands/10_cli.ipynb #fe89182d
-import sys
+# %% ../../nbs/commands/10_cli.ipynb #184eea54
 import typer
 from collections.abc import Iterator
 from contextlib import contextmanager
