@@ -6,7 +6,7 @@
 __all__ = ['Fetch', 'gather_crew', 'make_models', 'make_stages', 'model_commits', 'tell_of_old_stages', 'open_needed',
            'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #976cf734
+# %% ../../nbs/commands/06_reproduce.ipynb #cb1a93dd
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from ..core.runs import Rehearsal, RunFolder, Stage, Work, code_digest, side_by_
 from ..core.settings import Profile
 from ..core.workers import Crew, Together, Workers, processes
 from ..finetuning.train import make_students
-from ..generation.dataset import make_dataset, measure_relevance
+from ..generation.dataset import asked_of, make_dataset, measure_relevance
 from ..metrics.opening import open_models, profile_trials
 from ..metrics.replies import marks_stage, reply_stage
 from ..metrics.scores import check_targets
@@ -99,7 +99,7 @@ def model_commits(profile: Profile) -> dict[str, str]:
     places = {use.name: located(use.name, use.revision) for use in named_models(profile)}
     return {name: commit for name, (_, commit) in places.items() if commit}
 
-# %% ../../nbs/commands/06_reproduce.ipynb #39104c6d
+# %% ../../nbs/commands/06_reproduce.ipynb #e744816c
 def _describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
     config = work.profile.model_dump(mode="json", by_alias=True)
@@ -110,6 +110,7 @@ def _describe_run(work: Work, checked: Stage):
         "data_hash": checked.outputs["conversations.jsonl"][0],
         "models": record_shapes(config),
         "commits": model_commits(work.profile),
+        "asked": asked_of(work),
     }
     path, text = work.folder / "run.json", json.dumps(about, ensure_ascii=False, indent=1)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -49,7 +49,7 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Rates = Annotated[tuple[Rate, ...], BeforeValidator(_split)]
 
-# %% ../../nbs/core/05_settings.ipynb #2ce388cc
+# %% ../../nbs/core/05_settings.ipynb #855e3cd9
 class DataSettings(BaseModel):
     "How the dataset is made"
 
@@ -70,7 +70,9 @@ class DataSettings(BaseModel):
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     repetition_penalty: float = Field(ge=1, le=3)
+    top_k: Count  # only so many of the likeliest tokens are drawn from; 0: all
     max_new_tokens: Positive
+    min_new_tokens: Count  # a text does not end before
     stop: Strings = ()  # a text ends where one of these begins; \n is a line's end, \, a comma
     generation_batch_size: Count  # rows of a batch; 0: found from the free memory
     generator_dtype: Literal["", "float32", "bfloat16", "float16", "int8", "nf4"]
@@ -179,7 +181,7 @@ def _check_students(p: Any):
             f"control_student {p.control_student!r} is not one of students: {students}"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #7bf78158
+# %% ../../nbs/core/05_settings.ipynb #bb4d6b74
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
 
@@ -214,6 +216,8 @@ class Profile(DataSettings, StudentSettings):
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
             stop=self.stop,
+            top_k=self.top_k,
+            min_new_tokens=self.min_new_tokens,
             thinking=self.endpoint_thinking if self.engine == "openai" else "",
         )
 

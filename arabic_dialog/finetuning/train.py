@@ -6,7 +6,7 @@
 __all__ = ['N_READ', 'N_VOCABULARY_TEXTS', 'ModelSize', 'StudentJob', 'train_student', 'plan_training', 'RateTrial',
            'choose_rates', 'save_choice', 'load_choice', 'make_students']
 
-# %% ../../nbs/finetuning/06_train.ipynb #3dc33531
+# %% ../../nbs/finetuning/06_train.ipynb #0b9f7bea
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ from .students import pretraining_texts, recurring_names, train_tokenizer
 from .trainer import Training, keep_memory
 from ..generation.grammar import Grammar
 from ..models.loading import new_model
+from ..models.tokenizers import preparation_of
 
 # %% ../../nbs/finetuning/06_train.ipynb #e3692f9d
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def load_choice(path: Path) -> dict[str, float]:
     rows = load_csv(path, ["student", "learning_rate", "chosen"])
     return {r["student"]: float(r["learning_rate"]) for r in rows if r["chosen"]}
 
-# %% ../../nbs/finetuning/06_train.ipynb #68dc6108
+# %% ../../nbs/finetuning/06_train.ipynb #9cd9133d
 def _shaping(job: StudentJob) -> dict[str, Any]:
     "What of a job shapes the weights: all but where files lie and how many rows fit at once"
     params = job.plain
@@ -223,6 +224,8 @@ class _Students:
         params = _shaping(job)
         if not base and checkpoint.kind != "base":
             params |= self.work.identity("checkpoint", start, job.revision)
+        if not base and preparation_of(start):
+            params["preparation"] = preparation_of(start)
         if checkpoint.kind == "base":
             params["grammar"] = self.work.files("data/grammar")
         stage = self.work.stage(
@@ -255,6 +258,7 @@ class _Students:
         params = _shaping(plain)
         if not base:
             params |= self.work.identity("checkpoint", start, plain.revision)
+            params["preparation"] = preparation_of(start)
         return self.work.stage(
             f"sweep/{student}-{rate:g}",
             make,
