@@ -254,13 +254,13 @@ class Profile(DataSettings, StudentSettings):
         check_consistency(self)
         return self
 
-# %% ../../nbs/core/05_settings.ipynb #fbd21fc5
+# %% ../../nbs/core/05_settings.ipynb #7660a446
 def _parser(path: str | Path | None) -> configparser.ConfigParser:
     "The raw settings file; that of the project where None"
     path = _settings_file(path)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        files = parser.read(path, encoding="utf-8")
+        files = parser.read(path, encoding="utf-8-sig")
     except (configparser.Error, UnicodeDecodeError) as e:
         raise UserError(f"{path} is not a settings file: {str(e).splitlines()[0]}") from None
     if not files:
@@ -311,7 +311,7 @@ def _hint(key: str) -> str:
     near = get_close_matches(key, keys, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(keys))}"
 
-# %% ../../nbs/core/05_settings.ipynb #91779bbe
+# %% ../../nbs/core/05_settings.ipynb #42d95497
 def load_profile(
     name: str,
     path: str | Path | None = None,  # settings file; that of the project where None
@@ -323,6 +323,8 @@ def load_profile(
         there = ", ".join(parser.sections())
         raise UserError(f"{path.name} has no profile {name!r}; it has {there}")
     values = dict(parser[name]) | dict(overrides or {})
+    if "name" in values:
+        raise UserError(f"{path.name}, section [{name}]: a profile's name is that of its section")
     try:
         profile = Profile(name=name, **values)
     except ValidationError as e:
