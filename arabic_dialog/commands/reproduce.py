@@ -6,7 +6,7 @@
 __all__ = ['Fetch', 'gather_crew', 'make_models', 'make_stages', 'model_commits', 'tell_of_old_stages', 'open_needed',
            'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #cb1a93dd
+# %% ../../nbs/commands/06_reproduce.ipynb #89832df6
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from ..analysis.validity import make_validity
 from .costs import STAGES, StageName, profile_steps, reaches
 from .doctor import Shortage, make_plan, plan_lines
 from ..core.files import JsonlLog, digest, find_root, save_text
-from ..core.hub import ModelUse, located, named_models
+from ..core.hub import ModelUse, located, named_models, baseline_names
 from ..core.records import RunEntry, UserError
 from ..core.runs import Rehearsal, RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
@@ -42,7 +42,7 @@ def gather_crew(profile: Profile) -> Crew:
 
     return Together({"train_student": train_student})
 
-# %% ../../nbs/commands/06_reproduce.ipynb #3c714eaf
+# %% ../../nbs/commands/06_reproduce.ipynb #e4f3228a
 def make_models(
     work: Work, crew: Crew, split: Stage
 ) -> tuple[dict[str, tuple[str, Stage | None]], dict[str, Stage]]:
@@ -56,7 +56,8 @@ def make_models(
         replies["marks"] = marks_stage(work, split)
 
     students = make_students(work, crew, split, reply, [answer_marks])
-    baselines = {name.split("/")[-1].lower(): (name, None) for name in work.profile.baselines}
+    named = baseline_names(work.profile.baselines)
+    baselines = {name: (model, None) for name, model in named.items()}
     waiting = {n: of for n, of in (students | baselines).items() if n not in replies}
     side_by_side(work, crew, "reply", [partial(reply, n, *of) for n, of in waiting.items()])
     return students, dict(sorted(replies.items()))  # in an order that does not depend on speed
@@ -74,8 +75,8 @@ def make_stages(
         check_targets(split.path / "test.jsonl", work.profile, work.root)
     _describe_run(work, checked)
     students = {}
-    if until == "train":
-        students = make_students(work, crew, split, only=only or {})
+    if until in ("sweep", "train"):
+        students = make_students(work, crew, split, only=only or {}, sweep_only=until == "sweep")
     if reaches(until, "replies"):
         students, replies = make_models(work, crew, split)
     crew.close()

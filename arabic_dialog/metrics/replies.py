@@ -8,7 +8,7 @@ __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FI
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
            'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
-# %% ../../nbs/metrics/02_replies.ipynb #142e08a1
+# %% ../../nbs/metrics/02_replies.ipynb #9147b43b
 import itertools
 import re
 import time
@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, stream
-from ..core.hub import model_identity
+from ..core.hub import model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, Stage, Work
 from ..core.workers import Workers
@@ -375,7 +375,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)
     return {"replies": len(with_true), "ended": sum(r.finish_reason == "stop" for r in with_true)}
 
-# %% ../../nbs/metrics/02_replies.ipynb #8158c9ae
+# %% ../../nbs/metrics/02_replies.ipynb #0f9ce52c
 def reply_stage(
     work: Work,
     workers: Workers,
@@ -386,7 +386,7 @@ def reply_stage(
 ) -> Stage:
     "The replies of one model; those that were ever made in this run are found again"
     p = work.profile
-    revisions = {} if trained else dict(zip(p.checkpoints, p.revisions, strict=False))
+    revisions = {} if trained else {use.name: use.revision for use in named_models(p)}
     job = ReplyJob(
         name=name,
         checkpoint=checkpoint,

@@ -167,7 +167,7 @@ SHAPES = {
         "seed"
     ),
     # what they name has stages of its own
-    "others": "students, checkpoints, seeds, control_student, baselines",
+    "others": "students, checkpoints, seeds, control_student, baselines, baseline_revisions",
     # speed, addresses, and what people read
     "": (
         "workers, generation_batch_size, finetune_micro_batch_size, actors, endpoints, "
