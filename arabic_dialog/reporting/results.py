@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONG', 'Results', 'open_run', 'about_run', 'latex_text', 'to_latex', 'provenance', 'save_result']
 
-# %% ../../nbs/reporting/01_results.ipynb #3307a6c7
+# %% ../../nbs/reporting/01_results.ipynb #8030ca22
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import digest_file, find_root, iter_jsonl
-from ..core.files import load_jsonl, save_text
+from ..core.files import load_json, load_jsonl, save_text
 from ..core.records import Conversation, UserError
 
-# %% ../../nbs/reporting/01_results.ipynb #664b3fa8
+# %% ../../nbs/reporting/01_results.ipynb #82f234fb
 @dataclass
 class Results:
     "The files of one run, as a paper notebook reads them"
@@ -49,7 +49,7 @@ class Results:
         return pd.read_csv(self.file(name), keep_default_na=False, na_values=[""])
 
     def json(self, name: str) -> Any:
-        return json.loads(self.file(name).read_text(encoding="utf-8"))
+        return load_json(self.file(name))
 
     def jsonl(self, name: str, cls: type = dict) -> list:
         return load_jsonl(self.file(name), cls)
@@ -73,7 +73,7 @@ def open_run(run: str | Path) -> Results:
         )
     return Results(path)
 
-# %% ../../nbs/reporting/01_results.ipynb #6f5274e2
+# %% ../../nbs/reporting/01_results.ipynb #2cbe37c3
 def about_run(path: str | Path) -> dict[str, Any]:
     "run.json of a run, and the code and time of its last start"
     path = Path(path)
@@ -81,9 +81,10 @@ def about_run(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has no run.json: a card is written for a run, which says how its data was made"
         )
-    *_, last = iter_jsonl(path / "runs.jsonl")
-    about = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    return about | {k: last[k] for k in ("code_version", "started")}
+    starts = [{}, *iter_jsonl(path / "runs.jsonl")]
+    about = load_json(path / "run.json")
+    last = starts[-1] if isinstance(starts[-1], dict) else {}
+    return about | {k: str(last.get(k, "unknown")) for k in ("code_version", "started")}
 
 # %% ../../nbs/reporting/01_results.ipynb #94ea5abc
 _COMMANDS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
