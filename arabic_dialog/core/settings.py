@@ -234,13 +234,13 @@ class Profile(DataSettings, StudentSettings):
         check_consistency(self)
         return self
 
-# %% ../../nbs/core/05_settings.ipynb #fbd21fc5
+# %% ../../nbs/core/05_settings.ipynb #7660a446
 def _parser(path: str | Path | None) -> configparser.ConfigParser:
     "The raw settings file; that of the project where None"
     path = _settings_file(path)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        files = parser.read(path, encoding="utf-8")
+        files = parser.read(path, encoding="utf-8-sig")
     except (configparser.Error, UnicodeDecodeError) as e:
         raise UserError(f"{path} is not a settings file: {str(e).splitlines()[0]}") from None
     if not files:
