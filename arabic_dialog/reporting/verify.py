@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import digest_file
 from ..core.records import UserError
 from ..core.runs import RunFolder, check_stage, load_stage
-from .notebooks import input_path, notebook_code, notebook_key
+from .notebooks import notebook_code, notebook_key
 from .notebooks import notebook_names, read_made
-from .results import open_run
+from .results import NOT_THERE, input_digest, open_run
 
 # %% ../../nbs/reporting/09_verify.ipynb #d3b75dda
 @dataclass(frozen=True)
@@ -32,11 +31,12 @@ def _check_files(folder: RunFolder, files: Mapping[str, str], why: str) -> list[
     "Findings for `files` (as a result names them) whose fingerprint is not the one written down"
     findings = []
     for name, fingerprint in files.items():
-        path = input_path(folder, name)
-        if not path.is_file():
-            findings.append(Finding(name, f"missing ({why})"))
-        elif digest_file(path) != fingerprint:
-            findings.append(Finding(name, f"changed ({why})"))
+        now = input_digest(folder.path, name)
+        if now != fingerprint:
+            how = (
+                "missing" if now == NOT_THERE else "new" if fingerprint == NOT_THERE else "changed"
+            )
+            findings.append(Finding(name, f"{how} ({why})"))
     return findings
 
 # %% ../../nbs/reporting/09_verify.ipynb #dc378375
