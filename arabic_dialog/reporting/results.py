@@ -204,11 +204,15 @@ def provenance(about: Mapping[str, Any], simulated: bool) -> str:
     "Where a number comes from, in one line"
     config = about["config"]
     seeds = ", ".join(map(str, config["seeds"]))
-    return (
-        f"Profile {about['profile']} · seed {config['seed']} (fine-tuning seeds {seeds}) · "
-        f"data {about['data_hash']} · "
-        + ("simulated raters" if simulated else "no ratings simulated")
-    )
+    parts = [
+        f"Profile {about['profile']}",
+        f"seed {config['seed']} (fine-tuning seeds {seeds})",
+        f"data {about['data_hash']}",
+        "simulated raters" if simulated else "no ratings simulated",
+    ]
+    for name, reason in about.get("failed", {}).items():
+        parts.append(f"without {name}, which failed ({reason})")
+    return " · ".join(parts)
 
 # %% ../../nbs/reporting/01_results.ipynb #c72804e8
 def save_result(

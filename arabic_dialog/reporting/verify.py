@@ -42,7 +42,10 @@ def _check_files(folder: RunFolder, files: Mapping[str, str], why: str) -> list[
 # %% ../../nbs/reporting/09_verify.ipynb #dc378375
 def _check_state(folder: RunFolder, state: Path) -> list[Finding]:
     "Findings for one stage, by the file that keeps its state"
-    if not json.loads(state.read_text(encoding="utf-8")).get("done"):
+    about = json.loads(state.read_text(encoding="utf-8"))
+    if "failed" in about:
+        return [Finding(about["name"], f"failed ({about['failed']})", breaks=False)]
+    if not about.get("done"):
         return [Finding(state.stem, "a stage that has not ended")]
     names = [n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()]
     if not names:

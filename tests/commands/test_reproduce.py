@@ -446,6 +446,39 @@ def test_without_raters_the_run_says_what_waits(run, tmp_path):
     assert verdicts["C9"] == verdicts["C11"] == "not run"
 
 
+def test_a_baseline_that_fails_costs_its_row_and_not_the_run(run, tmp_path):
+    from families import make_family
+    from published import edit
+
+    for name in ("good", "short"):
+        make_family(tmp_path / name, "Qwen2.5-Instruct")
+    # it opens, and in the run its prompts turn out to be too long for it
+    edit(tmp_path / "short/config.json", lambda c: c.update(max_position_embeddings=120))
+    shutil.copytree(run, tmp_path / "copy")
+    copy, baselines = tmp_path / "copy", f"baselines={tmp_path / 'good'}, {tmp_path / 'short'}/"
+    start = ("reproduce", "--profile", "smoke", "--run", copy, "--set", baselines)
+    done = command(*start)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = next(line for line in done.stdout.splitlines() if line.startswith("✗"))
+    assert "replies/short: the prompt of" in said and "the next tries again" in said
+    assert not (copy / "replies/short").exists() and (copy / "replies/good").is_dir()
+    models = {m["model"] for m in load_csv(copy / "scores/models.csv")}
+    rated = {r["model"] for r in load_csv(copy / "study/key.csv")}
+    assert "good" in models & rated and "short" not in models | rated
+    result = json.loads((copy / "paper/tab_models/result.json").read_text(encoding="utf-8"))
+    assert "without short, which failed (the prompt of" in result["source"]
+    assert "without short" in (copy / "report.html").read_text(encoding="utf-8")
+    assert "not evaluated" in (copy / "cards/README.md").read_text(encoding="utf-8")
+    verified = command("verify", copy)
+    assert verified.returncode == 0 and "· replies/short: failed" in verified.stdout
+    edit(tmp_path / "short/config.json", lambda c: c.update(max_position_embeddings=512))
+    done = command(*start)
+    assert done.returncode == 0 and "✗" not in done.stdout, done.stdout + done.stderr
+    assert "short" in {m["model"] for m in load_csv(copy / "scores/models.csv")}
+    assert "failed" not in json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    assert command("verify", copy).returncode == 0
+
+
 def test_the_ledger_follows_when_people_have_rated_and_verify_holds(run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     copy = tmp_path / "copy"
