@@ -496,6 +496,5 @@ def make_cards(
             save_text(stage.path / "README.md", model_card(training, about, name))
         return {"datasets": 1, "models": len(trained)}
 
-    failed = {name: reason for name, reason in failed_stages(work.folder).items()}
-    inputs = [checked, split, *trained.values()]
-    return work.stage("cards", make, CARDS_RECIPE, params={"failed": failed}, inputs=inputs)
+    params, inputs = {"failed": failed_stages(work.folder)}, [checked, split, *trained.values()]
+    return work.stage("cards", make, CARDS_RECIPE, params=params, inputs=inputs)
