@@ -6,7 +6,7 @@
 __all__ = ['LEAK', 'STATEMENTS_FIRST', 'N_HELD', 'N_VALIDATION', 'keeps_apart', 'smaller_size', 'explain_error', 'Material',
            'fit', 'pretrain', 'validation_sample', 'finetune']
 
-# %% ../../nbs/finetuning/05_finetune.ipynb #d74c95aa
+# %% ../../nbs/finetuning/05_finetune.ipynb #9d4e35ff
 import errno
 import gc
 import json
@@ -27,11 +27,10 @@ from ..core.records import Conversation, Kind, UserError
 from ..core.workers import processes
 from arabic_dialog.finetuning.masking import (
     encode_conversations,
-    prove_batch,
     sample_rows,
     save_mask,
 )
-from .packing import packed, packing_error
+from .packing import packed, packing_error, prove_batch
 from arabic_dialog.finetuning.students import (
     add_chat_frame,
     blocks,
@@ -213,11 +212,9 @@ def _free_memory() -> None:
 
 def _train(plan: _Plan, model: Any) -> _Outcome:
     "Train and save; where memory runs out, go on with fewer conversations at once"
-    import torch
-
     material, how = plan.material, plan.how
     longest = max(len(r["input_ids"]) for r in material.rows)
-    size = fitting_size(model, how, longest, recomputed=torch.cuda.is_available())
+    size = fitting_size(model, how, longest)
     make_plain = partial(material.make, four_bit=False) if how.method == "qlora" else None
     while True:
         model = model or material.make()

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ..core.records import Completion, Request, Sampling, Turn, UserError
 from ..core.records import cut_at
-from .decoding import Pool, Row, find_batch_size, kv_bytes_per_token
+from .decoding import Pool, Row, find_batch_size
 from .loading import load_config, load_model
 from .tokenizers import load_tokenizer, render_turns, stop_tokens
 
@@ -34,10 +34,10 @@ class Engine(Protocol):
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-# %% ../../nbs/models/06_engines.ipynb #752aa39b
-def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
+# %% ../../nbs/models/06_engines.ipynb #274f642f
+def chat_prompt(tokenizer: Any, turns: Sequence[Turn], system: str = "") -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
-    return render_turns(tokenizer, turns, prompt=True)
+    return render_turns(tokenizer, turns, prompt=True, system=system)
 
 # %% ../../nbs/models/06_engines.ipynb #cf062c6c
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:
@@ -76,9 +76,9 @@ class TransformersEngine:
         self.batch_size, self.framed = batch_size or 0, framed
         self._always = tuple(stop_strings)
         self._watch(self._always)
-        self._is_checked = False  # that rows of this model can share a pool
         self.most = math.inf  # rows that memory held when it last ran out, halved
         self.n_tokens = 0  # written so far, those of texts that had to begin again left out
+        self.n_rows = self.n_bytes = 0  # the most so far, side by side, and what that took
 
     def _watch(self, strings: tuple[str, ...]) -> None:
         "End texts where one of `strings` begins"
@@ -136,14 +136,19 @@ class TransformersEngine:
     def _pool(self, waiting: Sequence[Row], sampling: Sampling) -> Pool:
         "A pool with as many rows as memory holds, and no more than there are prompts"
         longest = len(waiting[0].prompt)
-        if not self._is_checked:
-            kv_bytes_per_token(self.model)  # refuses a model that keeps more
-            self._is_checked = True
-        n_rows = self.batch_size
-        if not n_rows:
-            n_rows = find_batch_size(self.model, longest + sampling.max_new_tokens)
+        n_tokens, wanted = longest + sampling.max_new_tokens, self.batch_size
+        n_rows = find_batch_size(self.model, n_tokens, longest, wanted)
         n_rows = min(n_rows, self.most, len(waiting))
         return Pool(self.model, n_rows, sampling, longest, self.stops, self.ended)
+
+    def _note_use(self, pool: Pool) -> None:
+        "Keep how many rows there were at most, and what they took: measured on a GPU, else counted"
+        import torch
+
+        rows, device = pool.view.n_rows, self.model.device
+        is_gpu = device.type == "cuda"
+        n_bytes = torch.cuda.max_memory_allocated(device) if is_gpu else pool.memory()
+        self.n_rows, self.n_bytes = max(rows, self.n_rows), max(n_bytes, self.n_bytes)
 
     def _halve(self, n_rows: int) -> None:
         "Go on with half the rows"
@@ -180,6 +185,7 @@ class TransformersEngine:
                 for row in done:
                     yield self.completion(row, sampling)
             if not pool.failed:
+                self._note_use(pool)
                 return
             unfinished, n_rows = pool.unfinished(), pool.view.n_rows
             del pool  # its memory is needed
