@@ -99,8 +99,8 @@ def make_stages(
         check_targets(split.path / "test.jsonl", work.profile, work.root)
     _describe_run(work, checked)
     students = {}
-    if until == "train":
-        students = make_students(work, crew, split, only=only or {})
+    if until in ("sweep", "train"):
+        students = make_students(work, crew, split, only=only or {}, sweep_only=until == "sweep")
     if reaches(until, "replies"):
         students, replies = make_models(work, crew, split)
         _describe_run(work, checked)
