@@ -3020,6 +3020,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'arabic_dialog/models/endpoints.py'),
                                                 'arabic_dialog.models.endpoints._Session._describe': ( 'models/endpoints.html#_session._describe',
                                                                                                        'arabic_dialog/models/endpoints.py'),
+                                                'arabic_dialog.models.endpoints._Session._finish': ( 'models/endpoints.html#_session._finish',
+                                                                                                     'arabic_dialog/models/endpoints.py'),
                                                 'arabic_dialog.models.endpoints._Session._is_sent': ( 'models/endpoints.html#_session._is_sent',
                                                                                                       'arabic_dialog/models/endpoints.py'),
                                                 'arabic_dialog.models.endpoints._Session._named': ( 'models/endpoints.html#_session._named',
