@@ -38,15 +38,15 @@ from arabic_dialog.generation.scenarios import (
     scenario_names,
 )
 
-# %% ../../nbs/generation/13_checking.ipynb #e1430c82
+# %% ../../nbs/generation/13_checking.ipynb #08ca5929
 WordsOf = Callable[[str], Sequence[str]]  # id of a topic or code of a country → words that name it
 
 
 def load_country_names() -> dict[str, tuple[str, ...]]:
     "Country code → other names of the country and its people, and its cities"
     rows = load_csv(data_path("country_names.csv"), ("code", "names", "cities"))
-    both = {row["code"]: f"{row['names']};{row['cities']}" for row in rows}
-    return {code: tuple(filter(None, words.split(";"))) for code, words in both.items()}
+    both = {row["code"]: f"{row['names']}،{row['cities']}" for row in rows}
+    return {c: tuple(dict.fromkeys(filter(None, words.split("،")))) for c, words in both.items()}
 
 
 def scenario_words(profile: Profile, root: Path) -> tuple[WordsOf, WordsOf]:

@@ -86,7 +86,7 @@ class Key:
         "The same for what came over the wire"
         return self.hide(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
-# %% ../../nbs/models/10_wire.ipynb #9ce4eee5
+# %% ../../nbs/models/10_wire.ipynb #5416f233
 @dataclass(frozen=True)
 class ServerAnswer:
     "What came over the wire"
@@ -104,6 +104,16 @@ class ServerAnswer:
 _WRONG_LINE = re.compile(
     "certificate|wrong.version|record.layer|unknown.protocol|packet.length|http.request", re.I
 )
+
+
+def _cause(error: BaseException) -> str:
+    "What is below an error of a connection: the system's own word, where it has one"
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and (below.errno or 0) > 0:
+            return os.strerror(below.errno)
+        below = below.__cause__ or below.__context__
+    return str(error) or type(error).__name__
 
 
 class Wire:
@@ -150,6 +160,7 @@ class Wire:
         if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
             return CallFailed(f"the connection broke: {why}")
         if self.answered or not _WRONG_LINE.search(why):
+            why = shown(self.key.hide(_cause(error)))
             return CallFailed(f"no connection: {why}", away=True, spends=False, down=True)
         host = url.split("/")[2]
         remedy = f"if the server speaks http, write http://{host}"

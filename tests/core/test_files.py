@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import pandas as pd
@@ -34,7 +34,7 @@ def written(columns, rows, line_end="\n"):
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_rows_mappings_and_records_give_the_bytes_that_csv_gives(line_end):
-    columns = ["item_id", "rater", "criterion", "value"]
+    columns = [f.name for f in fields(Rating)]
     ratings = [Rating(t, f"r{i}", "fluency", i or None) for i, t in enumerate(AWKWARD)]
     wanted = written(columns, map(asdict, ratings), line_end)
     mappings = [asdict(r) | {"more": "not written"} for r in ratings]
