@@ -24,8 +24,10 @@ def answer(body, text=None, **changes):
 class Misbehaving:
     "`fault(body, n)` names what goes wrong with the n-th call for this prompt, or is None"
 
-    def __init__(self, fault=lambda body, n: None, delay=0.0):
+    def __init__(self, fault=lambda body, n: None, delay=0.0, models=("what-it-has",), **place):
         self.fault, self.delay, self.url = fault, delay, ""
+        self.models = models  # what GET …/models says
+        self.base, self.port = place.get("base", "/v1"), place.get("port", 0)
         self.calls, self.good = Counter(), Counter()
         self.bodies, self.headers = [], []
         self.under_way, self.most = 0, 0
@@ -56,8 +58,10 @@ class Misbehaving:
 
     async def _answer(self, writer, line, headers, body):
         "Answer one call; false: the connection is over"
+        if not line.split()[1].startswith(self.base + "/"):
+            return await self._send(writer, 404, {"detail": "Not Found"})
         if line.startswith("GET"):
-            return await self._send(writer, 200, {"data": [{"id": "what-it-has"}]})
+            return await self._send(writer, 200, {"data": [{"id": m} for m in self.models]})
         prompt = body.get("prompt") or body["messages"][0]["content"]
         self.calls[prompt] += 1
         self.bodies.append(body)
@@ -85,6 +89,11 @@ class Misbehaving:
     async def _cut_off(self, writer, whole):
         await self._send(writer, 200, whole[:-30], {"Content-Length": "", "Connection": "close"})
 
+    async def _cut_chunks(self, writer, whole):
+        head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + f"{len(whole):x}\r\n".encode() + whole + b"\r\n")  # no last chunk
+        await writer.drain()
+
     async def _reset(self, writer, whole):
         writer.transport.abort()
 
@@ -108,7 +117,7 @@ class Misbehaving:
             await self._serve(reader, writer)
 
         async def start():
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            server = await asyncio.start_server(serve, "127.0.0.1", self.port)
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
             return server
 
@@ -144,10 +153,23 @@ BROKEN = {
     "half": Misbehaving._send_half,
     "cut": Misbehaving._cut_off,
     "reset": Misbehaving._reset,
+    "chunks cut": Misbehaving._cut_chunks,
 }
 # Faults of the answer: what is said in place of it
 FALSE = {
     "not json": lambda body: b"<html>busy</html>",
+    "empty": lambda body: b"",
+    "invalid": lambda body: b'{"choices": \xff',
+    "error": lambda body: {"error": {"message": "upstream", "code": 502}},
+    "abort": lambda body: answer(body, choices=[{"text": "نصف", "finish_reason": "abort"}]),
     "no choices": lambda body: answer(body, choices=[]),
     "wrong model": lambda body: answer(body, model="another-model"),
 }
+# Answers that came whole, and in which no reply is
+BAD = {
+    "null": lambda body: answer(body, choices=[{"message": {"content": None}}]),
+    "tool call": lambda body: answer(
+        body, choices=[{"message": {"content": None, "tool_calls": [{"id": "1"}]}}]
+    ),
+}
+FALSE |= BAD

@@ -32,6 +32,7 @@ from ..core.tables import table_name
 from ..generation.checking import scenario_words
 from ..generation.reading import Source, find_dataset, read_dataset, test_split
 from ..generation.turns import LeaveOut
+from ..metrics.opening import Trial, open_models
 from ..metrics.perplexity import AssistantTurn, Likelihood
 from ..metrics.replies import History, Reply, ReplyJob, answer_test_turns, check_job
 from ..metrics.replies import reference_replies, retrieval_replies, select_test_turns
@@ -390,6 +391,10 @@ def evaluate(
         save_jsonl(folder / "test.jsonl", conversations)
         for job in jobs.values():
             check_job(job)  # all of them, before the first is asked
+        how = choices.revision, choices.dtype
+        n_new = profile.reply_max_new_tokens
+        trials = [Trial(job.checkpoint, "model", *how, n_new=n_new) for job in jobs.values()]
+        open_models(trials, folder / "cache", lambda line: None if line[0] == "✓" else say(line))
         for name, job in jobs.items():
             counts = answer_test_turns(job)
             done = f"{counts['replies']:,} replies, {counts['ended']:,} ended"

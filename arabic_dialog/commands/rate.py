@@ -255,38 +255,38 @@ def rate_export_html(
     with open_study(run, study) as file:
         print(*save_offline_pages(file, to, raters), sep="\n")
 
-# %% ../../nbs/commands/07_rate.ipynb #460168c6
+# %% ../../nbs/commands/07_rate.ipynb #9c3538d3
 @app.command("import")
 def rate_import(
     files: argument(
-        "Files that raters' pages gave back, or exports (JSON) of Label Studio.",
+        "Files that raters' pages gave back, exports of Label Studio (JSON), Potato or doccano "
+        "(JSONL), or a folder of such.",
         "FILE",
         kind=list[str],
     ),
     run: RunOption = "",
     study: StudyOption = "",
     names: option(
-        "An annotator of Label Studio (number or address) is a rater here. May be repeated.",
+        "An annotator of another tool (number, address or name) is a rater here. May be repeated.",
         "--rater",
         kind=list[str],
         metavar="WHO=NAME",
     ) = (),
 ):
-    """Take ratings that were given elsewhere into the study;
-    of two answers to a question the later one counts."""
-    from arabic_dialog.rating.exchange import import_label_studio, import_returned, read_file
+    """Take ratings that were given elsewhere into the study; of two answers to a question the
+    later one counts, and what was taken back there is taken back here."""
+    from arabic_dialog.rating.tools import import_ratings, rating_files
 
     for name in names:
         if "=" not in name:
             raise UserError(f"--rater {name!r} should be WHO=NAME")
     rater_of = dict(name.rsplit("=", 1) for name in names)
     with open_study(run, study) as file:
-        for path in files:
-            if isinstance(read_file(path), list):
-                who, taken = "Label Studio", import_label_studio(file, path, rater_of)
-            else:
-                who, taken = import_returned(file, path)
+        for path in (p for name in files for p in rating_files(name)):
+            who, taken = import_ratings(file, path, rater_of)
             print(
                 f"{path} ({who}): {taken.new} new answers, {taken.changed} changed, "
-                f"{taken.older} known or older"
+                f"{taken.older} known or older, {taken.withdrawn} withdrawn"
             )
+            for line in taken.left_out:
+                print(f"  left out: {line}")

@@ -31,6 +31,7 @@ class Hardware:
     source: str = "published"  # or measured, computed, assumed, or from memory
     arithmetic: str = "bfloat16"  # the narrowest floating-point numbers that it multiplies natively
     count: int = 1  # GPUs of this kind in the machine; a model lies on one of them
+    kind: str = "cuda"  # what this package computes on there: a GPU, or the processor (cpu)
 
 # %% ../../nbs/core/06_hardware.ipynb #a7f13d15
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _machine_row(row: dict[str, str]) -> MachineRow:
         watts=float(row["watts"]),
         source=row["source"],
         arithmetic=row["arithmetic"],
+        kind=row["kind"],
     )
     names = (frozenset(name.split()) for name in row["names"].split("|") if name)
     return MachineRow(row["key"], hardware, sizes, tuple(names))

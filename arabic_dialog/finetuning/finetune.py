@@ -212,11 +212,9 @@ def _free_memory() -> None:
 
 def _train(plan: _Plan, model: Any) -> _Outcome:
     "Train and save; where memory runs out, go on with fewer conversations at once"
-    import torch
-
     material, how = plan.material, plan.how
     longest = max(len(r["input_ids"]) for r in material.rows)
-    size = fitting_size(model, how, longest, recomputed=torch.cuda.is_available())
+    size = fitting_size(model, how, longest)
     make_plain = partial(material.make, four_bit=False) if how.method == "qlora" else None
     while True:
         model = model or material.make()

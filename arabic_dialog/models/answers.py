@@ -253,7 +253,7 @@ def _whole_json(raw: bytes) -> Mapping[str, Any]:
         raise CallFailed(f"the answer has no choice with a text: {shown(raw)!r}")
     return data
 
-# %% ../../nbs/models/08_answers.ipynb #465268ce
+# %% ../../nbs/models/08_answers.ipynb #525d9fc0
 def _check_ending(choice: _Choice, ending: EndKind) -> None:
     "An error where a reply ended in a way that no reply ends"
     word = shown(str(choice.ending))
@@ -277,7 +277,7 @@ def read_reply(
     data = _whole_json(raw)
     served = data.get("model")
     if isinstance(served, str) and served and not same_model(model, served):
-        raise WrongModel(shown(served))
+        raise WrongModel(shown(served) or "a name that cannot be shown")
     choice = _choice(data, raw, api)
     ending = judge_ending(choice.ending)
     if limit and choice.n_tokens >= limit and (not choice.ending or ending == "unknown"):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Asked', 'OpenAIEngine']
 
-# %% ../../nbs/models/11_endpoints.ipynb #328232a3
+# %% ../../nbs/models/11_endpoints.ipynb #4ccfc201
 import logging
 import re
 import warnings
@@ -21,7 +21,7 @@ from .protocol import PATHS, TOO_LONG, Api, BudgetSpent, CallFailed
 from .protocol import NO_MODEL, RequestRefused, WrongModel, error_text, forms
 from .protocol import next_form, page_title, redrawn, wanted_parameters
 from .protocol import refused_parameters, request_body
-from .rota import Endpoint, Patience, Rota, Silence, tell
+from .rota import FIRST, Endpoint, Patience, Rota, Silence, tell
 from .wire import ServerAnswer, Judge, Key, Wire, check_endpoint
 
 # %% ../../nbs/models/11_endpoints.ipynb #449ddf80
@@ -63,7 +63,7 @@ def _adapt(endpoint: Endpoint, refused: Iterable[str], wanted: Mapping, text: st
             stacklevel=2,
         )
 
-# %% ../../nbs/models/11_endpoints.ipynb #e6361977
+# %% ../../nbs/models/11_endpoints.ipynb #346dfc31
 class _Session:
     "The calls of one `complete`; made and used in the event loop"
 
@@ -228,7 +228,7 @@ class _Session:
         "An error where an endpoint has nothing but web pages"
         title = page_title(raw)
         endpoint.pages = 0 if title is None else endpoint.pages + 1
-        if endpoint.pages >= 3 and not endpoint.replied:
+        if endpoint.pages >= 2 * FIRST and not endpoint.replied:
             raise UserError(
                 f"the endpoint {endpoint.url} answers with a web page "
                 f"({self.key.hide(title)!r}), not as an API does; open it in a browser: a proxy or "

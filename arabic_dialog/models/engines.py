@@ -78,6 +78,7 @@ class TransformersEngine:
         self._watch(self._always)
         self.most = math.inf  # rows that memory held when it last ran out, halved
         self.n_tokens = 0  # written so far, those of texts that had to begin again left out
+        self.n_rows = self.n_bytes = 0  # the most so far, side by side, and what that took
 
     def _watch(self, strings: tuple[str, ...]) -> None:
         "End texts where one of `strings` begins"
@@ -135,11 +136,19 @@ class TransformersEngine:
     def _pool(self, waiting: Sequence[Row], sampling: Sampling) -> Pool:
         "A pool with as many rows as memory holds, and no more than there are prompts"
         longest = len(waiting[0].prompt)
-        n_rows = self.batch_size
-        if not n_rows:
-            n_rows = find_batch_size(self.model, longest + sampling.max_new_tokens)
+        n_tokens, wanted = longest + sampling.max_new_tokens, self.batch_size
+        n_rows = find_batch_size(self.model, n_tokens, longest, wanted)
         n_rows = min(n_rows, self.most, len(waiting))
         return Pool(self.model, n_rows, sampling, longest, self.stops, self.ended)
+
+    def _note_use(self, pool: Pool) -> None:
+        "Keep how many rows there were at most, and what they took: measured on a GPU, else counted"
+        import torch
+
+        rows, device = pool.view.n_rows, self.model.device
+        is_gpu = device.type == "cuda"
+        n_bytes = torch.cuda.max_memory_allocated(device) if is_gpu else pool.memory()
+        self.n_rows, self.n_bytes = max(rows, self.n_rows), max(n_bytes, self.n_bytes)
 
     def _halve(self, n_rows: int) -> None:
         "Go on with half the rows"
@@ -176,6 +185,7 @@ class TransformersEngine:
                 for row in done:
                     yield self.completion(row, sampling)
             if not pool.failed:
+                self._note_use(pool)
                 return
             unfinished, n_rows = pool.unfinished(), pool.view.n_rows
             del pool  # its memory is needed

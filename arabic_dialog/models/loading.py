@@ -317,6 +317,12 @@ class ModelFacts:
     number_bytes: int = 2  # of a weight or a cached number, as it is run; 2: bfloat16
     embedded: int = 0  # parameters of embeddings and head, which are never kept in fewer bits
     linear_bits: float = 0  # of a weight elsewhere; 0: as many as `number_bytes` says
+    width: int = 0
+    inner: int = 0  # width of the feed-forward layers
+    matrices: int = 2  # of a feed-forward layer; 3 where one is a gate
+    kept: int = 2  # arrays as wide as `inner` that training keeps of a layer
+    biased: int = 0  # heads with a bias of their own on each pair of tokens (ALiBi)
+    vocabulary: int = 0
 
     def kept_as(self, dtype: str) -> "ModelFacts":  # as `load_model` knows it
         "The same model in another precision"
@@ -369,6 +375,16 @@ def n_parameters(config: Mapping[str, Any]) -> int:
     return vocabulary * width + positions + layers * block + 2 * width
 
 # %% ../../nbs/models/03_loading.ipynb #f6ab68c3
+def _feed_forward(settings: Mapping[str, Any]) -> dict[str, int]:
+    "Of a model's feed-forward layers: inner, matrices, kept"
+    kind, width = settings.get("model_type"), settings.get("n_embd") or settings.get("hidden_size")
+    inner = int(settings.get("intermediate_size") or settings.get("n_inner") or 4 * int(width))
+    if kind == "jais" or settings.get("hidden_act"):
+        return dict(inner=inner, matrices=3, kept=4)
+    written_out = settings.get("activation_function", "gelu_new") == "gelu_new"
+    return dict(inner=inner, matrices=2, kept=5 if written_out else 2)
+
+
 def _built_facts(config: Any) -> ModelFacts:
     "The facts of a typed config, by building its model without memory"
     import torch
@@ -388,6 +404,10 @@ def _built_facts(config: Any) -> ModelFacts:
         layers=text.num_hidden_layers,
         context=int(getattr(text, "max_position_embeddings", None) or 0),
         embedded=sum(weight.numel() for weight in embeddings | {head}),
+        width=text.hidden_size,
+        vocabulary=text.vocab_size,
+        biased=text.num_attention_heads if text.model_type in ("bloom", "jais") else 0,
+        **_feed_forward(text.to_dict()),
     )
 
 # %% ../../nbs/models/03_loading.ipynb #3c2516b4
@@ -402,4 +422,15 @@ def model_facts(config: Mapping[str, Any] | Any) -> ModelFacts:
     width, layers, context = (int(settings[k]) for k in ("n_embd", "n_layer", "n_positions"))
     looked_up = 0 if settings["model_type"] == "jais" else context * width
     embedded = int(settings["vocab_size"]) * width + looked_up
-    return ModelFacts(n, n - looked_up, 2 * layers * width, layers, context, embedded=embedded)
+    return ModelFacts(
+        n,
+        n - looked_up,
+        2 * layers * width,
+        layers,
+        context,
+        embedded=embedded,
+        width=width,
+        vocabulary=int(settings["vocab_size"]),
+        biased=int(settings["n_head"]) if settings["model_type"] == "jais" else 0,
+        **_feed_forward(settings),
+    )

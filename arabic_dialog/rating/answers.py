@@ -233,7 +233,7 @@ class Entry:
     at: float = 0.0  # seconds since 1970; 0: now
     source: str = "page"
 
-# %% ../../nbs/rating/02_answers.ipynb #0c356765
+# %% ../../nbs/rating/02_answers.ipynb #b01f1ff9
 def _form_fault(e: Entry) -> str:
     "What is wrong with an entry whatever the question; empty where nothing is"
     if type(e.position) is not int or not isinstance(e.field, str):
@@ -273,12 +273,13 @@ def _value_fault(e: Entry, criteria: Sequence[str], optional: Container[str]) ->
 
 def check_entry(entry: Entry, criteria: Sequence[str], optional: Container[str] = ()) -> Entry:
     "`entry`, if it can be meant; `optional` are the criteria that may not apply"
-    fault = _form_fault(entry) or _value_fault(entry, criteria, optional)
+    is_gone = entry.value is None and entry.source not in ("page", "file")  # taken back in a tool
+    fault = _form_fault(entry) or (not is_gone and _value_fault(entry, criteria, optional))
     if fault:
         raise UserError(f"answer of {entry.rater!r} at {entry.position!r}: {fault}")
     return entry
 
-# %% ../../nbs/rating/02_answers.ipynb #6b254a72
+# %% ../../nbs/rating/02_answers.ipynb #62c2bc7a
 class StoredEntry(NamedTuple):
     "An entry that counts: the last one at its question"
 
@@ -289,6 +290,7 @@ class StoredEntry(NamedTuple):
     revision: int
     tab: str
     at: float
+    source: str = "page"
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ class Receipt:
     elsewhere: bool  # another window has answered at the same position
     changes: list[list]  # of other windows: position, field, value, revision, tab
 
-# %% ../../nbs/rating/02_answers.ipynb #70edf340
+# %% ../../nbs/rating/02_answers.ipynb #2ab1adeb
 class StudyFile:
     "A study's file, open"
 
@@ -366,9 +368,7 @@ class StudyFile:
     def renew(self, who: str | None, secret: str):
         "Replace a rater's secret, or the owner's (None); the old link is dead a second later"
         if who is not None and who not in self.raters:
-            raise UserError(
-                f"there is no rater {who!r} in the study, only {', '.join(self.raters)}"
-            )
+            raise UserError(f"there is no rater {who!r}, only {', '.join(self.raters)}")
         digest = hash_secret(secret)
         with self.transaction():
             if who is None:
@@ -396,13 +396,13 @@ class StudyFile:
             for item_id, turns, *origin in self.rows("SELECT * FROM items ORDER BY item_id")
         ]
 
-    def entries(self, rater: str | None = None, since: int = 0) -> list[StoredEntry]:
+    def entries(self, rater: str | None = None, since: int = 0, gone=False) -> list[StoredEntry]:
         "The entries that count, after revision `since`; all raters' where none is named"
-        query = "SELECT rater, position, field, value, max(revision), tab, at FROM answers "
+        query = "SELECT rater, position, field, value, max(revision), tab, at, source FROM answers "
         of_rater, values = ("", [since]) if rater is None else (" AND rater = ?", [since, rater])
         query += f"WHERE revision > ?{of_rater} GROUP BY rater, position, field"
-        rows = self.rows(query, *values)
-        return [StoredEntry(*row[:3], json.loads(row[3]), *row[4:]) for row in rows]
+        rows = [StoredEntry(*r[:3], json.loads(r[3]), *r[4:]) for r in self.rows(query, *values)]
+        return [e for e in rows if gone or e.value is not None]  # gone: an answer taken back
 
     def seconds(self) -> dict[tuple[str, int], float]:
         "How long each rater has looked at each position"
@@ -443,11 +443,10 @@ class StudyFile:
         return [[p, f, json.loads(v), n, tab] for p, f, v, n, tab in rows if tab != e.tab]
 
     def _insert(self, e: Entry) -> int:
-        at = e.at or time.time()
         return self.db.execute(
             "INSERT INTO answers (rater, position, field, value, tab, at, source) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (e.rater, e.position, e.field, to_json(e.value), e.tab, at, e.source),
+            (e.rater, e.position, e.field, to_json(e.value), e.tab, e.at or time.time(), e.source),
         ).lastrowid
 
 # %% ../../nbs/rating/02_answers.ipynb #407b2bf7

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'WHEN_NOT', 'RepliesByTurn', 'SlotKind', 'HEADINGS', 'REMARKS_HEADING', 'NOT_APPLICABLE_WORD',
-           'SPEAKER_NAMES', 'Line', 'Criterion', 'load_criteria', 'RatedItem', 'Origin', 'Candidate', 'spread_turns',
-           'draw_items', 'order_for', 'Slot', 'Answer', 'Study', 'load_study', 'safe_cell', 'render_sheet',
-           'render_guide', 'check_raters', 'write_study', 'load_key', 'clean_cell', 'parse_point', 'parse_rating',
-           'read_sheet', 'read_sheets', 'save_ratings', 'load_ratings']
+           'SPEAKER_NAMES', 'ABSENT_WORDS', 'Line', 'Criterion', 'load_criteria', 'RatedItem', 'Origin', 'Candidate',
+           'spread_turns', 'draw_items', 'order_for', 'Slot', 'Answer', 'Study', 'load_study', 'safe_cell',
+           'render_sheet', 'render_guide', 'check_raters', 'write_study', 'load_key', 'clean_cell', 'parse_point',
+           'parse_rating', 'read_sheet', 'read_sheets', 'save_ratings', 'load_ratings']
 
 # %% ../../nbs/rating/01_design.ipynb #3ff4feb0
 import csv
@@ -369,13 +369,13 @@ def parse_point(text: str | None) -> int | None:
         raise UserError(f"{shown} is not a point of the scale {', '.join(map(str, POINTS))}")
     return int(whole[1])
 
-# %% ../../nbs/rating/01_design.ipynb #6604fc8f
-_WORDS = (NOT_APPLICABLE_WORD, "لاينطبق", "غير منطبق", "n/a", "na", "n.a.", "not applicable")
+# %% ../../nbs/rating/01_design.ipynb #21db9457
+ABSENT_WORDS = (NOT_APPLICABLE_WORD, "لاينطبق", "غير منطبق", "n/a", "na", "n.a.", "not applicable")
 
 
 def parse_rating(text: str | None, item_id: str, rater: str, criterion: Criterion) -> Rating:
     "The rating in a cell of a rater's sheet"
-    if " ".join(clean_cell(text).casefold().split()) not in _WORDS:
+    if " ".join(clean_cell(text).casefold().split()) not in ABSENT_WORDS:
         return Rating(item_id, rater, criterion.id, parse_point(text))
     if not criterion.may_not_apply:
         raise UserError(

@@ -1,6 +1,7 @@
 """What a misbehaving endpoint may do to a run: cost time, and nothing else."""
 
 import json, logging, random, signal, subprocess, sys, threading, time, warnings
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ from arabic_dialog.core.files import to_json
 from arabic_dialog.core.records import Request, Sampling, UserError
 from arabic_dialog.models.answers import LARGEST_ANSWER
 from arabic_dialog.models.endpoints import OpenAIEngine
-from arabic_dialog.models.rota import MANY_IN_A_ROW, Patience
-from misbehaving import Misbehaving, answer
+from arabic_dialog.models.rota import MANY_IN_A_ROW, Patience, Silence
+from arabic_dialog.models.protocol import request_seed
+from misbehaving import BAD, Misbehaving, answer
 
 KEY = "sk-very/secret+0123456789"
 QUICK = Patience(retries=12, base=0.01, longest=0.1, total=20.0)
@@ -26,6 +28,13 @@ FAULTS = [
     "no choices",
     "wrong model",
     "reset",
+    "chunks cut",
+    "empty",
+    "invalid",
+    "error",
+    "abort",
+    "null",
+    "tool call",
     (429, {"error": "slow down"}, {"Retry-After": "0"}),
     (503, b"", {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
 ]
@@ -147,7 +156,9 @@ def test_the_bound_on_concurrent_calls_holds_and_is_reached_at_every_endpoint():
         Misbehaving(delay=0.01),
     )
     with one.running(), two.running():
-        assert len(list(engine(one, two, concurrency=5).complete(prompts(120), PLAIN))) == 120
+        e = engine(one, two, concurrency=5)
+        list(e.complete(prompts(1), PLAIN))  # until a first reply there are fewer
+        assert len(list(e.complete(prompts(120), PLAIN))) == 120
     assert one.most == two.most == 5
 
 
@@ -568,3 +579,305 @@ def test_ctrl_c_while_waiting_ends_at_once():
         assert "KeyboardInterrupt" in p.stderr.read().splitlines()[-1]
         p.stdout.close()
         p.stderr.close()
+
+
+def seeds_of(server, prompt):
+    return [b["seed"] for b in server.bodies if b["messages"][0]["content"] == prompt]
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_whole_answer_without_a_reply_is_drawn_again_with_another_seed(fault):
+    with Misbehaving(lambda body, n: fault if n <= 2 else None).running() as server:
+        done = {c.prompt: c for c in engine(server).complete(prompts(20), PLAIN)}
+    for request in prompts(20):
+        sent, sampling = seeds_of(server, request.prompt), done[request.prompt].sampling
+        assert len(set(sent)) == len(sent) == 3
+        assert sent[0] == request_seed(PLAIN, request) and sampling.seed != PLAIN.seed
+        assert sent[-1] == request_seed(sampling, request)
+        assert replace(sampling, seed=PLAIN.seed) == PLAIN
+
+
+@pytest.mark.parametrize("fault", [500, 503, "cut", "reset", "not json", "error", "abort", "empty"])
+def test_a_fault_on_the_way_is_asked_again_with_the_same_seed(fault):
+    with Misbehaving(lambda body, n: fault if n <= 2 else None).running() as server:
+        done = list(engine(server).complete(prompts(3), PLAIN))
+    assert {c.sampling for c in done} == {PLAIN}
+    assert all(set(seeds_of(server, r.prompt)) == {request_seed(PLAIN, r)} for r in prompts(3))
+
+
+def test_seeds_of_redraws_go_on_where_they_were_when_a_request_is_asked_later():
+    with Misbehaving(lambda body, n: "null" if n <= 3 else None).running() as server:
+        e = engine(server, patience=Patience(retries=1, base=0.01))
+        assert not list(e.complete(prompts(1), PLAIN)) and "content is null" in e.lost["r0"]
+        assert len(list(e.complete(prompts(1), PLAIN))) == 1
+    assert len(set(seeds_of(server, "p0"))) == 4
+
+
+def reasoning(body, content=None, end="length"):
+    message = {"content": content, "reasoning_content": "أفكر في المحادثة المطلوبة. " * 80}
+    return 200, answer(body, choices=[{"message": message, "finish_reason": end}])
+
+
+@pytest.mark.parametrize("end", ["length", "stop", "MAX_TOKENS"])
+def test_a_budget_that_went_into_thinking_is_said_at_once_and_ends_the_run_early(end):
+    with Misbehaving(lambda body, n: reasoning(body, end=end), delay=0.02).running() as server:
+        e = engine(server, concurrency=64)
+        with pytest.warns(UserWarning, match="reasoning only") as noted:
+            with pytest.raises(
+                UserError, match="last 8 replies held thoughts only.*thinking = off"
+            ):
+                list(e.complete(prompts(500), PLAIN))
+    assert len(server.bodies) <= 24 and len(noted) == 1
+
+
+def test_one_request_that_only_thinks_is_lost_after_two_calls():
+    def fault(body, n):
+        return reasoning(body) if "p3" in str(body["messages"]) else None
+
+    with Misbehaving(fault).running() as server, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        e = engine(server)
+        assert len(list(e.complete(prompts(9), PLAIN))) == 8
+    assert server.calls["p3"] == 2 and "max_new_tokens" in e.lost["r3"]
+    assert len(set(seeds_of(server, "p3"))) == 2
+
+
+def test_texts_cut_off_in_their_thoughts_are_kept_and_end_the_run():
+    def thinks(body, n):
+        message = {"content": "<think>\nأفكر في"}
+        return 200, answer(body, choices=[{"message": message, "finish_reason": "length"}])
+
+    done = []
+    with (
+        Misbehaving(thinks).running() as server,
+        pytest.warns(UserWarning, match="of its thoughts"),
+    ):
+        with pytest.raises(UserError, match="last 8 replies held thoughts only"):
+            done.extend(c for c in engine(server, concurrency=1).complete(prompts(60), PLAIN))
+            pytest.fail("the run goes on")
+        for c in engine(server, concurrency=1).complete(prompts(3), PLAIN):
+            done.append(c)
+    assert len(server.bodies) <= 12 and [c.finish_reason for c in done] == ["length"] * 11
+
+
+def test_thinking_is_turned_off_where_the_server_takes_it():
+    off = replace(PLAIN, thinking="off")
+
+    def thinks(body, n):
+        return None if "chat_template_kwargs" in body else reasoning(body)
+
+    with Misbehaving(thinks).running() as server:
+        assert len(list(engine(server).complete(prompts(5), off))) == 5
+        assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+        assert server.bodies[0]["reasoning_effort"] == "none"
+        list(engine(server, api="completions").complete(prompts(1), off))
+        assert not {"chat_template_kwargs", "reasoning_effort"} & server.bodies[-1].keys()
+    said = "reasoning_effort: Input should be 'low', 'medium' or 'high'"
+    fault = refuses({"reasoning_effort"}, lambda _: {"error": said})
+    with (
+        Misbehaving(fault).running() as server,
+        pytest.warns(UserWarning, match="reasoning_effort"),
+    ):
+        list(engine(server).complete(prompts(3), off))
+    assert "chat_template_kwargs" in server.bodies[-1]
+
+
+def test_an_ending_that_no_table_has_is_kept_and_said_once():
+    def bored(body, n):
+        return 200, answer(body, choices=[{"text": "مرحبا", "finish_reason": "bored"}])
+
+    with Misbehaving(bored).running() as server, pytest.warns(UserWarning) as noted:
+        e = engine(server)
+        done = [c for _ in range(2) for c in e.complete(prompts(20), PLAIN)]
+    assert {c.finish_reason for c in done} == {"bored"} and len(noted) == 1
+    assert "'bored', which no table of endings has" in str(noted[0].message)
+
+
+def test_stop_strings_are_sent_and_hold_where_the_server_does_not_heed_them():
+    stop = ("###", "حوار", "a", "b", "c")
+    text = "المستخدم: مرحبا\n حوار آخر ### "
+
+    def few(body, n):
+        if len(body.get("stop", ())) > 4:
+            return 400, {"error": {"message": "'stop' takes at most 4 strings"}}
+        choice = {"message": {"content": text}, "finish_reason": "length"}
+        return 200, answer(body, choices=[choice])
+
+    sampling = replace(PLAIN, stop=stop)
+    with Misbehaving(few).running() as server:
+        done = list(engine(server).complete(prompts(3), sampling))
+    assert server.bodies[-1]["stop"] == list(stop[:4])
+    assert {(c.text, c.finish_reason) for c in done} == {("المستخدم: مرحبا\n ", "stop")}
+    assert {c.sampling for c in done} == {sampling}
+
+
+def test_eight_calls_are_under_way_until_the_first_reply_comes():
+    one, two = Misbehaving(delay=0.3), Misbehaving(delay=0.3)
+    with one.running(), two.running():
+        made = engine(one, two, concurrency=32).complete(prompts(100), PLAIN)
+        next(made)
+        assert one.most + two.most == 8
+        assert len(list(made)) == 99
+    assert one.most == two.most == 32
+
+
+def listening(e):
+    lines = []
+    e.say = lines.append
+    return lines
+
+
+def test_a_server_that_is_down_is_said_at_once_and_so_is_its_return():
+    server = Misbehaving()
+    with server.running():
+        e = engine(server)
+        lines = listening(e)
+        assert len(list(e.complete(prompts(3), PLAIN))) == 3 and not lines
+    port = int(server.url.split(":")[2].split("/")[0])
+    again = Misbehaving(port=port)
+
+    def come_back():
+        time.sleep(1.5)
+        with again.running():
+            finished.wait(10)
+
+    finished = threading.Event()
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        assert len(list(e.complete(prompts(20), PLAIN))) == 20
+    finally:
+        finished.set()
+        thread.join()
+    assert lines[0].startswith(f"{server.url}: no connection: ")
+    assert lines[0].endswith("it is asked again") and lines[1:] == [f"{server.url} answers again"]
+
+
+def test_what_is_said_while_nothing_comes(monkeypatch):
+    lines, clock = [], [100.0]
+    monkeypatch.setattr("arabic_dialog.models.rota.time.monotonic", lambda: clock[0])
+    silence = Silence(lines.append)
+    silence.n_done = 1200
+    for _ in range(120):
+        clock[0] += 1
+        silence.speak(64, "503: busy", 300 - (clock[0] - 100), 600.0)
+    assert [line.split(":")[0] for line in lines] == [
+        f"no completion for {n} s" for n in (10, 40, 70, 100)
+    ]
+    assert lines[1].endswith(
+        "1,200 done, 0 given up, 64 waiting; the run ends in about 4 min unless one comes "
+        "(last: 503: busy)"
+    )
+    silence.end()
+    lines.clear()
+    for _ in range(900):
+        clock[0] += 1
+        silence.speak(2, "", 0.0, 600.0)
+    assert [line.split(":")[0] for line in lines] == [
+        f"no completion for {n}" for n in ("20 s", "80 s", "4 min", "9 min", "14 min")
+    ]
+    assert lines[0].endswith("1,201 done, 0 given up, 2 waiting; calls may take 10 min")
+
+
+def test_a_run_that_is_given_up_has_said_so_before():
+    with Misbehaving(lambda body, n: 429).running() as server:
+        e = engine(server, patience=Patience(base=0.01, longest=0.5, total=12.5))
+        lines = listening(e)
+        with pytest.raises(UserError, match="no completion has come"):
+            list(e.complete(prompts(40), PLAIN))
+    assert lines and lines[0].startswith("no completion for 10 s: 0 done, 0 given up, 16 waiting")
+    assert "(last: 429: out of order)" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "changes, suffix, message",
+    [
+        (dict(models=()), "", "no model 'some/model'.*is the base URL complete"),
+        (dict(models=("a\x1b[2J", "b")), "", "it has a .2J, b"),
+        (dict(models=("model", "b")), "", "it has the model; try endpoint_api = completions"),
+        (dict(base="/v1/v1"), "", "its API begins at http://[^ ]*/v1/v1: write that"),
+    ],
+)
+def test_a_path_or_a_model_that_is_not_there(changes, suffix, message):
+    with Misbehaving(lambda body, n: 404, **changes).running() as server:
+        with pytest.raises(UserError, match=message) as caught:
+            list(engine(server).complete(prompts(1), PLAIN))
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_page_of_a_site_is_no_api(status):
+    page = b"<!doctype html><title>Not here</title>"
+    with Misbehaving(lambda body, n: (status, page), models=()).running() as server:
+        with pytest.raises(UserError, match=rf"no model .*\({status}\); is the base URL complete"):
+            list(engine(server).complete(prompts(1), PLAIN))
+
+
+def test_a_page_to_sign_in_is_named_after_sixteen():
+    page = b"<html><head><title>Sign in to the <b>network</b></title>"
+    with Misbehaving(lambda body, n: (200, page)).running() as server:
+        with pytest.raises(
+            UserError, match="web page .'Sign in to the network'.*a page to sign in"
+        ):
+            list(engine(server).complete(prompts(40), PLAIN))
+    assert len(server.bodies) <= 26
+
+
+def test_a_redirection_says_where_it_leads_without_what_may_be_secret():
+    to = {"Location": "https://example.com/v1/chat/completions?token=hidden"}
+    with Misbehaving(lambda body, n: (307, b"", to)).running() as server:
+        with pytest.raises(UserError, match="to https://example.com/v1/chat/compl") as caught:
+            list(engine(server).complete(prompts(1), PLAIN))
+    assert "hidden" not in str(caught.value)
+
+
+def test_https_where_the_server_speaks_http_is_said_at_once():
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *_: None
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(
+            UserError, match="no encrypted connection to 127.0.0.1.*write http://127"
+        ):
+            list(engine(f"https://127.0.0.1:{server.server_port}/v1").complete(prompts(3), PLAIN))
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert time.monotonic() - start < 3
+
+
+def test_a_compressed_answer_is_read_although_nobody_asked_for_it():
+    import gzip
+
+    def packed(body, n):
+        raw = gzip.compress(json.dumps(answer(body)).encode())
+        return 200, raw[: -9 if n == 1 else None], {"Content-Encoding": "gzip"}
+
+    with Misbehaving(packed).running() as server:
+        done = list(engine(server).complete(prompts(5), PLAIN))
+    assert {c.text for c in done} == {f"جواب p{i}" for i in range(5)} and len(server.bodies) == 10
+
+
+def test_an_account_that_is_empty_ends_the_run_and_a_busy_one_does_not():
+    said = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    with Misbehaving(lambda body, n: (429, said)).running() as server:
+        with pytest.raises(UserError, match="nothing left to spend"):
+            list(engine(server).complete(prompts(9), PLAIN))
+    busy = {"error": {"message": "You exceeded your current quota, retry in 1 s"}}
+    with Misbehaving(lambda body, n: (429, busy) if n == 1 else None).running() as server:
+        assert len(list(engine(server).complete(prompts(3), PLAIN))) == 3
+
+
+def test_ollama_is_told_from_others_since_it_takes_parameters_without_a_word():
+    def ollama(body, n):
+        return 200, answer(body, system_fingerprint="fp_ollama")
+
+    with Misbehaving(ollama).running() as server, pytest.warns(UserWarning, match="Modelfile") as w:
+        e = engine(server)
+        list(e.complete(prompts(5), PLAIN))
+    assert len(w) == 1 and e.asked(PLAIN)[0].server == "Ollama"

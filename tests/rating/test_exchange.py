@@ -11,9 +11,10 @@ from arabic_dialog.core.records import Turn, UserError
 from arabic_dialog.rating.answers import About, Entry, Links, NOT_APPLICABLE, StudyFile, StudyItem
 from arabic_dialog.rating.answers import create_study
 from arabic_dialog.rating.design import Slot, load_criteria
-from arabic_dialog.rating.exchange import answer_rows, answers_of, import_label_studio
+from arabic_dialog.rating.exchange import answer_rows, answers_of
 from arabic_dialog.rating.exchange import label_studio_config, label_studio_tasks, ratings_of
 from arabic_dialog.rating.exchange import progress, rater_view, render_csv, render_json, take
+from arabic_dialog.rating.tools import import_label_studio
 from rating.test_page import HOSTILE, hostile_study
 
 
@@ -75,16 +76,25 @@ def test_label_studio_brings_back_what_it_was_given(study, tmp_path):
     "change, says",
     [
         ({"result": [{"from_name": "charm", "type": "rating", "value": {"rating": 3}}]}, "charm"),
-        ({"result": [{"from_name": "fluency", "type": "rating", "value": {}}]}, "task 1 is not as"),
-        ({"completed_by": {}}, "task 1 is not as"),
-        ({"completed_by": 7}, "annotator 7 is no rater"),
-        ({"updated_at": "yesterday"}, "task 1 is not as"),
+        ({"result": [{"from_name": "fluency", "type": "rating", "value": {}}]}, "is not a point"),
+        ({"completed_by": {}}, "does not say who annotated"),
+        ({"updated_at": "yesterday"}, "'yesterday' is no time"),
     ],
 )
-def test_damage_in_one_annotation_keeps_all_out(study, tmp_path, change, says):
-    tasks, before = label_studio_tasks(study), study.entries()
+def test_damage_in_one_annotation_costs_a_line_and_not_the_file(study, tmp_path, change, says):
+    tasks = label_studio_tasks(study)
     tasks[0]["annotations"][0] |= change
-    with pytest.raises(UserError, match=says):
+    with StudyFile(hostile_study(tmp_path / "other.sqlite")) as other:
+        taken = import_label_studio(other, save(tmp_path, tasks))
+        assert len(taken.left_out) == 1 and says in taken.left_out[0]
+        kept = {(e.position, e.field): e.value for e in other.entries("hala")}
+        assert kept[3, "flag"] == 1 and ((1, "fluency") in kept) == ("updated_at" in change)
+
+
+def test_a_stranger_is_refused_with_the_remedy_and_nothing_is_kept(study, tmp_path):
+    tasks, before = label_studio_tasks(study), study.entries()
+    tasks[0]["annotations"][0] |= {"completed_by": 7}
+    with pytest.raises(UserError, match="annotator 7 is no rater .*--rater 7=NAME"):
         import_label_studio(study, save(tmp_path, tasks))
     assert study.entries() == before
 
