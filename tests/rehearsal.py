@@ -24,8 +24,8 @@ from arabic_dialog.models.loading import new_model
 from arabic_dialog.models.tokenizers import load_chat_template
 from families import make_family
 
-TOPICS = ("bread", "coffee", "weddings", "music", "cinema", "museums")
-COUNTRIES = ("DZ", "SA", "RU", "ZA", "MY", "ZM", "BY", "SG")
+TOPICS = ("bread", "coffee", "weddings", "music", "cinema", "museums", "beaches", "football")
+COUNTRIES = ("DZ", "RU", "MY")
 N_TURNS = 4
 PROMPT = """اكتب محادثة من {n_turns} أدوار بين المستخدم والمساعد.
 الموضوع: {topic}
@@ -107,7 +107,8 @@ def _teach(model: Any, rows: list[tuple[list[int], list[int]]], n_steps: int) ->
             group["lr"] = rate
         if len(waiting) < n_rows:
             waiting = rng.sample(rows, len(rows))
-        tokens, labels = _batch([waiting.pop() for _ in range(n_rows)])
+        chosen = [waiting.pop() for _ in range(n_rows)]
+        tokens, labels = _batch(chosen)
         hidden = model.transformer(input_ids=tokens).last_hidden_state[:, :-1]
         wanted = labels[:, 1:]
         logits = model.lm_head(hidden[wanted != -100] * model.config.logit_scale)
@@ -118,7 +119,7 @@ def _teach(model: Any, rows: list[tuple[list[int], list[int]]], n_steps: int) ->
         optimizer.step()
 
 
-def make_jais(folder: Path, lists: Lists, n_steps: int = 400) -> None:
+def make_jais(folder: Path, lists: Lists, n_steps: int = 300) -> None:
     "A Jais of 0.7 million parameters that writes conversations on the topics of `lists`"
     pairs = list(examples(lists, 24))
     names = [t.arabic for t in load_topics(lists.topics).values()]
