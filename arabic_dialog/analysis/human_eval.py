@@ -6,9 +6,10 @@
 __all__ = ['PAIR', 'REPLY', 'agreement_table', 'readable', 'pair_table', 'with_origins', 'quality_table', 'quality_comparisons',
            'score_frame', 'metric_correlation', 'disagreements', 'RatedStudy', 'rating_tables']
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #912937ca
+# %% ../../nbs/analysis/02_human_eval.ipynb #d8094476
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -19,12 +20,18 @@ from ..core.stats import DegenerateWarning, cluster_ratio, compare_paired, holm
 from ..core.stats import kendall, resample_counts, spearman, spearman_interval
 from ..rating.agreement import COEFFICIENTS, kappa_context, rater_agreement
 from ..rating.design import Answer, Origin, POINTS, RatedItem, safe_cell
-from ..rating.raters import check_table, drift_table, interval_columns, rating_frame
+from arabic_dialog.rating.raters import (
+    absences,
+    check_table,
+    drift_table,
+    interval_columns,
+    rating_frame,
+)
 from ..rating.raters import rating_matrix, repeat_table, severity_sums, severity_table
 from ..rating.raters import solve_severity
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #81668c83
-def _remark(found: Mapping[str, Any], matrix: Any) -> str:
+# %% ../../nbs/analysis/02_human_eval.ipynb #ac336b7f
+def _remark(found: Mapping[str, Any], matrix: Any, absent: Any) -> str:
     "What a reader should know before believing a row of coefficients"
     n_items = matrix.shape[1]
     remarks = [f"{n_items} items only: the intervals are wide"] if n_items < 30 else []
@@ -35,6 +42,10 @@ def _remark(found: Mapping[str, Any], matrix: Any) -> str:
         remarks.append(
             f"no interval where all resamples are alike ({names}): more items are needed"
         )
+    if len(absent):
+        split = absent.item_id[absent.item_id.isin(matrix.columns)].nunique()
+        said = f"{len(absent)} answers say that the question does not apply, and are no ratings"
+        remarks.append(f"{said}; on {split} items others rated" if split else said)
     return "; ".join(filter(None, remarks))
 
 # %% ../../nbs/analysis/02_human_eval.ipynb #1728320f
@@ -55,7 +66,7 @@ def _cells(found: Mapping[str, Any]) -> dict[str, float]:
         cells |= interval_columns(name, interval)
     return cells
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #b46573fd
+# %% ../../nbs/analysis/02_human_eval.ipynb #6cdeeb6e
 def agreement_table(
     ratings: Iterable[Rating],
     criteria: Sequence[str] | None = None,  # ids; None: all, in the order met
@@ -66,18 +77,21 @@ def agreement_table(
     "Agreement on each criterion: all coefficients, with intervals over items"
     import pandas as pd
 
-    frame = rating_frame(ratings)
+    ratings = list(ratings)
+    frame, absent = rating_frame(ratings), absences(ratings)
     rows = []
     for criterion in criteria or frame.criterion.unique():
         matrix = _rated(frame, criterion)
+        without = absent[absent.criterion == criterion]
         with warnings.catch_warnings(action="ignore", category=DegenerateWarning):
             found = rater_agreement(
                 matrix.to_numpy(), COEFFICIENTS, POINTS, n_resamples, level, seed
             )
         row = {"criterion": criterion, "n_items": matrix.shape[1], "n_raters": len(matrix)}
+        row |= {"n_shared": int((matrix.notna().sum() > 1).sum()), "n_not_applicable": len(without)}
         row |= _cells(found)
         row |= {f"mean_{rater}": mean for rater, mean in matrix.mean(axis=1).items()}
-        rows.append(row | {"note": _remark(found, matrix) if n_resamples else ""})
+        rows.append(row | {"note": _remark(found, matrix, without) if n_resamples else ""})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/analysis/02_human_eval.ipynb #c60b1cc1
@@ -159,7 +173,7 @@ def _adjusted(frame: Any) -> Any:
         frame.loc[here, "adjusted"] += frame[here].rater.map(severity)
     return frame
 
-# %% ../../nbs/analysis/02_human_eval.ipynb #4fe5d088
+# %% ../../nbs/analysis/02_human_eval.ipynb #2ac75a53
 def quality_table(
     ratings: Iterable[Rating],
     key: Iterable[Origin],
@@ -170,13 +184,16 @@ def quality_table(
     "Mean rating of each model on each criterion, best first, with intervals over conversations"
     import pandas as pd
 
-    rows = []
+    rows, ratings, key = [], list(ratings), list(key)
+    models = {o.item_id: o.model for o in key}
+    absent = Counter((a.criterion, models.get(a.item_id)) for a in absences(ratings).itertuples())
     parts = _adjusted(with_origins(ratings, key)).groupby(["criterion", "model"], sort=False)
     for (criterion, model), part in parts:
         ones = [1.0] * len(part)
         mean = cluster_ratio(part.value, ones, part.conversation_id, n_resamples, level, seed)
         row = {"criterion": criterion, "model": model}
         row |= {"n_items": part.item_id.nunique(), "n_ratings": len(part)}
+        row["n_not_applicable"] = absent[criterion, model]
         rows.append(row | interval_columns("mean", mean) | {"adjusted": part.adjusted.mean()})
     table = pd.DataFrame(rows)
     place = pd.factorize(table.criterion)[0]  # criteria in the order met

@@ -6,7 +6,7 @@
 __all__ = ['STUDY_RECIPE', 'SEEN', 'RATING_RECIPE', 'make_study', 'Given', 'page_ratings', 'sheet_ratings', 'returned_sheets',
            'simulated_ratings', 'make_ratings']
 
-# %% ../../nbs/analysis/03_ratings.ipynb #1ba908c0
+# %% ../../nbs/analysis/03_ratings.ipynb #4a3a08a0
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from ..rating.design import Answer, Candidate, RatedItem, draw_items
 from ..rating.design import load_criteria, load_key, load_study
 from ..rating.design import order_for, read_sheets, save_ratings, write_study
 from ..rating.exchange import answers_of, ratings_of
-from ..rating.simulate import latent_quality, rater_slots, simulate_answers
+from ..rating.simulate import RaterModel, latent_quality, rater_slots
+from ..rating.simulate import simulate_answers
 from ..rating.study import raters_in, save_people_ratings, score_rows, study_path
 
 # %% ../../nbs/analysis/03_ratings.ipynb #49cbb210
@@ -108,18 +109,20 @@ def returned_sheets(folder: Path) -> list[Path]:
 
 SEEN = ("on_topic", "on_country", "ended", "well_formedness")  # what simulated raters see
 
-# %% ../../nbs/analysis/03_ratings.ipynb #9997898c
+# %% ../../nbs/analysis/03_ratings.ipynb #59936892
 def simulated_ratings(study: Path, scores: Path, seed: int) -> Given:
     "Ratings of simulated raters, who see measures of each reply and no text; saved as such"
     record = load_study(study)
     rows = load_csv(scores, ["metric", "value"])
     quality = latent_quality(load_key(study), rows, SEEN)
     slots, checks = rater_slots(quality, record.raters, seed=seed)
+    model = RaterModel(optional=tuple(c.id for c in record.criteria if c.may_not_apply))
     answers, simulation = simulate_answers(
         slots,
         quality,
         [c.id for c in record.criteria],
-        seed=seed,
+        model,
+        seed,
         checks=checks,
         quality_from=f"mean of {', '.join(SEEN)}",
     )

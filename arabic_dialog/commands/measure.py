@@ -24,9 +24,12 @@ def interruptible() -> Iterator[None]:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(130) from None
 
-# %% ../../nbs/commands/09_measure.ipynb #1901fa13
+# %% ../../nbs/commands/09_measure.ipynb #ac777402
 def validity_command(
-    folder: argument("JSON Lines files of rated turns: context, reply, rating, cluster.", "FOLDER"),
+    folder: argument(
+        "Tables of rated turns (JSON Lines, CSV, Parquet): context, reply, rating, cluster.",
+        "FOLDER",
+    ),
     encoder: option("Of RAVEN; a name, or a model of sentence-transformers.") = "use-multilingual",
     other: option("Another encoder to compare with; may be repeated.", kind=list[str]) = (),
     model: option(
@@ -45,7 +48,7 @@ def validity_command(
     first, *rest = (Raven(load_encoder(e)) for e in (encoder, *other))
     with interruptible():
         more = more_measures(rest, model)
-        people, ladder = study_validity(folder, first, more, resamples, seed)
+        people, ladder = study_validity(folder, first, more, resamples, seed, say=print)
     print_validity(people, ladder)
     if to:
         tables = {"people": people, "ladder": ladder}

@@ -6,7 +6,7 @@
 __all__ = ['Fetch', 'gather_crew', 'make_models', 'make_stages', 'model_commits', 'tell_of_old_stages', 'open_needed',
            'reproduce']
 
-# %% ../../nbs/commands/06_reproduce.ipynb #976cf734
+# %% ../../nbs/commands/06_reproduce.ipynb #89832df6
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +20,13 @@ from ..analysis.validity import make_validity
 from .costs import STAGES, StageName, profile_steps, reaches
 from .doctor import Shortage, make_plan, plan_lines
 from ..core.files import JsonlLog, digest, find_root, save_text
-from ..core.hub import ModelUse, located, named_models
+from ..core.hub import ModelUse, located, named_models, baseline_names
 from ..core.records import RunEntry, UserError
 from ..core.runs import Rehearsal, RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
 from ..core.workers import Crew, Together, Workers, processes
 from ..finetuning.train import make_students
-from ..generation.dataset import make_dataset, measure_relevance
+from ..generation.dataset import asked_of, make_dataset, measure_relevance
 from ..metrics.opening import open_models, profile_trials
 from ..metrics.replies import marks_stage, reply_stage
 from ..metrics.scores import check_targets
@@ -42,7 +42,7 @@ def gather_crew(profile: Profile) -> Crew:
 
     return Together({"train_student": train_student})
 
-# %% ../../nbs/commands/06_reproduce.ipynb #3c714eaf
+# %% ../../nbs/commands/06_reproduce.ipynb #e4f3228a
 def make_models(
     work: Work, crew: Crew, split: Stage
 ) -> tuple[dict[str, tuple[str, Stage | None]], dict[str, Stage]]:
@@ -56,7 +56,8 @@ def make_models(
         replies["marks"] = marks_stage(work, split)
 
     students = make_students(work, crew, split, reply, [answer_marks])
-    baselines = {name.split("/")[-1].lower(): (name, None) for name in work.profile.baselines}
+    named = baseline_names(work.profile.baselines)
+    baselines = {name: (model, None) for name, model in named.items()}
     waiting = {n: of for n, of in (students | baselines).items() if n not in replies}
     side_by_side(work, crew, "reply", [partial(reply, n, *of) for n, of in waiting.items()])
     return students, dict(sorted(replies.items()))  # in an order that does not depend on speed
@@ -99,7 +100,7 @@ def model_commits(profile: Profile) -> dict[str, str]:
     places = {use.name: located(use.name, use.revision) for use in named_models(profile)}
     return {name: commit for name, (_, commit) in places.items() if commit}
 
-# %% ../../nbs/commands/06_reproduce.ipynb #39104c6d
+# %% ../../nbs/commands/06_reproduce.ipynb #e744816c
 def _describe_run(work: Work, checked: Stage):
     "Write run.json: what was run, and a fingerprint of the conversations"
     config = work.profile.model_dump(mode="json", by_alias=True)
@@ -110,6 +111,7 @@ def _describe_run(work: Work, checked: Stage):
         "data_hash": checked.outputs["conversations.jsonl"][0],
         "models": record_shapes(config),
         "commits": model_commits(work.profile),
+        "asked": asked_of(work),
     }
     path, text = work.folder / "run.json", json.dumps(about, ensure_ascii=False, indent=1)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

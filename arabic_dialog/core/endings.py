@@ -6,7 +6,7 @@
 __all__ = ['LONGEST_LINE', 'FAILED', 'INTERRUPTED', 'UNHEARD', 'one_line', 'hide_secrets', 'install_hint', 'explain',
            'keep_traceback', 'faults_kept_in', 'render_fault', 'ready_streams', 'run_command']
 
-# %% ../../nbs/core/11_endings.ipynb #78158b73
+# %% ../../nbs/core/11_endings.ipynb #5caa3185
 import errno
 import os
 import re
@@ -14,6 +14,7 @@ import select
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, requires
@@ -175,7 +176,7 @@ def render_fault(error: BaseException) -> str:
     what = f"{type(error).__name__}: {error}{_own_place(error)}"
     return f"a fault of this program, not of what you gave it ({what}). {'; '.join(notes)}"
 
-# %% ../../nbs/core/11_endings.ipynb #2b368ea5
+# %% ../../nbs/core/11_endings.ipynb #f7276a1e
 def ready_streams() -> None:
     "Streams that take any text, also where the caller closed them"
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -210,7 +211,17 @@ def _say(line: str) -> None:
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
 
-# %% ../../nbs/core/11_endings.ipynb #5c5d9279
+
+_format = warnings.formatwarning
+
+
+def _format_warning(message, category, *place) -> str:
+    "A warning for people as a line; one for programmers as Python writes it"
+    if not issubclass(category, UserWarning):
+        return _format(message, category, *place)
+    return f"warning: {one_line(hide_secrets(str(message)))}\n"
+
+# %% ../../nbs/core/11_endings.ipynb #8701c3b6
 FAILED, INTERRUPTED, UNHEARD = 2, 130, 141  # exit codes
 
 
@@ -230,6 +241,7 @@ def _end(error: BaseException, debug: bool) -> int:
 def run_command(work: Callable[[], int], debug: bool = False) -> int:
     "Do `work`, which returns an exit code; whatever it raises ends in a line and a code"
     ready_streams()
+    warnings.formatwarning = _format_warning
     try:
         code = work()
     except (Exception, KeyboardInterrupt) as e:

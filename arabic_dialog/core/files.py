@@ -118,15 +118,13 @@ def from_dict(cls: type[R], data: dict, where: str = "") -> R:
     except TypeError as e:
         raise UserError(f"{where}: {e}") from None
 
-# %% ../../nbs/core/02_files.ipynb #d5f5f76e
+# %% ../../nbs/core/02_files.ipynb #29f4e799
 def from_json(cls: type[R], line: str | bytes) -> R:
     "A record of class `cls` from a line of JSON"
     try:
         data = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"not JSON: {e}") from None
-    except RecursionError:
-        raise UserError("nested too deep to be a record") from None
     return data if cls is dict else from_dict(cls, data)
 
 # %% ../../nbs/core/02_files.ipynb #f8e1d9ce
@@ -152,7 +150,7 @@ def save_jsonl(path: str | Path, records: Iterable[Any]) -> Path:
     "Write records to `path`, one a line, in one step"
     return save_text(path, "".join(to_json(r) + "\n" for r in records))
 
-# %% ../../nbs/core/02_files.ipynb #3e262444
+# %% ../../nbs/core/02_files.ipynb #2f00671f
 def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
     "The records of a JSON Lines file one by one; an error names the file and the line"
     path = Path(path)
@@ -165,10 +163,8 @@ def iter_jsonl(path: str | Path, cls: type[R] = dict) -> Iterator[R]:
                 n += 1
                 if line.strip():
                     yield from_json(cls, line)
-    except UserError as e:
+    except (UserError, UnicodeDecodeError) as e:
         raise UserError(f"{path}, line {n}: {e}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}, after line {n}: not UTF-8 text ({e.reason})") from None
 
 # %% ../../nbs/core/02_files.ipynb #200b8f77
 def load_jsonl(path: str | Path, cls: type[R] = dict) -> list[R]:
@@ -206,7 +202,7 @@ def decode_table(path: Path) -> str:
     seems = " (it seems to be Windows-1256)" if arabic > len(raw) / 20 else ""
     raise UserError(f"{path} is not UTF-8{seems}; save it as “CSV UTF-8”")
 
-# %% ../../nbs/core/02_files.ipynb #7b1d2e61
+# %% ../../nbs/core/02_files.ipynb #8ffbd6ec
 class TableRow(NamedTuple):
     "A line of a table that holds anything"
 
@@ -233,14 +229,14 @@ def parse_table(text: str, wanted: Iterable[str] = ()) -> tuple[list[str], list[
     told = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", first.strip(), re.IGNORECASE)
     text, delimiters = (rest, told[1]) if told else (text, ",;\t")
     wanted = set(wanted)
-    best = max(delimiters, key=lambda d: (len(wanted & {*_headings(text, d)}), text.count(d)))
-    headings = _headings(text, best)
-    lines = list(_parse_cells(text, best))[1:]
-    skipped = 1 if told else 0
+
+    named = {d: _headings(text, d) for d in delimiters}  # cells may hold any of these signs
+    best = max(named, key=lambda d: (len(wanted & {*named[d]}), len(named[d])))
+    headings = named[best]
     rows = [
-        TableRow(n + skipped, dict(zip(headings, cells, strict=False)))
-        for n, cells in lines
-        if any(cells)
+        TableRow(n + bool(told), dict(zip(headings, cells, strict=False)))
+        for n, cells in list(_parse_cells(text, best))[1:]
+        if any(cells) or (cells and len(headings) == 1)
     ]
     return headings, rows
 

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_FILES', 'is_repository', 'check_name', 'names_of', 'weight_paths', 'Snapshot', 'snapshots', 'lacking',
-           'located', 'model_identity', 'ModelUse', 'named_models']
+           'located', 'model_identity', 'ModelUse', 'named_models', 'baseline_names']
 
-# %% ../../nbs/core/08_hub.ipynb #12673f12
+# %% ../../nbs/core/08_hub.ipynb #19957ce5
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from .files import data_path, digest, digest_file, load_csv, save_text
-from .records import UserError
+from .records import Checkpoint, UserError
 from .settings import Profile
 
 # %% ../../nbs/core/08_hub.ipynb #356ed008
@@ -239,7 +239,7 @@ def model_identity(
         return ""
     return next((s.commit for s in snapshots(str(name), revision or None)), "")
 
-# %% ../../nbs/core/08_hub.ipynb #ee35f323
+# %% ../../nbs/core/08_hub.ipynb #a7a7cca4
 @dataclass(frozen=True)
 class ModelUse:
     "A model that a profile names, and what it is for"
@@ -264,15 +264,32 @@ def _generator(p: Profile) -> Iterator[ModelUse]:
 def named_models(p: Profile) -> list[ModelUse]:
     "The models that a profile names, in the order in which a run needs them; each once"
     revisions = dict(zip(p.checkpoints, p.revisions, strict=False))
+    pins = dict(zip(p.baselines, p.baseline_revisions, strict=False))
     uses = list(_generator(p))
     uses += [
         ModelUse(name, revisions.get(name, ""), "student", "train")
         for name in p.checkpoints
         if not name.startswith("new:")
     ]
-    uses += [ModelUse(name, revisions.get(name, ""), "baseline", "replies") for name in p.baselines]
+    uses += [ModelUse(name, pins.get(name, ""), "baseline", "replies") for name in p.baselines]
     if "/" in p.encoder:
         stage = "check" if p.min_relevance else "train"
         uses.append(ModelUse(p.encoder, "", "encoder", stage))
     firsts = {(use.name, use.revision): use for use in reversed(uses)}
     return [use for use in uses if firsts[use.name, use.revision] is use]
+
+# %% ../../nbs/core/08_hub.ipynb #2814ca6a
+def baseline_names(models: Sequence[str]) -> dict[str, str]:
+    "What tables call each baseline → its name or folder"
+    taken: dict[str, str] = {"retrieval": "", "reference": "", "marks": ""}
+    for model in dict.fromkeys(models):
+        place = Path(model)
+        short = (place.resolve().name if place.is_dir() else model.split("/")[-1]).lower()
+        if Checkpoint.parse(short) or Checkpoint.parse(f"{short}-s0"):
+            short = re.sub("-(base|finetuned|control)", r".\1", short)
+        if short in taken:
+            short = f"{model.split('/')[-2] if '/' in model else 'model'}.{short}".lower()
+        while short in taken:
+            short += "+"
+        taken[short] = model
+    return {short: model for short, model in taken.items() if model}

@@ -48,7 +48,7 @@ class Request:
     scenario: Scenario | None = field(default=None, compare=False)  # what it was made for
     n_turns: int | None = field(default=None, compare=False)  # that the prompt asks for
 
-# %% ../../nbs/core/01_records.ipynb #977b1d9b
+# %% ../../nbs/core/01_records.ipynb #d288fed2
 def later(default: Any, shown: bool = True) -> Any:
     "A field that joined its record later: at its default it is neither written nor fingerprinted"
     return field(default=default, repr=shown, metadata={"later": True})
@@ -68,6 +68,8 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = later(())  # a text ends where one of these begins
     thinking: Thinking = later("")  # asked of a server; in this process models do not think first
+    top_k: int = later(0)  # only so many of the likeliest tokens are drawn from; 0: all
+    min_new_tokens: int = later(0)  # a text does not end before
 
 
 def thinking_settings(how: Thinking) -> dict[str, Any]:

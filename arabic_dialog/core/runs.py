@@ -378,7 +378,7 @@ class WatchedProfile(Profile):
             reads.add(name)
         return super().__getattribute__(name)
 
-# %% ../../nbs/core/09_runs.ipynb #8c83135f
+# %% ../../nbs/core/09_runs.ipynb #f15ac7f8
 @dataclass(frozen=True)
 class Work:
     "A run in progress: what, where, and how it talks"
@@ -425,11 +425,13 @@ class Work:
 
     def files(self, *names: str) -> dict[str, str]:
         "Fingerprints of input files, and of all files in input folders"
-        paths = []
-        for name in names:
-            path = self.root / name
-            paths += sorted(path.rglob("*")) if path.is_dir() else [path]
-        return {p.relative_to(self.root).as_posix(): digest_file(p) for p in paths if p.is_file()}
+        found = {}
+        for n, path in enumerate(map(self.root.joinpath, names)):
+            outside = not path.is_relative_to(self.root)  # known by its place, not by its path
+            base, prefix = (path.parent, f"outside {n}: ") if outside else (self.root, "")
+            files = filter(Path.is_file, [path, *sorted(path.rglob("*"))])
+            found |= {prefix + p.relative_to(base).as_posix(): digest_file(p) for p in files}
+        return found
 
     def keys(self, *names: str) -> dict[str, Any]:
         "Settings of the profile that shape a stage"

@@ -6,7 +6,7 @@
 __all__ = ['Told', 'TABLE_ENDINGS', 'COMPRESSED_ENDINGS', 'told_of_reading', 'open_bytes', 'encoding_of', 'open_text',
            'parse_json', 'table_name', 'iter_table']
 
-# %% ../../nbs/core/10_tables.ipynb #8fce4f11
+# %% ../../nbs/core/10_tables.ipynb #199a828c
 import bz2
 import csv
 import gzip
@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from .files import plain_cell
 from .records import UserError
 
 # %% ../../nbs/core/10_tables.ipynb #e41a29fc
@@ -122,7 +123,7 @@ def encoding_of(head: bytes) -> str:
         return "utf-16-le" if odd else "utf-16-be"
     return "utf-8"
 
-# %% ../../nbs/core/10_tables.ipynb #31c5ae43
+# %% ../../nbs/core/10_tables.ipynb #ae86fbd7
 _OLD = {"cp1256": "WINDOWS-1256", "iso8859_6": "ISO-8859-6", "cp1252": "WINDOWS-1252"}
 
 
@@ -138,7 +139,9 @@ def _old_encoding(line: bytes) -> str:
         return ""
     shares = {encoding: _arabic_share(line, encoding) for encoding in ("cp1256", "iso8859_6")}
     best = max(shares, key=shares.get)
-    return best if shares[best] > 0.5 else "cp1252"
+    in_words = len(re.findall(rb"[\x80-\xff]{2}", line))  # accents stand alone, Arabic in words
+    n_high = sum(byte > 127 for byte in line)
+    return best if shares[best] > 0.5 and 4 * in_words > n_high else "cp1252"
 
 
 def _not_utf8(path: Path) -> tuple[int, bytes, int]:
@@ -221,7 +224,7 @@ def parse_json(text: str, where: str) -> Any:
     except RecursionError:
         raise UserError(f"{where} is nested too deep to be a row") from None
 
-# %% ../../nbs/core/10_tables.ipynb #a8ee57e0
+# %% ../../nbs/core/10_tables.ipynb #7eafb272
 _WRAPPERS = ("data", "rows", "examples", "instances", "items")
 _ROLES = {"role", "from", "speaker", "author", "sender"}
 
@@ -298,12 +301,13 @@ def _iter_json(path: Path, faulty: Told | None) -> Iterator[tuple[int, Any]]:
             return
         second = next(lines, None)
         if second is None:
-            yield from enumerate(_document_rows(row), 1)
+            rows = _document_rows(row)
+            yield from [(first[0], row)] if rows == [row] else enumerate(rows, 1)
             return
         yield first[0], row
         yield from _iter_lines(path, chain([second], lines), faulty)
 
-# %% ../../nbs/core/10_tables.ipynb #4f638705
+# %% ../../nbs/core/10_tables.ipynb #b6404e9c
 def _iter_csv(path: Path, faulty: Told | None) -> Iterator[tuple[int, dict]]:
     "The rows of a table with a heading; cells are texts"
     with open_text(path) as text:
@@ -312,9 +316,10 @@ def _iter_csv(path: Path, faulty: Told | None) -> Iterator[tuple[int, dict]]:
         if said:
             first = next(text, "")
         separator = said[1] if said else max("\t;,", key=first.count)
+        csv.field_size_limit(2**30)  # a turn may be long
         lines = csv.reader(chain([first], text), delimiter=separator)
         try:
-            heading = [name.strip() for name in next(lines, [])]
+            heading = [plain_cell(name) for name in next(lines, [])]
             twice = sorted({c for c in heading if heading.count(c) > 1})
             if twice or not any(heading):
                 what = f"the column {twice[0]!r} twice" if twice else "no heading"
@@ -336,6 +341,7 @@ def _iter_batches(path: Path, batches: Callable[[], Iterator[Any]]) -> Iterator[
     n = 0
     try:
         for batch in batches():
+            batch.validate(full=True)  # a damaged offset would end the process otherwise
             for row in batch.to_pylist():
                 n += 1
                 yield n, row

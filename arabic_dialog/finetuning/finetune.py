@@ -6,7 +6,7 @@
 __all__ = ['LEAK', 'STATEMENTS_FIRST', 'N_HELD', 'N_VALIDATION', 'keeps_apart', 'smaller_size', 'explain_error', 'Material',
            'fit', 'pretrain', 'finetune']
 
-# %% ../../nbs/finetuning/05_finetune.ipynb #d74c95aa
+# %% ../../nbs/finetuning/05_finetune.ipynb #9d4e35ff
 import errno
 import gc
 import json
@@ -26,11 +26,10 @@ from ..core.records import Conversation, Kind, UserError
 from ..core.workers import processes
 from arabic_dialog.finetuning.masking import (
     encode_conversations,
-    prove_batch,
     sample_rows,
     save_mask,
 )
-from .packing import packed, packing_error
+from .packing import packed, packing_error, prove_batch
 from arabic_dialog.finetuning.students import (
     add_chat_frame,
     blocks,

@@ -151,14 +151,14 @@ def _deal_replies(places: Sequence[tuple[int, Scenario]], seed: int) -> list[int
         givers[place], givers[other] = givers[other], givers[place]
     return givers
 
-# %% ../../nbs/finetuning/01_students.ipynb #f4a5aa87
+# %% ../../nbs/finetuning/01_students.ipynb #4ad674bb
 def shuffle_replies(conversations: Sequence[Conversation], seed: int) -> list[Conversation]:
     "Every reply replaced by one of another topic and country; as a whole they stay the same"
     replies = sorted(
         (turn, c)
         for c, conversation in enumerate(conversations)
         for turn, t in enumerate(conversation.turns)
-        if t.speaker == "assistant"
+        if t.speaker == "assistant" and turn not in conversation.untrained
     )
     givers = _deal_replies([(turn, conversations[c].scenario) for turn, c in replies], seed)
     turns = [list(c.turns) for c in conversations]

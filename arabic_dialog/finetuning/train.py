@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_READ', 'N_VOCABULARY_TEXTS', 'ModelSize', 'StudentJob', 'train_student', 'plan_training', 'make_students']
 
-# %% ../../nbs/finetuning/06_train.ipynb #486657d5
+# %% ../../nbs/finetuning/06_train.ipynb #ba9ff84e
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from .students import pretraining_texts, recurring_names, train_tokenizer
 from .trainer import Training, keep_memory
 from ..generation.grammar import Grammar
 from ..models.loading import new_model
+from ..models.tokenizers import preparation_of
 
 # %% ../../nbs/finetuning/06_train.ipynb #e3692f9d
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def plan_training(
         size,
     )
 
-# %% ../../nbs/finetuning/06_train.ipynb #f648d09a
+# %% ../../nbs/finetuning/06_train.ipynb #58e191d8
 def _shaping(job: StudentJob) -> dict[str, Any]:
     "What of a job shapes the weights: all but where files lie and how many rows fit at once"
     params = job.plain
@@ -149,6 +150,8 @@ class _Students:
         params = _shaping(job)
         if not base and checkpoint.kind != "base":
             params |= self.work.identity("checkpoint", start, job.revision)
+        if not base and preparation_of(start):
+            params["preparation"] = preparation_of(start)
         if checkpoint.kind == "base":
             params["grammar"] = self.work.files("data/grammar")
         stage = self.work.stage(

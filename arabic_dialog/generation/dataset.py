@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cell', 'CHECK_SETTINGS', 'SPLIT_RECIPE', 'N_RELEVANCE', 'RELEVANCE_RECIPE', 'complete', 'linked', 'read_cells',
-           'split', 'generator_keys', 'generator_identity', 'open_log', 'Generator', 'make_completions',
-           'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
+           'split_sizes', 'split', 'generator_keys', 'generator_identity', 'open_log', 'asked_of', 'Generator',
+           'check_splits', 'make_completions', 'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
 
 # %% ../../nbs/generation/14_dataset.ipynb #b25eb9c5
 import json
@@ -67,7 +67,7 @@ def linked(cells: Iterable[Cell], links: Iterable[tuple[Cell, Cell]]) -> dict[Ce
         head[second] = first
     return {cell: find(cell) for cell in head}
 
-# %% ../../nbs/generation/14_dataset.ipynb #43c421f2
+# %% ../../nbs/generation/14_dataset.ipynb #f1ba9625
 def read_cells(source: Path, threshold: float) -> dict[Cell, Cell]:
     "Each cell of a file of conversations → the cell that stands for all linked by near-duplicates"
     index, cells, links = DuplicateIndex(threshold), {}, []
@@ -82,14 +82,18 @@ def read_cells(source: Path, threshold: float) -> dict[Cell, Cell]:
     return linked(cells, links)
 
 
+def split_sizes(n: int, shares: dict[str, float]) -> dict[str, int]:
+    "How many of `n` cells each split gets; the rest is for training"
+    sizes = {name: round(share * n) for name, share in shares.items()}
+    return sizes | {"train": max(0, n - sum(sizes.values()))}
+
+
 def _share_out(cells: Iterable[Cell], shares: dict[str, float], seed: int) -> dict[Cell, str]:
     "Which split each cell goes to: test first, then validation, and the rest to train"
     order = sorted(cells)
     stream(seed, "split").shuffle(order)
-    names: list[str] = []
-    for name, share in shares.items():
-        names += [name] * round(share * len(order))
-    names += ["train"] * (len(order) - len(names))
+    sizes = split_sizes(len(order), shares)
+    names = [name for name, size in sizes.items() for _ in range(size)]
     return dict(zip(order, names, strict=False))
 
 # %% ../../nbs/generation/14_dataset.ipynb #8e31687c
@@ -121,7 +125,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #9c548a40
+# %% ../../nbs/generation/14_dataset.ipynb #181be4ab
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -159,14 +163,45 @@ def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
     return path, about | keys | identity
 
 
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    "What shaped the completions of another log, and now is otherwise"
+    old, new = ({**keys, **keys.get("sampling", {})} for keys in (old, new))
+    names = sorted(k for k in old.keys() | new.keys() if k != "sampling")
+    changed = [n for n in names if old.get(n) != new.get(n)]
+    return ", ".join(f"{n} {old.get(n, 'none')} (now {new.get(n, 'none')})" for n in changed)
+
+
+def _tell_of_other_logs(work: Work, path: Path, about: dict[str, Any]):
+    "Say in one line that completions of the same generator are kept and not used"
+    now = json.loads(json.dumps(about, default=vars))
+    for file in sorted(work.folder.path.glob("raw/*/about.json")):
+        log = file.with_name("completions.jsonl")
+        if file.parent == path or not log.is_file() or not log.stat().st_size:
+            continue
+        old = json.loads(file.read_text(encoding="utf-8"))
+        if (old.get("engine"), old.get("generator")) == (now["engine"], now["generator"]):
+            n = sum(1 for _ in log.open("rb"))
+            work.say(
+                f"raw/{file.parent.name}: {n:,} completions of this generator stay there and are "
+                f"not used, for they were made with {_difference(old, now) or 'older settings'}"
+            )
+
+
 def open_log(work: Work) -> CompletionLog:
     "The log of the run's generator; about.json beside it says whose it is"
     path, about = _log_place(work)
+    if work.profile.engine != "embedded" and not (path / "completions.jsonl").is_file():
+        _tell_of_other_logs(work, path, about)
     text = json.dumps(about, default=vars, ensure_ascii=False, indent=1) + "\n"
     file = path / "about.json"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         save_text(file, text)
     return CompletionLog(path / "completions.jsonl")
+
+# %% ../../nbs/generation/14_dataset.ipynb #016f7530
+def asked_of(work: Work) -> list[dict[str, Any]]:
+    "What servers were sent for the run's completions, and would not take; none of other engines"
+    return _log_place(work)[1].get("sent", [])
 
 # %% ../../nbs/generation/14_dataset.ipynb #2203cd99
 @dataclass(frozen=True)
@@ -215,14 +250,41 @@ class Generator:
     def judge(self, scenarios: Iterable[Scenario]) -> Callable[[Completion], bool]:
         "Whether a completion for one of these scenarios is acceptable, for the progress bar"
         by_id = {s.id: s for s in scenarios}
-        return lambda c: not examine(c, by_id[c.scenario_id], self.gate)[1]
+        return lambda c: not examine(c, by_id[c.scenario_id], self.gate).issues
 
-# %% ../../nbs/generation/14_dataset.ipynb #98e913bc
+# %% ../../nbs/generation/14_dataset.ipynb #eea466ad
+def check_splits(
+    plan: Iterable[Scenario],
+    profile: Any,  # its shares
+    say: Callable[[str], None],
+) -> None:
+    "Refuse a plan that could not be split; rejections make the splits smaller still"
+    shares = {"test": profile.test_share, "validation": profile.validation_share}
+    n = len({s.cell for s in plan})
+    sizes = split_sizes(n, shares)
+    empty = next((name for name, size in sizes.items() if not size), "")
+    if empty:
+        least = next((k for k in range(n, 100_000) if all(split_sizes(k, shares).values())), 0)
+        more = f", or n_scenarios to {least} or more" if least else ""
+        share = f"{empty}_share = {shares[empty]:g}" if empty in shares else "what the others leave"
+        raise UserError(
+            f"the {empty} split would be empty: {n} pairs of topic and country are too few for "
+            f"{share}; raise it{more}"
+        )
+    small = [f"{size} to {name}" for name, size in sizes.items() if size == 1]
+    if small:
+        say(
+            f"of {n} pairs of topic and country, {' and '.join(small)}: "
+            "should one be rejected, a split may be empty; more n_scenarios are safer"
+        )
+
+
 def make_completions(generator: Generator) -> Stage:
     "The completions of the plan"
     work = generator.work
 
     def make(path: Path) -> dict[str, int]:
+        check_splits(generator.plan, work.profile, work.say)
         requests = [generator.prompt(s) for s in generator.plan]
         judge = generator.judge(generator.plan)
         with open_log(work) as log:
@@ -231,7 +293,7 @@ def make_completions(generator: Generator) -> Stage:
 
     return work.stage("complete", make, params=generator.shape, code="generation.scenarios")
 
-# %% ../../nbs/generation/14_dataset.ipynb #7a0a926c
+# %% ../../nbs/generation/14_dataset.ipynb #9a32f0ad
 CHECK_SETTINGS = (
     "min_arabic_ratio",
     "max_repetition",
@@ -250,9 +312,10 @@ def make_conversations(generator: Generator, completions: Stage) -> Stage:
     if profile.min_relevance:
         encoder = work.keys("encoder") | work.identity("encoder", profile.encoder)
     limits = work.keys(*CHECK_SETTINGS) | encoder
-    grammar = {"grammar": work.files("data/grammar")}
+    grammar = {"grammar": work.files("data/grammar", "data/country_names.csv")}
 
     def make(path: Path) -> dict[str, int]:
+        check_splits(generator.plan, profile, lambda line: None)
         with open_log(work) as log, (completions.path / "completions.jsonl").open("rb") as first:
 
             def more(fresh: Sequence[Scenario]) -> Iterator[bytes]:

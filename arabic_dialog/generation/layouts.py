@@ -119,7 +119,7 @@ def _read_talk(
         f"answer ({', '.join(PAIRS)}); it has {has}"
     )
 
-# %% ../../nbs/generation/16_layouts.ipynb #1830c642
+# %% ../../nbs/generation/16_layouts.ipynb #131f42f2
 def _with_columns(
     talk: Spoken, row: Mapping[str, Any], where: str, leave_out: Collection[str], account: Account
 ) -> Spoken:
@@ -158,12 +158,12 @@ def _scenario(row: Mapping[str, Any], id: str, where: str) -> Scenario:
     if isinstance(scenario, Mapping):
         try:
             return from_dict(Scenario, dict(scenario), "scenario")
-        except UserError as e:
+        except ValueError as e:
             raise UserError(f"{where}: {str(e)[:200]}") from None
     topic, country = (cell_text(row.get(k), f"{where}: {k}") for k in ("topic", "country"))
     return Scenario(id, topic, country, cell_count(row.get("variant"), f"{where}: variant"))
 
-# %% ../../nbs/generation/16_layouts.ipynb #679bf303
+# %% ../../nbs/generation/16_layouts.ipynb #a954281c
 _OWN = frozenset(("id", "scenario", "turns", "model"))
 
 
@@ -174,7 +174,7 @@ def _own_record(row: Mapping[str, Any], name: str) -> Conversation | None:
     try:
         conversation = from_dict(Conversation, row, name)
         check_order(conversation.turns, name)
-    except UserError:
+    except ValueError:
         return None  # the longer way says what is odd
     return conversation
 

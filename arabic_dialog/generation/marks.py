@@ -200,10 +200,10 @@ def _frame_marks(text: str) -> list[Mark]:
             marks.append(mark)
     return marks
 
-# %% ../../nbs/generation/05_marks.ipynb #464bd661
+# %% ../../nbs/generation/05_marks.ipynb #ce302e89
 _LAST_WORDS = frozenset(name.split()[-1] for name in _NAMES)
 _PAUSES = frozenset(".!?؟…؛;»”\"')]|/–—->")
-_WORD = re.compile(r"\S+")
+_WORD = re.compile(r"[^\s>\]]+")
 
 
 @lru_cache(maxsize=16384)
@@ -272,7 +272,7 @@ def _put_in_order(marks: list[Mark]) -> list[Mark]:
             kept.append(mark)
     return kept
 
-# %% ../../nbs/generation/05_marks.ipynb #5b82ca0c
+# %% ../../nbs/generation/05_marks.ipynb #e8e6646d
 _WIDE = dict(zip("：﹕︰∶꞉ː｜▁＜＞［］", "::::::|_<>[]", strict=True))
 
 
@@ -293,9 +293,10 @@ def find_marks(text: str) -> list[Mark]:
         if mark:
             marks.append(mark)
         position += len(line)
+    n_named = len(marks)
     if "<" in flat or "[" in flat:
         marks += _frame_marks(flat)
-    if flat.count(":") > len(marks):
+    if flat.count(":") > n_named:
         marks += _inner_marks(flat, marks)
     marks = _put_in_order(marks)
     if len({mark.speaker for mark in marks}) == 1 and not any(mark.inside for mark in marks):

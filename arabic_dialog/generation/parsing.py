@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARSE_RULES', 'MAX_LENGTH', 'Parsed', 'read_completion', 'parse_conversation']
 
-# %% ../../nbs/generation/08_parsing.ipynb #9d343d55
+# %% ../../nbs/generation/08_parsing.ipynb #7f20e9fe
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 from ..core.arabic import normalise
 from ..core.records import Turn
 from .cleaning import Draft, Edit, Removal, leftover, sound, sound_draft
-from .cleaning import unfold, without_entities, without_thoughts
+from .cleaning import unfold, without_entities, without_terminal_codes
+from .cleaning import without_thoughts
 from .marks import Mark, find_marks, flatten, read_name
 from .passages import Division, ParseError, Passage, error_at
 from .passages import from_dashes, from_marks, trim
@@ -171,7 +172,7 @@ def _from_json(draft: Draft) -> Division:
             raise error_at(draft, position, "unknown_speaker", what)
     return Division(passages, draft)
 
-# %% ../../nbs/generation/08_parsing.ipynb #45d8b918
+# %% ../../nbs/generation/08_parsing.ipynb #fa844819
 _OPENS = re.compile(
     r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M
 )
@@ -217,11 +218,11 @@ def _from_quotes(draft: Draft, marks: list[Mark]) -> Division:
     if not opens or (len(marks) > 1 and marks[1].start < opens.start()):
         return nothing
     found = _from_encoded(draft) if '\\"' in text else _from_json(draft)
-    n_passages = len(found.passages)
-    if n_passages < 2 and not (n_passages and len(marks) < 2):
-        found = _from_strings(draft, opens.start())
-        n_passages = 0 if len(found.passages) < 2 else len(found.passages)
-    if n_passages:
+    if len(found.passages) < 2:
+        inner = _from_strings(draft, opens.start())
+        is_turn = found.passages and len(marks) < 2
+        found = inner if len(inner.passages) > 1 else found if is_turn else nothing
+    if found.passages:
         return found._replace(draft=_around_json(found.draft, opens.start()))
     if not marks and _PAIR.search(text):
         what = "JSON without speakers and texts"
@@ -393,7 +394,7 @@ def _settled(division: Division) -> Division:
         _check_marks(division)
     return division
 
-# %% ../../nbs/generation/08_parsing.ipynb #9871ce15
+# %% ../../nbs/generation/08_parsing.ipynb #6bac2590
 @dataclass(frozen=True)
 class Parsed:
     "The turns of a completion, and what was taken away from beside them"
@@ -428,7 +429,7 @@ def read_completion(
 ) -> Parsed:
     "The turns of a completion; ParseError (and nothing else) where it is not a conversation"
     _check_length(text)
-    draft = thoughtless = sound_draft(text)
+    draft = thoughtless = without_terminal_codes(sound_draft(text))
     try:
         thoughtless, opened = without_thoughts(draft)
         _check_thoughts(draft, thoughtless, opened)

@@ -54,7 +54,7 @@ def _without_note(body: str) -> tuple[str, str]:
     note = _NOTE.search(body, body.find("\n") + 1 or len(body))
     return (body[: note.start()], body[note.start() :]) if note else (body, "")
 
-# %% ../../nbs/generation/07_passages.ipynb #c782c3f4
+# %% ../../nbs/generation/07_passages.ipynb #1ab11279
 _EDGES = "-=*_~`#|>•"
 _MAY_CLOSE = frozenset(_EDGES + ":：∶")
 _RULE = re.compile(rf"[{_EDGES}\s]+")  # a line of signs only
@@ -87,11 +87,10 @@ def find_title(text: str) -> str:
     return title[0] if title else ""
 
 
-def _stray(lines: list[str], is_last: bool) -> Stray | None:
+def _stray(lines: list[str], n_fences: int, is_last: bool) -> Stray | None:
     "What the last of `lines` is: a rule, the heading of a turn or of a conversation, or none"
     line = lines[-1]
-    fences = [line for line in lines if line.startswith("```")]
-    if line.startswith("```") and len(fences) % 2 == 0:
+    if line.startswith("```") and n_fences % 2 == 0:
         return None  # it closes one of the turn's own
     if len(lines) > 1 and len(line) <= 160 and find_title(line) == line:
         return "again"
@@ -107,7 +106,7 @@ def _stray(lines: list[str], is_last: bool) -> Stray | None:
         return "turn"
     return None
 
-# %% ../../nbs/generation/07_passages.ipynb #052857a4
+# %% ../../nbs/generation/07_passages.ipynb #f8cf27c5
 class Trimmed(NamedTuple):
     "A turn without strays at its end"
 
@@ -124,10 +123,12 @@ def trim(body: str, is_last: bool = True) -> Trimmed:
         return Trimmed(text[: -len(title)].strip(), title, "again")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     dropped, follows = [], ""
+    n_fences = sum(line.startswith("```") for line in lines)
     while lines:
-        stray = _stray(lines, is_last)
+        stray = _stray(lines, n_fences, is_last)
         if not stray:
             break
+        n_fences -= lines[-1].startswith("```")
         if stray in ("again", "begins"):
             follows = stray
         dropped.append(lines.pop())
@@ -136,14 +137,20 @@ def trim(body: str, is_last: bool = True) -> Trimmed:
         text = text[2:-2].strip()
     return Trimmed(text, "\n".join(reversed(dropped)), follows)
 
-# %% ../../nbs/generation/07_passages.ipynb #d0982730
+# %% ../../nbs/generation/07_passages.ipynb #12de77a6
 def _without_wrappers(text: str, marks: list[Mark]) -> list[Mark]:
-    "`marks` without a sign directly behind which a name opens the turn"
-    kept = []
+    "`marks`, of which a sign directly before a name, or before the system part, opens nothing"
+    kept: list[Mark] = []
+    waits = False  # for the end of the system part, as in `[INST] <<SYS>> … <</SYS>> …`
     for mark, after in zip_longest(marks, marks[1:]):
-        opens_nothing = after and after.speaker and not after.frame and mark.speaker and mark.frame
-        if not (opens_nothing and not text[mark.end : after.start].strip()):
-            kept.append(mark)
+        is_bare = after and mark.frame and not text[mark.end : after.start].strip()
+        if is_bare and mark.speaker == "user" and after.speaker == "system":
+            mark, waits = mark._replace(speaker=""), True
+        elif is_bare and mark.speaker and after.speaker and not after.frame:
+            mark = mark._replace(speaker="")
+        elif waits and not mark.speaker:
+            mark, waits = mark._replace(speaker="user"), False
+        kept.append(mark)
     return kept
 
 
@@ -163,7 +170,7 @@ def _without_frame(draft: Draft, marks: list[Mark]) -> tuple[Draft, list[Mark]]:
     last = _echo_end(marks)
     if last is not None:
         draft = draft.noting("echo", draft.text[: marks[last].start], 0)
-        marks = marks[last + 1 :]
+        marks = [marks[last]._replace(speaker=""), *marks[last + 1 :]]
     return draft, _without_wrappers(draft.text, marks)
 
 # %% ../../nbs/generation/07_passages.ipynb #aff56b92

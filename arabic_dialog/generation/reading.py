@@ -101,7 +101,7 @@ def _check_parts(split: str, files: list[_File]) -> None:
             f"{files[0].path}; download it too"
         )
 
-# %% ../../nbs/generation/17_reading.ipynb #38a8247f
+# %% ../../nbs/generation/17_reading.ipynb #0e142512
 def find_splits(
     path: str | Path,  # a run's folder, or one with train.jsonl, validation.jsonl or test.jsonl
 ) -> dict[str, Path]:
@@ -135,6 +135,8 @@ class Found:
 def find_dataset(path: str | Path) -> Found:
     "The files of a dataset: a file, a run's folder, or a folder in any usual layout"
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no file or folder {path}")
     if not path.is_dir():
         return Found({"": (path,)})
     if (path / "stages").is_dir():

@@ -6,7 +6,7 @@
 __all__ = ['Fit', 'AssistantTurn', 'assistant_turns', 'Reading', 'n_scored', 'Likelihood', 'score_replies', 'perplexity',
            'bits_per_byte', 'bits_per_char', 'ConversationLikelihood', 'by_conversation', 'log_likelihoods']
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #388a3585
+# %% ../../nbs/metrics/01_perplexity.ipynb #8ed59720
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +16,10 @@ from typing import Any, Literal, get_args
 
 from ..core.files import JsonlLog, digest
 from ..core.hardware import out_of_memory
-from ..core.records import Conversation, Turn, UserError, replies
+from ..core.records import Conversation, Turn, UserError, later, replies
 from ..models.tokenizers import render_turns, turn_end
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #20b858c9
+# %% ../../nbs/metrics/01_perplexity.ipynb #ded41af0
 @dataclass(frozen=True)
 class AssistantTurn:
     "An assistant turn of a conversation, and what was said before it"
@@ -28,20 +28,21 @@ class AssistantTurn:
     turn: int  # its index in the conversation
     history: tuple[Turn, ...]  # the turns before it, oldest first
     reply: Turn
+    system: str = later("", shown=False)  # the instruction that the conversation stands under
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #ba9b47d2
+# %% ../../nbs/metrics/01_perplexity.ipynb #797ea62a
 def assistant_turns(conversations: Iterable[Conversation]) -> list[AssistantTurn]:
     "Every assistant turn of `conversations`"
-    return [AssistantTurn(c.id, *turn) for c in conversations for turn in replies(c)]
+    return [AssistantTurn(c.id, *turn, c.system) for c in conversations for turn in replies(c)]
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #2b09ec26
-def _render(tokenizer, turns: Sequence[Turn], prompt: bool = False) -> str:
+# %% ../../nbs/metrics/01_perplexity.ipynb #8f313f16
+def _render(tokenizer, turns: Sequence[Turn], prompt: bool = False, system: str = "") -> str:
     "`turns` in the chat frame; with `prompt`, up to where the assistant begins to write"
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "the tokenizer has no chat template; set tokenizer.chat_template before scoring replies"
         )
-    return render_turns(tokenizer, turns, prompt)
+    return render_turns(tokenizer, turns, prompt, system)
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #8e67bc53
 Fit = Literal["turns", "tokens"]
@@ -124,13 +125,14 @@ def _tokens(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return encoding["input_ids"], encoding["offset_mapping"]
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #be647be4
-def _encode(tokenizer, history: Sequence[Turn], reply: Turn, count_eos: bool) -> _Encoded:
-    "`history` and `reply` as tokens, up to the last that is scored"
-    full = _render(tokenizer, [*history, reply])
+# %% ../../nbs/metrics/01_perplexity.ipynb #ff2f9ea6
+def _encode(tokenizer, turn: AssistantTurn, count_eos: bool) -> _Encoded:
+    "The history and the reply as tokens, up to the last that is scored"
+    history, reply, system = turn.history, turn.reply, turn.system
+    full = _render(tokenizer, [*history, reply], system=system)
     text = reply.text.strip()
     if history:
-        prompt = _render(tokenizer, history, prompt=True)
+        prompt = _render(tokenizer, history, prompt=True, system=system)
     else:
         prompt = full[: full.find(text) if text else full.rfind(turn_end(tokenizer) or "")]
     start, end = _reply_span(tokenizer, full, prompt, text, count_eos)
@@ -169,16 +171,17 @@ class _Passage:
     ids: list[int]  # the last one is asked for, but not read
     spans: list[_Span]
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #79c4c5d1
+# %% ../../nbs/metrics/01_perplexity.ipynb #f36d587c
 def _shorten(tokenizer, turn: AssistantTurn, reading: Reading) -> _Encoded:
     "`turn` with its oldest turns dropped until it fits, if that can be"
     history = list(turn.history)
-    encoded = _encode(tokenizer, history, turn.reply, reading.count_eos)
+    encoded = _encode(tokenizer, turn, reading.count_eos)
     while len(encoded.ids) > reading.max_length + 1 and len(history) > 1:
         history.pop(0)
         while len(history) > 1 and history[0].speaker != "user":
             history.pop(0)
-        encoded = _encode(tokenizer, history, turn.reply, reading.count_eos)
+        shorter = replace(turn, history=tuple(history))
+        encoded = _encode(tokenizer, shorter, reading.count_eos)
     return encoded
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #4761fea8
@@ -195,16 +198,13 @@ def _slide(encoded: _Encoded, row: int, length: int, stride: int) -> list[_Passa
         first = end
     return passages
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #8558cbf5
+# %% ../../nbs/metrics/01_perplexity.ipynb #0e28fd9c
 def _passages(tokenizer, turns: Sequence[AssistantTurn], reading: Reading) -> Iterator[_Passage]:
     "What to read so that every reply is scored; once for a conversation where that changes nothing"
     most = reading.max_length + 1
     rows = sorted(range(len(turns)), key=lambda r: (turns[r].conversation_id, turns[r].turn))
     for _, group in groupby(rows, key=lambda r: turns[r].conversation_id):
-        encoded = {
-            r: _encode(tokenizer, turns[r].history, turns[r].reply, reading.count_eos)
-            for r in group
-        }
+        encoded = {r: _encode(tokenizer, turns[r], reading.count_eos) for r in group}
         longest = [*encoded.values()][-1].ids
         nested = all(longest[: len(e.ids)] == e.ids for e in encoded.values())
         if reading.share and len(longest) <= most and nested:
@@ -401,7 +401,12 @@ def by_conversation(likelihoods: Iterable[Likelihood]) -> list[ConversationLikel
         whole.add(x)
     return list(sums.values())
 
-# %% ../../nbs/metrics/01_perplexity.ipynb #963ff0d4
+# %% ../../nbs/metrics/01_perplexity.ipynb #3ceeb6ca
+def _under(turn: AssistantTurn) -> dict[str, str]:
+    "What a reply stands under, where that is anything, for its key in a log"
+    return {"system": turn.system} if turn.system else {}
+
+
 def log_likelihoods(
     load: Callable[[], Any],  # gives the model; called only where something is missing
     tokenizer: Any,
@@ -413,7 +418,7 @@ def log_likelihoods(
     log = JsonlLog(log)
     kept = {row.pop("key"): Likelihood(**row) for row in log}
     keys = [
-        digest([t.conversation_id, t.turn, [h.text for h in t.history], t.reply.text, {}])
+        digest([t.conversation_id, t.turn, [h.text for h in t.history], t.reply.text, _under(t)])
         for t in turns
     ]
     missing: dict[str, list[int]] = {}  # conversation → places in `turns`

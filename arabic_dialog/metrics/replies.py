@@ -8,7 +8,7 @@ __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FI
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
            'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
 
-# %% ../../nbs/metrics/02_replies.ipynb #74be4267
+# %% ../../nbs/metrics/02_replies.ipynb #9147b43b
 import itertools
 import re
 import time
@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, stream
-from ..core.hub import model_identity
+from ..core.hub import model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, Stage, Work
 from ..core.workers import Workers
@@ -29,7 +29,7 @@ from .perplexity import AssistantTurn, assistant_turns, log_likelihoods
 from ..models.encoders import Encoder
 from ..models.engines import TransformersEngine, chat_prompt
 from ..models.loading import load_config, load_model
-from ..models.tokenizers import load_tokenizer
+from ..models.tokenizers import load_tokenizer, preparation_of
 
 # %% ../../nbs/metrics/02_replies.ipynb #03e324e8
 def select_test_turns(
@@ -108,15 +108,15 @@ def own_history(
     "`history` with the assistant's turns as the model said them"
     return tuple(Turn(t.speaker, texts.get(i, t.text)) for i, t in enumerate(history))
 
-# %% ../../nbs/metrics/02_replies.ipynb #6770378f
-def fit_prompt(tokenizer: Any, history: Sequence[Turn], room: int | None) -> str:
+# %% ../../nbs/metrics/02_replies.ipynb #741a24b0
+def fit_prompt(tokenizer: Any, history: Sequence[Turn], room: int | None, system: str = "") -> str:
     "`history` in the chat frame, without its oldest exchanges where it would exceed `room` tokens"
-    prompt = chat_prompt(tokenizer, history)
+    prompt = chat_prompt(tokenizer, history, system)
     while room is not None and len(history) > 2:
         if len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= room:
             break
         history = history[2:]
-        prompt = chat_prompt(tokenizer, history)
+        prompt = chat_prompt(tokenizer, history, system)
     return prompt
 
 # %% ../../nbs/metrics/02_replies.ipynb #3ce88b23
@@ -207,7 +207,7 @@ def _context_of(engine: Any) -> int | None:
     config = getattr(getattr(engine, "model", None), "config", None)
     return getattr(config, "max_position_embeddings", None)
 
-# %% ../../nbs/metrics/02_replies.ipynb #9c876937
+# %% ../../nbs/metrics/02_replies.ipynb #41dc1382
 def model_replies(
     engine: Any,  # named as its checkpoint, with the seed; made with `framed=True`
     tokenizer: Any,
@@ -229,7 +229,7 @@ def model_replies(
         requests = []
         for t in part:
             before = own_history(t.history, texts[t.conversation_id])
-            prompt = fit_prompt(tokenizer, before, room)
+            prompt = fit_prompt(tokenizer, before, room, t.system)
             requests.append(Request(f"{t.conversation_id}:{t.turn}", prompt))
         answers = log.complete(engine, requests, sampling)
         for t, answer in zip(part, answers, strict=True):
@@ -239,15 +239,17 @@ def model_replies(
                 texts[t.conversation_id][t.turn] = answer.text
     return [reply_at[t.conversation_id, t.turn] for t in turns]
 
-# %% ../../nbs/metrics/02_replies.ipynb #a88fd618
+# %% ../../nbs/metrics/02_replies.ipynb #eee4305a
 def checkpoint_identity(
     name: str | Path,
     revision: str = "",
     notes: str | Path | None = None,  # see `model_identity`
 ) -> str:
     "A fingerprint of a checkpoint's files, or the commit of a model in the Hub's cache"
-    identity = model_identity(name, revision, notes)
-    return identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
+    identity, preparation = model_identity(name, revision, notes), preparation_of(name)
+    form = f"+{preparation}" if preparation else ""
+    whole = identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
+    return f"{whole}{form}"
 
 # %% ../../nbs/metrics/02_replies.ipynb #7a257794
 REPLIES_MEAN = "456bd496a878186e"  # changed by hand when a logged reply changes its meaning
@@ -313,7 +315,7 @@ class ReplyJob:
     batch_size: int = 0  # replies side by side; 0: as memory allows
     progress: bool = False  # show a bar
 
-# %% ../../nbs/metrics/02_replies.ipynb #2d6b48df
+# %% ../../nbs/metrics/02_replies.ipynb #baf29754
 def _load_framed_tokenizer(job: ReplyJob) -> Any:
     "The checkpoint's tokenizer; a published base model, which has no chat frame, gets a plain one"
     tokenizer = load_tokenizer(job.checkpoint, job.revision or None)
@@ -335,8 +337,9 @@ def check_job(job: ReplyJob) -> None:
         load_model(job.checkpoint, job.dtype or None, "meta")
     tokenizer = _load_framed_tokenizer(job)
     turns = select_test_turns(load_jsonl(job.test, Conversation), job.n, job.seed)
-    for turn in turns[:1]:
-        fit_prompt(tokenizer, turn.history, None)
+    systems = {turn.system: turn for turn in reversed(turns)}
+    for system, turn in systems.items():
+        fit_prompt(tokenizer, turn.history, None, system)
 
 
 def answer_test_turns(job: ReplyJob) -> dict[str, int]:
@@ -372,7 +375,7 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)
     return {"replies": len(with_true), "ended": sum(r.finish_reason == "stop" for r in with_true)}
 
-# %% ../../nbs/metrics/02_replies.ipynb #960f2816
+# %% ../../nbs/metrics/02_replies.ipynb #0f9ce52c
 def reply_stage(
     work: Work,
     workers: Workers,
@@ -383,7 +386,7 @@ def reply_stage(
 ) -> Stage:
     "The replies of one model; those that were ever made in this run are found again"
     p = work.profile
-    revisions = {} if trained else dict(zip(p.checkpoints, p.revisions, strict=False))
+    revisions = {} if trained else {use.name: use.revision for use in named_models(p)}
     job = ReplyJob(
         name=name,
         checkpoint=checkpoint,
@@ -401,6 +404,8 @@ def reply_stage(
     params = {k: v for k, v in vars(job).items() if k in shaping} | work.files("data/frames")
     if not trained:
         params["checkpoint"] = checkpoint
+        if preparation_of(checkpoint):
+            params["preparation"] = preparation_of(checkpoint)
         params |= work.identity("checkpoint", checkpoint, job.revision)
     return work.stage(
         f"replies/{name}",

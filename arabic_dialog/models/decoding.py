@@ -51,7 +51,7 @@ def nucleus_draw(
     sure = ~(inside & ties_with_last).any(-1)
     return tokens.gather(-1, place).squeeze(-1), sure
 
-# %% ../../nbs/models/05_decoding.ipynb #e5c0f680
+# %% ../../nbs/models/05_decoding.ipynb #a691de50
 N_TOP = (128, 1024)  # likeliest tokens looked at, before the whole vocabulary is
 
 
@@ -78,6 +78,9 @@ def pick_tokens(
         logits = _penalised(logits, context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return logits.argmax(-1)
+    if 0 < sampling.top_k < logits.shape[-1]:
+        least = logits.topk(sampling.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
     p = (logits / sampling.temperature).softmax(-1)
     vocabulary = p.shape[-1]
     looks = [n for n in N_TOP if n < vocabulary and sampling.top_p < 1]
@@ -210,7 +213,7 @@ class Buffers:
             tensor[:n] = tensor[kept]
         self.rows = [self.rows[i] for i in live]
 
-# %% ../../nbs/models/05_decoding.ipynb #76c8eff0
+# %% ../../nbs/models/05_decoding.ipynb #a15c95c7
 REFILL = 1 / 8  # share of free rows from which on prompts are read in
 
 
@@ -351,6 +354,7 @@ class Pool(Buffers):
         shares = [row.stream.random() if row else 0.0 for row in rows]
         u = torch.tensor(shares, dtype=torch.float64, device=self.device)
         right = self.view.right
+        logits = self._without_ends(logits, rows)
         tokens = pick_tokens(logits, self.ids[at, left:right], self.sampling, u)
         self.ids[at, right] = tokens
         for slot, row, token in zip(slots, rows, tokens.tolist(), strict=True):
@@ -361,6 +365,20 @@ class Pool(Buffers):
             if row.reason:
                 self.rows[slot] = None
                 self.done.append(row)
+
+    def _without_ends(self, logits: Any, rows: Sequence[Row | None]) -> Any:
+        "Logits with which texts that are too short do not end"
+        import torch
+
+        least = self.sampling.min_new_tokens
+        early = [i for i, row in enumerate(rows) if row and len(row.new) < least]
+        if not early or not self.stops:
+            return logits
+        kept = torch.zeros(logits.shape[-1], device=logits.device, dtype=logits.dtype)
+        kept[sorted(self.stops)] = -torch.inf
+        logits = logits.clone()
+        logits[early] += kept
+        return logits
 
     def _append(self, row: Row, token: int) -> str:
         "Add a token to a text: why the text ends with it; empty: it goes on"

@@ -24,9 +24,14 @@ from .protocol import refused_parameters, request_body
 from .rota import FIRST, Endpoint, Patience, Rota, Silence, tell
 from .wire import ServerAnswer, Judge, Key, Wire, check_endpoint
 
-# %% ../../nbs/models/11_endpoints.ipynb #449ddf80
+# %% ../../nbs/models/11_endpoints.ipynb #e2309445
 _DOUBTFUL = ("repeat_last_n", "min_p", "top_k", "repeat_penalty", "repetition_penalty", "seed")
-_DOUBTFUL += ("chat_template_kwargs", "reasoning_effort", "stop")  # what a strict server may refuse
+_DOUBTFUL += (
+    "chat_template_kwargs",
+    "reasoning_effort",
+    "stop",
+    "min_tokens",
+)  # what a strict server may refuse
 
 
 def _said_of(parameter: str, value: Any, name: str) -> str:

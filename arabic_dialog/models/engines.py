@@ -34,10 +34,10 @@ class Engine(Protocol):
 
     def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-# %% ../../nbs/models/06_engines.ipynb #752aa39b
-def chat_prompt(tokenizer: Any, turns: Sequence[Turn]) -> str:
+# %% ../../nbs/models/06_engines.ipynb #274f642f
+def chat_prompt(tokenizer: Any, turns: Sequence[Turn], system: str = "") -> str:
     "The turns so far in the model's chat frame, up to where the assistant is to speak"
-    return render_turns(tokenizer, turns, prompt=True)
+    return render_turns(tokenizer, turns, prompt=True, system=system)
 
 # %% ../../nbs/models/06_engines.ipynb #cf062c6c
 def mark_tokens(tokenizer: Any, stop_strings: Sequence[str]) -> set[int] | None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from ..core.files import stream
 from ..core.records import Request, Sampling, UserError, thinking_settings
 
-# %% ../../nbs/models/07_protocol.ipynb #40121085
+# %% ../../nbs/models/07_protocol.ipynb #8a347e62
 Api = Literal["chat", "completions"]
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
 
@@ -33,11 +33,13 @@ def wanted_parameters(sampling: Sampling, api: Api = "chat") -> dict[str, Any]:
         "max_tokens": sampling.max_new_tokens,
         "repetition_penalty": penalty,
         "repeat_penalty": penalty,
-        "top_k": -1,
+        "top_k": sampling.top_k or -1,
         "min_p": 0.0,
     }
     if penalty != 1:
         wanted["repeat_last_n"] = -1  # llama.cpp: the whole text
+    if sampling.min_new_tokens:
+        wanted["min_tokens"] = sampling.min_new_tokens  # vLLM and SGLang
     if sampling.stop:
         wanted["stop"] = list(sampling.stop)
     if api == "chat" and sampling.thinking:

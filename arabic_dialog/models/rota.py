@@ -74,7 +74,7 @@ class Silence:
             how = f"{end or 'the run ends soon'} (last: {failure})"
         self.say(f"no completion for {show_duration(now - self.since)}: {counts}; {how}")
 
-# %% ../../nbs/models/09_rota.ipynb #bdf09cec
+# %% ../../nbs/models/09_rota.ipynb #33c43abb
 MANY_IN_A_ROW = 32  # requests
 FIRST = 8  # calls under way before the first reply; replies in a row that are thoughts only
 KEPT = "what was finished is kept, and the same command goes on where it was"
@@ -118,7 +118,7 @@ class Rota:
         self.failing: set[str] = set()  # requests that failed since then
         self.last_failure = ""
         self.n_refused = self.n_thoughts = 0  # requests in a row
-        self.answered = False  # whether any endpoint ever did
+        self.answered = any(e.replied for e in endpoints)  # whether any ever did
         self.freed = anyio.Event()
         for endpoint in endpoints:
             endpoint.under_way = endpoint.failures = endpoint.strangers = endpoint.pages = 0
@@ -171,10 +171,8 @@ class Rota:
 
     @property
     def _limit(self) -> float:
-        "Seconds without a success after which the run ends"
-        others_under_way = sum(e.under_way for e in self.endpoints) > 1  # one may yet succeed
-        limit = self.patience.total / (1 if self.answered else 10)
-        return limit + (self.timeout if others_under_way else 0)
+        "Seconds without a success after which the run ends, where no call is under way"
+        return self.patience.total / (1 if self.answered else 10)
 
     def _rest(self, endpoint: Endpoint, error: CallFailed, now: float) -> None:
         "Let an endpoint rest, where the failure says so"
@@ -188,7 +186,8 @@ class Rota:
         if error.down and not endpoint.is_down:
             endpoint.is_down = True
             others = "; the other endpoints go on" if len(self.endpoints) > 1 else ""
-            self.silence.say(f"{endpoint.url}: {error}; it is asked again{others}")
+            wait = others or f" for {show_duration(self._limit)}"
+            self.silence.say(f"{endpoint.url}: {error}; it is asked again{wait}")
 
     def note_failure(self, endpoint: Endpoint, request: Request, error: CallFailed) -> None:
         "A call failed; raises when it is time to give up"
@@ -200,8 +199,10 @@ class Rota:
         self.last_failure = str(error)
         self._rest(endpoint, error, now)
         failing_for = now - self.failing_since
+        others_under_way = sum(e.under_way for e in self.endpoints) > 1  # one may yet succeed
+        limit = self._limit + (self.timeout if others_under_way else 0)
         many = MANY_IN_A_ROW if any(e.replied for e in self.endpoints) else FIRST
-        if failing_for > self._limit and (error.away or len(self.failing) >= many):
+        if failing_for > limit and (error.away or len(self.failing) >= many):
             urls = ", ".join(e.url for e in self.endpoints)
             raise UserError(
                 f"no completion has come from {urls} for {failing_for:.0f} s (last: {error}). "

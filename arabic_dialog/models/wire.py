@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_endpoint', 'Key', 'ServerAnswer', 'Wire', 'Judge']
 
-# %% ../../nbs/models/10_wire.ipynb #52464bcc
+# %% ../../nbs/models/10_wire.ipynb #fe5c7489
 import json
 import os
 import re
@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 from ..core.records import UserError
 from .answers import LARGEST_ANSWER, same_model, unpack
 from .protocol import NO_MODEL, PATHS, Api, CallFailed, judge_refusal
-from .protocol import parse_retry_after, shown
+from .protocol import page_title, parse_retry_after, shown
 
 # %% ../../nbs/models/10_wire.ipynb #bce7aad1
 def check_endpoint(url: str) -> str:
@@ -38,7 +38,7 @@ def check_endpoint(url: str) -> str:
         raise UserError(f"endpoint {url!r} is not a base URL such as http://localhost:8000/v1")
     return url.rstrip("/")
 
-# %% ../../nbs/models/10_wire.ipynb #2bdac6cb
+# %% ../../nbs/models/10_wire.ipynb #13f58fb3
 class Key:
     "An API key that stays in its environment variable"
 
@@ -82,7 +82,11 @@ class Key:
             text = text.replace(form, f"[{self.variable}]")
         return text
 
-# %% ../../nbs/models/10_wire.ipynb #3547930f
+    def hide_bytes(self, raw: bytes) -> bytes:
+        "The same for what came over the wire"
+        return self.hide(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+# %% ../../nbs/models/10_wire.ipynb #5416f233
 @dataclass(frozen=True)
 class ServerAnswer:
     "What came over the wire"
@@ -100,6 +104,16 @@ class ServerAnswer:
 _WRONG_LINE = re.compile(
     "certificate|wrong.version|record.layer|unknown.protocol|packet.length|http.request", re.I
 )
+
+
+def _cause(error: BaseException) -> str:
+    "What is below an error of a connection: the system's own word, where it has one"
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and (below.errno or 0) > 0:
+            return os.strerror(below.errno)
+        below = below.__cause__ or below.__context__
+    return str(error) or type(error).__name__
 
 
 class Wire:
@@ -136,7 +150,7 @@ class Wire:
             raise self._broken(error, url) from None
         self.answered = True
         plain = unpack(bytes(raw), answer.headers.get("content-encoding", ""))
-        return ServerAnswer(answer.status_code, answer.headers, plain)
+        return ServerAnswer(answer.status_code, answer.headers, self.key.hide_bytes(plain))
 
     def _broken(self, error: Exception, url: str) -> Exception:
         "What is wrong with a connection"
@@ -146,12 +160,21 @@ class Wire:
         if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
             return CallFailed(f"the connection broke: {why}")
         if self.answered or not _WRONG_LINE.search(why):
+            why = shown(self.key.hide(_cause(error)))
             return CallFailed(f"no connection: {why}", away=True, spends=False, down=True)
         host = url.split("/")[2]
         remedy = f"if the server speaks http, write http://{host}"
         if "certificate" in why.lower():
             remedy = "name the file of the authority that signed it in SSL_CERT_FILE"
         return UserError(f"no encrypted connection to {host} ({why}); {remedy}")
+
+    async def has(self, url: str) -> bool:
+        "Whether there is something at an address, if only a refusal"
+        try:
+            answer = await self.send("GET", url, timeout=min(20.0, self.timeout))
+        except (CallFailed, UserError):
+            return False
+        return answer.status not in (404, 405, 501) and page_title(answer.raw) is None
 
     async def models(self, base: str) -> list[str]:
         "The names of the models that an API lists; none where it does not say"
@@ -162,7 +185,7 @@ class Wire:
         except (CallFailed, UserError, ValueError, LookupError, TypeError, AttributeError):
             return []
 
-# %% ../../nbs/models/10_wire.ipynb #b3ca762b
+# %% ../../nbs/models/10_wire.ipynb #b83f899b
 class Judge:
     "What is to be done about a status of 300 and above"
 
@@ -191,7 +214,7 @@ class Judge:
         if models:
             other = "completions" if self.api == "chat" else "chat"
             hint = f"it has the model; try endpoint_api = {other}"
-        elif await self.wire.models(self.url + "/v1"):
+        elif await self.wire.has(self.url + "/v1/models"):
             hint = f"its API begins at {self.url}/v1: write that"
         return UserError(
             f"the endpoint {self.url} has no model {self.model!r} under {path} ({status}); {hint}"

@@ -22,7 +22,7 @@ from ..core.records import Rating, UserError
 from .design import Answer, Origin, POINTS, Slot
 from .agreement import table_kappa
 
-# %% ../../nbs/rating/08_simulate.ipynb #67b70f05
+# %% ../../nbs/rating/08_simulate.ipynb #11207513
 @dataclass(frozen=True)
 class RaterModel:
     "Simulated raters; standard deviations in points of the scale"
@@ -34,6 +34,9 @@ class RaterModel:
     drift: float = 0.1  # of the change from a rater's first item to the last, g
     lasting: float = 0.5  # share of the noise's variance that is a lasting opinion, ℓ
     careless: float = 0.0  # share of answers given without looking
+    optional: tuple[str, ...] = ()  # criteria that may not apply
+    absent: float = 0.1  # share of the items to which such a criterion does not apply
+    mistaken: float = 0.03  # share of the answers in which a rater sees that otherwise
     thresholds: tuple[float, ...] = (1.5, 2.5, 3.5, 4.5)
 
     def __post_init__(self):
@@ -45,7 +48,7 @@ class RaterModel:
             sd = getattr(self, name)
             if not 0 <= sd < math.inf:
                 raise UserError(f"{name} is {sd}, and should be a standard deviation, 0 or above")
-        for name in ("lasting", "careless"):
+        for name in ("lasting", "careless", "absent", "mistaken"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise UserError(f"{name} is {share}, and should be a share from 0 to 1")
@@ -118,7 +121,7 @@ def rater_slots(
         slots[rater] = [Slot(n, item, kind) for n, (item, kind) in enumerate(order, 1)]
     return slots, checks
 
-# %% ../../nbs/rating/08_simulate.ipynb #dba6ebbb
+# %% ../../nbs/rating/08_simulate.ipynb #5aea5926
 @dataclass(frozen=True)
 class Panel:
     "Simulated raters at work: what they are shown, and what is drawn for each"
@@ -138,6 +141,14 @@ class Panel:
     @cached_property
     def drifts(self) -> dict[str, float]:
         return {r: self.draw(self.model.drift, "drift", r) for r in self.slots}
+
+    def finds_absent(self, item: str, rater: str, criterion: str) -> bool:
+        "Whether a rater finds that a criterion does not apply to an item"
+        if criterion not in self.model.optional:
+            return False
+        absent = stream(self.seed, "absent", item, criterion).random() < self.model.absent
+        mistaken = stream(self.seed, "mistaken", item, rater, criterion).random()
+        return absent != (mistaken < self.model.mistaken)
 
     @cached_property
     def first_seen(self) -> dict[tuple[str, str], Slot]:
@@ -179,7 +190,7 @@ def draw_criterion(panel: Panel, criterion: str, quality: Mapping[str, float]) -
     chances = answer_chances(seen, noise, model.thresholds, model.careless)
     return CriterionDraw(shift, centres, noise, round(expected_kappa(chances), 4))
 
-# %% ../../nbs/rating/08_simulate.ipynb #08e43377
+# %% ../../nbs/rating/08_simulate.ipynb #41321f03
 def _answer_value(
     panel: Panel, drawn: CriterionDraw, criterion: str, rater: str, slot: Slot, expected: int | None
 ) -> int:
@@ -209,7 +220,7 @@ def _parameters(
     return {
         "model": "value = point between whose thresholds 1 + 4·quality + shift[criterion] + "
         "own[item, criterion] + bias[rater] + (place − ½)·drift[rater] + lasting + noise falls; "
-        "a careless answer is any point",
+        "a careless answer is any point; an optional criterion does not apply to a share of items",
         **asdict(panel.model),
         "thresholds": list(panel.model.thresholds),
         "seed": panel.seed,
@@ -221,7 +232,7 @@ def _parameters(
         "expected_kappa_quadratic": {c: d.kappa for c, d in criteria.items()},
     }
 
-# %% ../../nbs/rating/08_simulate.ipynb #e4c0f8b9
+# %% ../../nbs/rating/08_simulate.ipynb #b9c30fcf
 def rated_items(slots: Mapping[str, Sequence[Slot]], quality: Mapping[str, float]) -> list[str]:
     "The items that are rated; an error where one has no quality, or nobody could agree about them"
     items = sorted({s.item_id for of in slots.values() for s in of if s.kind != "check"})
@@ -257,11 +268,12 @@ def simulate_answers(
         for rater, of_rater in slots.items():
             for slot in of_rater:
                 expected = checks[slot.item_id] if slot.kind == "check" else None
+                asked = slot.item_id, rater, criterion
+                absent = expected is None and panel.finds_absent(*asked)
                 value = _answer_value(panel, of_criterion, criterion, rater, slot, expected)
-                answer = Answer(
-                    slot.item_id, rater, criterion, value, slot.kind, slot.position, expected
-                )
-                answers.append(answer)
+                where = slot.kind, slot.position, expected
+                given = None if absent else value
+                answers.append(Answer(*asked, given, *where, not_applicable=absent))
     return answers, _parameters(panel, drawn, quality_from)
 
 # %% ../../nbs/rating/08_simulate.ipynb #f615eb0a

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reforms_facts', 'fill_reforms', 'reforms_card']
 
-# %% ../../nbs/reporting/07_reforms.ipynb #4c0f3db3
+# %% ../../nbs/reporting/07_reforms.ipynb #c467e2ad
 import json
 import re
 from collections import Counter
@@ -15,8 +15,8 @@ from typing import Any
 
 from ..core.files import data_path, load_csv
 from ..core.runs import RunFolder, load_stage
-from .cards import SCALE, table
-from .comparable import is_comparable
+from .cards import table
+from .comparable import SCALE, is_comparable
 from .results import about_run
 
 # %% ../../nbs/reporting/07_reforms.ipynb #2b27cb06

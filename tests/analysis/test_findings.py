@@ -1,4 +1,4 @@
-"Findings come from the tests of a run: the same sentence, both ways, and neither where nothing is known"
+"Findings come from the tests of a run: both ways, and neither where nothing is known"
 
 import json
 import math

@@ -111,8 +111,8 @@ def test_resampled_rho_is_that_of_the_resample():
 
 
 BAD = {
-    "no JSON": "{",
-    "no JSON object": "[1]",
+    "not JSON": "{",
+    "no object": "[1]",
     "no 'rating'": json.dumps({"context": [], "reply": ""}),
     "list of texts": json.dumps({"context": [1], "reply": "", "rating": 1}),
     "should be a text": json.dumps({"context": [], "reply": None, "rating": 1}),
@@ -123,7 +123,7 @@ BAD = {
 @pytest.mark.parametrize("said", BAD)
 def test_a_line_that_is_no_rated_turn_is_named(tmp_path, said):
     (tmp_path / "a.jsonl").write_text("\n" + BAD[said] + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=f"a.jsonl, line 2.*{said}"):
+    with pytest.raises(UserError, match=f"a.jsonl, row [12].*{said}"):
         vl.load_rated(tmp_path)
 
 

@@ -120,3 +120,17 @@ def test_a_message_is_one_line_whatever_it_quotes():
     assert "\n" not in text and "\x1b" not in text and "\u202e" not in text and len(text) < 1100
     assert text.startswith("a \\x1b[2Jb") and text.endswith("the remedy")
     assert hide_secrets("خبز وشاي: token of the model") == "خبز وشاي: token of the model"
+
+
+def test_a_warning_is_a_line_without_paths_or_secrets():
+    code = (
+        "import sys, warnings\n"
+        "from arabic_dialog.core.endings import run_command\n"
+        "def work():\n"
+        "    warnings.warn('the server refuses top_k;\\n \\x1b[2J sk-0123456789abcdefghij')\n"
+        "    return 0\n"
+        "sys.exit(run_command(work))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == "warning: the server refuses top_k; \\x1b[2J •••\n"

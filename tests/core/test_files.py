@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields, dataclass
 from typing import Any, Literal
 
 import pandas as pd
@@ -34,7 +34,7 @@ def written(columns, rows, line_end="\n"):
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_rows_mappings_and_records_give_the_bytes_that_csv_gives(line_end):
-    columns = ["item_id", "rater", "criterion", "value"]
+    columns = [f.name for f in fields(Rating)]
     ratings = [Rating(t, f"r{i}", "fluency", i or None) for i, t in enumerate(AWKWARD)]
     wanted = written(columns, map(asdict, ratings), line_end)
     mappings = [asdict(r) | {"more": "not written"} for r in ratings]
@@ -145,3 +145,9 @@ def test_times_for_people():
     assert [show_duration(s) for s in times] == short
     spelt = [show_duration(s, spelt=True) for s in (60, 3599, 3600, 48 * 3600)]
     assert spelt == ["1 minutes", "60 minutes", "1.0 hours", "2 days"]
+
+
+def test_cells_with_more_semicolons_than_commas_are_no_other_delimiter(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("# ours\ncode,names,cities\nDZ,a;b;c;d,e;f;g\n", encoding="utf-8")
+    assert load_csv(path) == [{"code": "DZ", "names": "a;b;c;d", "cities": "e;f;g"}]

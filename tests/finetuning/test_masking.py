@@ -3,6 +3,8 @@
 import json
 import re
 from html.parser import HTMLParser
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -11,12 +13,12 @@ from arabic_dialog.models.tokenizers import ROLE_TOKENS, load_chat_template, loa
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
 from arabic_dialog.finetuning.finetune import finetune
 from arabic_dialog.finetuning.students import train_tokenizer
+from arabic_dialog.finetuning.packing import prove_batch
 from arabic_dialog.finetuning.masking import (
     encode_conversations,
     Encoded,
     encode_turns,
     mask_facts,
-    prove_batch,
     prove_mask,
     render_mask,
     sample_rows,
@@ -415,3 +417,93 @@ def test_a_collator_that_masks_stop_tokens_stops_the_training(words, tmp_path, m
     assert (tmp_path / "out" / "mask.json").is_file() and not list(
         (tmp_path / "out").glob("*.safetensors")
     )
+
+
+WITH_SYSTEM = (
+    "{%- if messages[0]['role'] == 'system' -%}{{- '[' + messages[0]['content'] + ']' -}}"
+    "{%- set messages = messages[1:] -%}{%- endif -%}"
+)
+
+
+def labelled(tokenizer, c, max_length=999):
+    "The words and the stops that are trained, as the labels have them"
+    rows, proof = encode_conversations(tokenizer, [c], max_length)
+    labels = rows[0]["labels"]
+    assert all(label in (-100, i) for label, i in zip(labels, rows[0]["input_ids"], strict=True))
+    trained = [label for label in labels if label != -100]
+    return tokenizer.decode(trained).replace(tokenizer.eos_token, "|"), proof, rows[0]["input_ids"]
+
+
+@pytest.mark.parametrize("untrained, learned", [((1,), (3,)), ((3,), (1,)), ((), (1, 3))])
+def test_replies_that_are_not_to_be_learned_have_no_label(tokenizer, untrained, learned):
+    c = replace(conversation("c", TURNS), untrained=untrained)
+    trained, proof, ids = labelled(tokenizer, c)
+    assert trained == "".join(TURNS[n].text + "|" for n in learned)
+    assert ids == encode_turns(tokenizer, TURNS, 999).ids  # read all the same
+    assert (proof.n_stops_trained, proof.n_replies_unlearned) == (len(learned), len(untrained))
+
+
+def test_a_reply_that_is_not_learned_may_be_part_of_one_that_is(tokenizer):
+    turns = (TURNS[0], Turn("assistant", "العيش"), TURNS[2], Turn("assistant", "العيش البلدي."))
+    for untrained, words in (((1,), "العيش البلدي.|"), ((3,), "العيش|")):
+        c = replace(conversation("c", turns), untrained=untrained)
+        assert labelled(tokenizer, c)[0] == words
+
+
+def test_a_cut_conversation_keeps_what_is_not_learned_in_place(tokenizer):
+    whole = len(encode_turns(tokenizer, TURNS, 999).ids)
+    for untrained, words in (((1,), TURNS[3].text + "|"), ((), TURNS[3].text + "|")):
+        c = replace(conversation("c", TURNS), untrained=untrained)
+        trained, proof, _ = labelled(tokenizer, c, whole - 1)
+        assert trained == words and proof.n_truncated == 1
+    rows, proof = encode_conversations(
+        tokenizer,
+        [replace(conversation("c", TURNS), untrained=(3,)), conversation("d", TURNS)],
+        whole - 1,
+    )
+    assert len(rows) == 1 and proof.n_left_out == 1  # only what is not learned would have fitted
+
+
+def test_a_conversation_of_which_nothing_is_learned_is_left_out(tokenizer):
+    c = replace(conversation("c", TURNS), untrained=(1, 3))
+    rows, proof = encode_conversations(tokenizer, [c, conversation("d", TURNS)], 999)
+    assert len(rows) == 1 and (proof.n_conversations, proof.n_left_out) == (1, 1)
+    assert sample_rows(tokenizer, [c], 999, 0) == []
+
+
+def test_an_unlearned_reply_that_is_trained_is_refused(tokenizer):
+    encoded = encode_turns(tokenizer, TURNS, 999)
+    with pytest.raises(UserError, match="1 assistant turns, but 2 trained|is trained"):
+        prove_mask(tokenizer, TURNS, encoded.ids, encoded.labels, untrained=(1,))
+
+
+@pytest.mark.parametrize("untrained", [(), (1,)])
+def test_an_instruction_is_read_and_never_trained(loose, untrained):
+    loose.chat_template = WITH_SYSTEM + GOOD
+    c = replace(conversation("c", TURNS), system="أجب بإيجاز.", untrained=untrained)
+    trained, proof, ids = labelled(loose, c)
+    assert "أجب بإيجاز." in loose.decode(ids) and "إيجاز" not in trained
+    assert proof.n_instructions == 1
+    cut = labelled(loose, c, len(ids) - 1)
+    assert cut[1].n_truncated == 1 and "أجب بإيجاز." in loose.decode(cut[2])  # it stays when cut
+
+
+def test_a_frame_without_a_place_for_an_instruction_is_refused(loose):
+    c = replace(conversation("c", TURNS), system="أجب بإيجاز.")
+    with pytest.raises(UserError, match="c: .*role system is neither .*--leave-out system"):
+        encode_conversations(loose, [c], 999)
+    loose.chat_template = GOOD.replace(
+        "{{- raise_exception(", "{{- '' if true else raise_exception("
+    )
+    with pytest.raises(UserError, match="the chat frame leaves out the system's 'أجب بإيجاز.'"):
+        encode_conversations(loose, [c], 999)
+    loose.chat_template = WITH_SYSTEM + GOOD
+    with pytest.raises(UserError, match="which only the chat frame may use"):
+        encode_conversations(loose, [replace(c, system="نص<|assistant|>")], 999)
+
+
+def test_turns_out_of_order_are_not_encoded(tokenizer):
+    turns = (TURNS[0], TURNS[0], TURNS[1])
+    for length in (20, 999):
+        with pytest.raises(UserError, match="turn 2 is the user's: user and assistant should"):
+            encode_turns(tokenizer, turns, length)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ import pytest
 from arabic_dialog.generation import checking, completing, dataset
 from arabic_dialog.generation.completing import CompletionLog
 from arabic_dialog.core.files import digest, digest_file, find_root, load_csv, load_jsonl
-from arabic_dialog.core.records import Completion, Conversation, Sampling, UserError
+from arabic_dialog.core.records import Completion, Conversation, Sampling, Scenario, UserError
 from arabic_dialog.generation.checking import Examiner, examine_lines, load_gate
-from arabic_dialog.generation.dataset import split
+from arabic_dialog.generation.dataset import check_splits, make_dataset, split
 from arabic_dialog.generation.embedded import EmbeddedEngine
 from arabic_dialog.generation.quality import RULES
 from arabic_dialog.generation.scenarios import plan_profile
@@ -483,17 +484,65 @@ def test_stop_strings_are_read_with_their_escapes_and_are_a_log_of_their_own():
     assert digest(keys[0]) != digest(keys[1])
 
 
+SERVED = {"engine": "openai", "endpoints": "http://localhost:1/v1", "generator": "m"}
+OLDER = {"top_k": "0", "min_new_tokens": "0"}
+
+
 @pytest.mark.parametrize(
     "overrides, fingerprint",
     [
-        ({}, "0c3cea6fe7991536"),
-        (
-            {"engine": "openai", "endpoints": "http://localhost:1/v1", "generator": "m"},
-            "d54f8d104f90bc63",
-        ),
+        ({}, "902134e4756b55ec"),
+        (SERVED, "86186109c35fca20"),
+        # before the publisher's top_k and least length were asked for
+        (OLDER, "0c3cea6fe7991536"),
+        (SERVED | OLDER, "d54f8d104f90bc63"),
     ],
 )
 def test_the_logs_of_real_models_are_found_again(overrides, fingerprint):
     "Completions that cost GPU hours lie in a folder named by this: whatever the code becomes"
     work = Work(load_profile("paper", overrides=overrides), RunFolder("x"))
     assert digest(dataset.generator_keys(work)) == fingerprint
+
+
+def test_completions_of_another_sampling_are_told_of_and_not_lost(tmp_path):
+    said = []
+
+    def open_with(**changes):
+        profile = load_profile("paper", overrides=SERVED | changes)
+        work = Work(profile, RunFolder(tmp_path), say=said.append)
+        with dataset.open_log(work) as log:
+            if not len(log):
+                for n in range(3):
+                    text = Completion(f"t_EG_{n}", "m", "p", "نعم", "stop", profile.sampling)
+                    log.add(text)
+            return len(log)
+
+    open_with(**OLDER)
+    assert said == []
+    open_with()
+    assert len(said) == 1 and "3 completions of this generator stay there" in said[0]
+    assert "min_new_tokens 0 (now 4), top_k 0 (now 50)" in said[0]
+    open_with()
+    assert len(said) == 1  # told once, when the new log begins
+    assert open_with(**OLDER) == 3
+
+
+def test_a_run_too_small_to_split_ends_before_anything_is_asked(tmp_path):
+    profile = load_profile("smoke", overrides={"n_scenarios": "6", "validation_share": "0.05"})
+    work = Work(profile, RunFolder(tmp_path / "run"), say=lambda line: None)
+    with pytest.raises(UserError, match="validation split would be empty: 6 pairs .*n_scenarios"):
+        make_dataset(work)
+    assert not list((tmp_path / "run").glob("raw/*"))
+
+
+@pytest.mark.parametrize("test_share", [0.05, 0.1, 0.3])
+def test_the_number_of_scenarios_that_is_advised_can_be_split(test_share):
+    profile = load_profile("smoke").model_copy(update={"test_share": test_share})
+    plan = [Scenario.of("bread", f"{k:03}") for k in range(300)]
+    for n in range(1, 60):
+        try:
+            check_splits(plan[:n], profile, lambda line: None)
+        except UserError as e:
+            least = int(re.search(r"n_scenarios to (\d+)", str(e))[1])
+            assert least > n
+            check_splits(plan[:least], profile, lambda line: None)

@@ -165,6 +165,184 @@ def test_what_only_looks_like_a_fault_is_let_through(speaker, text):
     )
 
 
+# the assistant refuses, or speaks of itself as a program, in the words that models use
+REFUSED = (
+    "أعتذر، ولكن لا يمكنني مساعدتك",
+    "أعتذر، لكنني لا أستطيع المساعدة في هذا الأمر.",
+    "أعتذر عن عدم قدرتي على مساعدتك في ذلك.",
+    "عذرًا، لا يمكنني تقديم هذه المعلومات.",
+    "ليس لدي القدرة على تقديم معلومات محدثة.",
+    "ليس لديّ القدرة على الوصول إلى الإنترنت.",
+    "ليس لدي إمكانية الوصول إلى بيانات حية.",
+    "كمساعد ذكي، لا أستطيع تذوق الطعام.",
+    "وكمساعد افتراضي، ليس لي رأي.",
+    "بصفتي مساعدًا ذكيًا، لا أملك تجارب شخصية.",
+    "باعتباري نموذج ذكاء اصطناعي، لا أستطيع إبداء رأيي.",
+    "بما أنني نموذج لغوي فلا أعرف ذلك.",
+    "أنا آسف، لا أستطيع الإجابة على هذا السؤال.",
+    "للأسف، لا يمكنني مساعدتك في ذلك.",
+    "آسف، لكن هذا الطلب خارج نطاق قدراتي.",
+    "هذا السؤال يتجاوز حدود معرفتي.",
+    "لا أستطيع الرد على مثل هذه الأسئلة.",
+    "لا يسمح لي بمناقشة هذه المواضيع.",
+    "يتعارض هذا مع سياسات الاستخدام.",
+    "لا أملك القدرة على إرسال الرسائل.",
+    "لا تتوفر لدي إمكانية حجز الفنادق.",
+    "أود مساعدتك ولكن لا أستطيع تقديم نصائح طبية.",
+    "لا يمكنني كتابة محتوى من هذا النوع.",
+    "لا أستطيع أن أقدم لك معلومات عن ذلك.",
+    "يؤسفني أنني لا أستطيع مساعدتك.",
+    "لا أقدر أساعدك في هذا الموضوع.",
+    "ما أقدر أساعدك.",
+    "أنا مجرد برنامج ولا أشعر بالجوع.",
+    "لم أتمكن من فهم طلبك.",
+    "لست قادرا على مساعدتك في هذا.",
+    "أعتذر، لا يمكنني تلبية هذا الطلب.",
+    "نعتذر، لا يمكننا تقديم المساعدة.",
+    "معذرة، لا يمكنني المشاركة في هذا الحوار.",
+    "ليس بإمكاني تقديم استشارات قانونية.",
+    "لا أمتلك معلومات كافية للإجابة.",
+    "كذكاء اصطناعي لا أملك مشاعر.",
+    "أنا روبوت ولا آكل.",
+    "I'm sorry, but I can't assist with that request.",
+    "I cannot help with that.",
+    "As a language model, I don't have opinions.",
+    "I'm unable to provide medical advice.",
+    "Sorry, I can't help you with this.",
+    "I apologize, but I cannot fulfill this request.",
+    "I'm just an AI.",
+    "I don't have access to real-time information.",
+    "لا يمكنني إنشاء حوار عن هذا الموضوع.",
+    "أرفض الإجابة عن هذا السؤال.",
+    "لا أستطيع تنفيذ هذا الطلب لأنه مخالف لسياسة المحتوى.",
+    "أعتذر منك، لست مؤهلًا للإجابة عن هذا السؤال.",
+    "لا أستطيع التحدث عن هذا الموضوع.",
+)
+# an assistant that speaks as somebody would
+NOT_REFUSED = (
+    "لا أستطيع الحضور غدًا.",
+    "أعتذر، لا أستطيع الحضور هذا المساء.",
+    "لا يمكنني الجزم بذلك.",
+    "لا يمكنني تقديم خصم أكبر من ذلك يا سيدي.",
+    "للأسف لا يمكنني تخفيض السعر.",
+    "عذرًا على التأخير.",
+    "أعتذر عن سوء الفهم، المقصود هو الفرن الحجري.",
+    "لا أستطيع أن أصف لك جمالها.",
+    "لا يمكنني تخيل رمضان دون القطايف.",
+    "ليس لدي وقت كاف اليوم.",
+    "ليس لدي شك في أن المتحف يستحق الزيارة.",
+    "لا أملك سيارة، لكن القطار مريح.",
+    "بصفتي طباخًا أنصحك بالزيت البلدي.",
+    "كمساعد للطباخ عملت سنتين.",
+    "كنموذج على ذلك، يزرع الناس الزيتون.",
+    "النظام الآلي في المطار سريع.",
+    "لا يمكن الوصول إلى القرية بالسيارة شتاءً.",
+    "لا يمكنك الوصول إلى الشاطئ إلا مشيًا.",
+    "لا تستطيع الإجابة عن كل سؤال في المقابلة، وهذا طبيعي.",
+    "يعمل التطبيق كمساعد ذكي في الهاتف.",
+    "الكيس خارج نطاق الضمان.",
+    "لا أنصحك بذلك.",
+    "لا أستطيع مقاومة الكنافة!",
+    "لم أتمكن من زيارة القلعة في الشتاء لأنها تغلق.",
+    "يمكنني مساعدتك في اختيار الفندق.",
+    "هل يمكنني مساعدتك في شيء آخر؟",
+    "لا، يمكنك الدفع نقدًا.",
+    "يتعارض ذلك مع سياسة الفندق.",
+    "الروبوت يساعد في المصانع.",
+    "لا مانع لدي، ويسعدني تقديم المساعدة.",
+)
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_refusal_is_found_in_many_wordings(text):
+    assert found("متى نلتقي؟", text, rules=["refusal"]) == ["refusal"]
+    assert found(text, "نعم.", rules=["refusal"]) == []  # a user may say so
+
+
+@pytest.mark.parametrize("text", NOT_REFUSED)
+def test_what_is_no_refusal_passes(text):
+    assert found("متى نلتقي؟", text, rules=["refusal"]) == []
+
+
+COURTESY = (
+    "هل تحتاج إلى أي مساعدة أخرى؟",
+    "هل هناك شيء آخر يمكنني مساعدتك به اليوم؟",
+    "شكرًا جزيلًا لك على وقتك.",
+    "على الرحب والسعة يا صديقي.",
+    "إذا كان لديك أي سؤال آخر فلا تتردد في طرحه.",
+    "مع السلامة، أتمنى لك يومًا سعيدًا.",
+)
+
+
+@pytest.mark.parametrize("text", COURTESY)
+def test_a_polite_formula_may_be_said_twice_but_not_on_and_on(text):
+    talk = ("كيف يُقدَّم الشاي؟", text, "وهل يُشرب كل يوم؟", text)
+    assert found(*talk, rules=["repeated_turn"]) == []
+    assert found(*talk, "ومتى؟", text, rules=["repeated_turn"]) == ["repeated_turn"]
+
+
+def test_what_stands_beside_a_polite_formula_may_not_come_again():
+    told = "يُقدَّم بالنعناع والسكر في كؤوس صغيرة. هل تحتاج إلى أي مساعدة أخرى؟"
+    assert found("كيف؟", told, "وماذا بعد؟", told, rules=["repeated_turn"]) == ["repeated_turn"]
+
+
+COUNTRIES = {
+    "US": ("أمريكا", "أميركا", "في نيويورك"),
+    "GB": ("بريطانيا", "إنجلترا", "في مانشستر"),
+    "CG": ("الكونغو", "الكونغولية"),
+    "CD": ("الكونغو",),
+    "CI": ("كوت ديفوار", "في أبيدجان"),
+    "HU": ("هنغاريا", "الهنغارية"),
+    "MM": ("بورما", "البورميون"),
+    "AE": ("دبي", "في الشارقة"),
+    "PS": ("القدس", "غزة"),
+    "CZ": ("تشيكيا",),
+    "ET": ("الحبشة",),
+    "LK": ("سيلان",),
+}
+
+
+def test_a_country_is_known_by_its_other_names_and_its_cities():
+    from arabic_dialog.generation.checking import load_country_names, scenario_words
+    from arabic_dialog.generation.scenarios import load_countries
+    from arabic_dialog.core.files import find_root
+    from arabic_dialog.core.settings import load_profile
+
+    _, words_of = scenario_words(load_profile("offline"), find_root())
+    for code, names in COUNTRIES.items():
+        for name in names:
+            texts = ("حدثني عنها.", f"الحياة فيها، أعني {name}، جميلة.")
+            assert found(*texts, rules=["off_country"], country_words=words_of(code)) == []
+    assert load_country_names().keys() == load_countries().keys()
+    assert all(len(set(names)) == len(names) >= 4 for names in load_country_names().values())
+
+
+def test_the_objection_names_the_country_in_words():
+    (issue,) = check_conversation(
+        conversation("كيف؟", "هكذا."),
+        country_words=("الكونغو برازافيل", "كونغولي"),
+        rules=["off_country"],
+    )
+    assert issue.detail == "no word of الكونغو برازافيل (MA), such as كونغولي"
+
+
+def test_the_heading_of_another_conversation_is_found():
+    for text in (
+        "نعم. حوار بين سائح ومرشد عن المتاحف من 10 أدوار:",
+        "نعم.\nمحادثة بين أم وابنتها حول السوق:\nلا.",
+    ):
+        assert found("ما هذا؟", text, rules=["other_conversation"]) == ["other_conversation"]
+    for text in ("دار حوار بين الناس عن السوق.", "نعم، كان حوارًا طويلًا بينهما عن العمل: صعبًا."):
+        assert found("ما هذا؟", text, rules=["other_conversation"]) == []
+
+
+def test_a_tag_is_damage_but_where_code_is_the_subject():
+    assert found("ما هذا؟", "نعم <br> لا.", rules=["damaged_text"]) == ["damaged_text"]
+    talk = ("كيف أبدأ سطرًا في HTML؟", "اكتب <br> هنا.")
+    assert found(*talk, rules=["damaged_text"]) == []
+    assert found(*talk[:1], "اكتب </s> هنا.", rules=["damaged_text"]) == ["damaged_text"]
+
+
 def test_the_user_takes_leave_only_at_the_end():
     assert found(GOOD[0], GOOD[1], "شكرًا لك، مع السلامة.", "في أمان الله.") == []
     assert found(GOOD[0], GOOD[1], "شكرًا لك، مع السلامة.", "في أمان الله.", *GOOD[2:]) == [

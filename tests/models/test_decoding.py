@@ -208,3 +208,15 @@ def test_rows_are_found_from_the_free_memory(monkeypatch, model):
         and find_batch_size(model, 300) <= few
         and find_batch_size(model, 10_000) == 1
     )
+
+
+def test_only_the_likeliest_are_drawn_from_and_ties_stay():
+    logits = torch.tensor([[3.0, 2.0, 2.0, 1.0, 0.0]]).repeat(2000, 1)
+    u = torch.rand(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    none = torch.full((2000, 1), 4)
+    for k, wanted in ((1, {0}), (2, {0, 1, 2}), (3, {0, 1, 2}), (0, {0, 1, 2, 3, 4}), (9, None)):
+        drawn = pick_tokens(logits, none, Sampling(2.0, 1.0, 1.0, top_k=k), u)
+        assert set(drawn.tolist()) == (wanted or {0, 1, 2, 3, 4}), k
+    # nucleus after top_k, as transformers has it: of 3 and 2, 2 the first two cross 0.7
+    drawn = pick_tokens(logits, none, Sampling(1.0, 0.7, 1.0, top_k=3), u)
+    assert set(drawn.tolist()) == {0, 1}

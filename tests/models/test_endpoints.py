@@ -457,6 +457,22 @@ def test_a_value_out_of_bounds_is_the_persons_matter(said, error):
             ),
             None,
         ),
+        (
+            lambda said: (
+                200,
+                answer(
+                    {"model": "some/model", "messages": [{"content": "x"}]},
+                    choices=[{"text": "مرحبا", "finish_reason": KEY}],
+                ),
+            ),
+            None,
+        ),
+        (
+            lambda said: (451, {"error": {"message": KEY.replace("/", "%2F").replace("+", "%2B")}}),
+            None,
+        ),
+        (lambda said: (451, json.dumps({"error": KEY}).replace("/", r"\/").encode()), None),
+        (lambda said: (200, f"<html><title>{KEY}</title>".encode()), None),
         (lambda said: (302, said, {"Location": f"http://127.0.0.1:9/{KEY}"}), "redirection"),
     ],
 )
@@ -749,8 +765,10 @@ def test_a_server_that_is_down_is_said_at_once_and_so_is_its_return():
     finally:
         finished.set()
         thread.join()
-    assert lines[0].startswith(f"{server.url}: no connection: ")
-    assert lines[0].endswith("it is asked again") and lines[1:] == [f"{server.url} answers again"]
+    assert lines == [
+        f"{server.url}: no connection: Connection refused; it is asked again for 20 s",
+        f"{server.url} answers again",
+    ]
 
 
 def test_what_is_said_while_nothing_comes(monkeypatch):

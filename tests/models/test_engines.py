@@ -222,3 +222,26 @@ def test_a_runs_stop_strings_end_its_texts_and_no_other_runs(model, tokenizer):
     assert texts(engine) == whole
     with pytest.raises(UserError, match="a stop string is empty"):
         texts(engine, sampling=replace(SAMPLING, stop=("",)))
+
+
+def test_a_text_does_not_end_before_its_least_length(model, tokenizer):
+    class Ending(torch.nn.Module):
+        "A model that would end every text at once"
+
+        def __init__(self):
+            super().__init__()
+            self.inner, self.device = model, model.device
+            self.config, self.generation_config = model.config, model.generation_config
+
+        def forward(self, input_ids, **how):
+            out = self.inner(input_ids=input_ids, **how)
+            out.logits[..., tokenizer.eos_token_id] = 1e4
+            return out
+
+    lengths = []
+    for least in (0, 4):
+        engine = TransformersEngine(Ending(), tokenizer, "e", batch_size=3)
+        done = texts(engine, sampling=replace(SAMPLING, min_new_tokens=least))
+        assert {reason for _, reason in done.values()} == {"stop"}
+        lengths.append(engine.n_tokens / len(REQUESTS))
+    assert lengths == [1, 5]  # the token that ends a text is drawn too

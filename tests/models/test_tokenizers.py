@@ -182,3 +182,24 @@ def test_who_gets_which_frame(tmp_path, tokenizer):
     )
     with pytest.raises(UserError, match="no chat frame 'jias'"):
         load_tokenizer(tmp_path, frame="jias")
+
+
+ASKED = "أكمل المحادثة التالية بين [|Human|] و[|AI|]:"
+
+
+@pytest.mark.parametrize(
+    "system, instruction",
+    [
+        ("أجب بجملة واحدة.", f"أجب بجملة واحدة.\n\n{ASKED}"),  # appended, behind a blank line
+        (f"أجب. {ASKED}", f"أجب. {ASKED}"),  # and not twice
+    ],
+)
+def test_the_frame_of_jais_is_the_publishers(folder, system, instruction):
+    framed = load_tokenizer(folder, frame="jais")
+    messages = [{"role": "system", "content": system}, *TALK[:3]]
+    assert framed.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
+        f"### Instruction: {instruction}\n### Input: [|Human|] ما\n[|AI|] أشهر\n"
+        "[|Human|] أنواع\n### Response: [|AI|]"
+    )
+    unasked = framed.apply_chat_template(TALK[:1], tokenize=False, add_generation_prompt=True)
+    assert f"لا تعرفه.\n\n{ASKED}\n### Input: [|Human|] ما\n### Response: [|AI|]" in unasked

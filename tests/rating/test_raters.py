@@ -13,7 +13,8 @@ import statsmodels.formula.api as smf
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.rating.agreement import rater_agreement
-from arabic_dialog.rating.design import POINTS
+from arabic_dialog.analysis.human_eval import agreement_table, quality_table
+from arabic_dialog.rating.design import Answer, Origin, POINTS
 from arabic_dialog.core.records import Rating, UserError
 from arabic_dialog.rating.simulate import (
     RaterModel,
@@ -24,6 +25,7 @@ from arabic_dialog.rating.simulate import (
     simulate_answers,
 )
 from arabic_dialog.rating.raters import (
+    absences,
     ALL,
     answer_frame,
     check_table,
@@ -257,3 +259,54 @@ def test_simulated_answers_stay_what_they_are():
     answers, how = simulated(RaterModel(0.5, careless=0.1), n=10, raters=("a", "b"), seed=3)
     assert "".join(str(a.value) for a in answers) == "142253533354241224333445542255135221"
     assert how["biases"] == {"a": -0.161, "b": 0.0421}
+
+
+def test_an_answer_that_a_question_does_not_apply_is_counted_and_no_rating():
+    def of(value, rater, n, absent=False):
+        return Rating(f"i{n}", rater, "accuracy", value, not_applicable=absent)
+
+    ratings = [of(1 + n % 5, r, n) for n in range(30) for r in ("a", "b")]
+    ratings[4:6] = [of(None, "a", 2, True), of(None, "b", 2, True)]  # both: it does not apply
+    ratings[6] = of(None, "a", 3, True)  # one of them
+    ratings[8] = of(None, "a", 4)  # missing
+    table = agreement_table(ratings, n_resamples=100).iloc[0]
+    assert (table.n_items, table.n_shared, table.n_not_applicable) == (29, 27, 3)
+    assert table.kappa == table.exact == 1  # what was not rated does not disagree
+    assert "3 answers say that the question does not apply" in table.note
+    assert "on 1 items others rated" in table.note
+    key = [Origin(f"i{n}", f"c{n}", 1, "m", 0) for n in range(30)]
+    (row,) = quality_table(ratings, key, 50).to_dict("records")
+    assert (row["n_ratings"], row["n_not_applicable"]) == (56, 3)
+    assert row["mean"] == np.mean([r.value for r in ratings if r.value])
+    rows = [vars(r) for r in ratings]  # and the same from rows of a table
+    assert len(absences(rows)) == len(absences(ratings)) == 3
+    assert not len(absences([{k: v for k, v in r.items() if k != "not_applicable"} for r in rows]))
+
+
+def test_simulated_raters_leave_out_what_does_not_apply_to_an_item():
+    quality = {f"i{n}": n / 199 for n in range(200)}
+    slots, checks = rater_slots(quality, ["a", "b"], repeats=0.2)
+    model = RaterModel(optional=("accuracy",), absent=0.3, mistaken=0.0)
+    answers, about = simulate_answers(slots, quality, ["accuracy", "overall"], model, 0, checks)
+    absent = {(a.rater, a.item_id, a.kind) for a in answers if a.not_applicable}
+    items = {item for _, item, kind in absent if kind == "item"}
+    assert 40 < len(items) < 80 and about["absent"] == 0.3
+    assert all(("a", i, "item") in absent and ("b", i, "item") in absent for i in items)
+    for a in answers:
+        lost = a.criterion == "accuracy" and a.item_id in items
+        assert a.not_applicable == lost and (a.value is None) == lost
+    same, _ = simulate_answers(slots, quality, ["accuracy", "overall"], RaterModel(), 0, checks)
+    kept = [(a.value, b.value) for a, b in zip(answers, same, strict=True) if not a.not_applicable]
+    assert all(x == y for x, y in kept)  # one choice more changes no other answer
+
+
+def test_who_says_that_a_check_does_not_apply_has_not_read_it():
+    said = [("a", 2, False), ("b", None, True), ("c", None, False)]
+    answers = [
+        Answer("check", rater, "accuracy", value, "check", 1, 2, not_applicable=absent)
+        for rater, value, absent in said
+    ]
+    answers += [Answer("i1", rater, "accuracy", 3) for rater, *_ in said]
+    table = check_table(answers).set_index("rater")
+    assert table.passed.to_dict() == {"a": 1, "b": 0, "c": 0}
+    assert table.checks.to_dict() == {"a": 1, "b": 1, "c": 0}  # c did not answer

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from arabic_dialog.models.licences import load_licences, model_stem
 from arabic_dialog.reporting.cards import card_files, count_splits, model_card, quote, table
 from arabic_dialog.reporting.reforms import fill_reforms, reforms_card, reforms_facts
 from arabic_dialog.core.files import data_path, load_csv, save_jsonl, save_text, to_json
@@ -398,3 +399,35 @@ def test_nothing_that_a_model_is_called_means_anything_in_the_checklist(tmp_path
         )
     }
     assert not found & {"script", "img", "a"} and "td" in found
+
+
+@pytest.mark.parametrize(
+    "source, licence, said",
+    [
+        ("new:gpt2", "apache-2.0", "Apache-2.0, as the package"),
+        ("riotu-lab/ArabianGPT-08B-V2", "apache-2.0", "Apache License 2.0"),
+        ("aubmindlab/aragpt2-mega", "other", "contributions under the same licence"),
+        ("moved-lab/aragpt2-mega/", "other", "keep its notice, cite"),
+        ("/home/me/<b>mine</b>", "other", "which this package does not know"),
+    ],
+)
+def test_a_model_card_names_the_terms_of_its_base_beside_the_generators(source, licence, said):
+    about = ABOUT | {"config": CONFIG | {"students": ["s"], "checkpoints": [source]}}
+    about |= {"code_version": "0", "started": "2026"}
+    card = model_card({"kind": "finetuned"}, about, "s-finetuned-s0")
+    terms = card.split("## Terms")[1].split("## After")[0]
+    assert said in terms and f'license: "{licence}"' in card and "<b>" not in terms
+    jais = {"engine": "transformers", "generator": "inceptionai/jais-13b-chat"}
+    about["config"] |= jais
+    card = model_card({"kind": "finetuned"}, about, "s-finetuned-s0")
+    assert "jais-13b-chat, which wrote the text, apply" in card and 'license: "other"' in card
+    if not source.startswith("new:"):
+        assert said in card  # both terms stand there
+
+
+def test_every_model_that_is_named_has_a_licence_with_a_source():
+    files = ("checkpoints.csv", "baselines.csv")
+    named = [row["name"] for file in files for row in load_csv(data_path(file))]
+    known = load_licences()
+    assert {model_stem(name) for name in named} <= known.keys(), "data/licences.csv lacks a model"
+    assert all(row["source"] and row["asks"] and row["called"] for row in known.values())
