@@ -36,7 +36,7 @@ STUDENTS = ("riotu-lab/ArabianGPT-08B-V2", "aubmindlab/aragpt2-mega")
 BASELINES = {  # by the name that a profile gives → the family of its layout
     "Qwen/Qwen3-1.7B": "Qwen3",
     "bigscience/bloomz-1b7": "BLOOMZ",
-    "google/gemma-3-1b-it": "Gemma-3-it",
+    "utter-project/EuroLLM-1.7B-Instruct": "EuroLLM-Instruct",
 }
 
 

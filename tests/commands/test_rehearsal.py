@@ -26,8 +26,8 @@ from standin_hub import StandInHub
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("arabic-dialog"))
 SIZES = {
-    "variants": 3,
-    "n_scenarios": 144,
+    "variants": 5,
+    "n_scenarios": 120,
     "min_turns": 4,
     "max_turns": 4,
     "max_new_tokens": 200,
@@ -43,6 +43,8 @@ SIZES = {
     "n_resamples": 200,
     "n_rated_items": 12,
     "seeds": "0,1",
+    "sweep_learning_rates": "1e-3, 3e-3",
+    "sweep_steps": 5,
 }
 
 
