@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAK', 'STATEMENTS_FIRST', 'N_HELD', 'N_VALIDATION', 'keeps_apart', 'smaller_size', 'Diverged', 'explain_error',
-           'Material', 'fit', 'pretrain', 'finetune']
+           'Material', 'fit', 'pretrain', 'validation_sample', 'finetune']
 
 # %% ../../nbs/finetuning/05_finetune.ipynb #9d4e35ff
 import errno
@@ -13,10 +13,11 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -356,9 +357,33 @@ def pretrain(
     return fit(material, out, how, callbacks)
 
 # %% ../../nbs/finetuning/05_finetune.ipynb #b3b8e191
-N_VALIDATION = 64  # conversations to validate with, at most
+N_VALIDATION = 128  # conversations to validate with, at most
 
 
+def _taken_in_turn(groups: Iterable[Iterable[Any]]) -> Iterator[Any]:
+    "The first of each group, then the second of each, …"
+    for round_ in zip_longest(*groups):
+        yield from (one for one in round_ if one is not None)
+
+
+def validation_sample(
+    validation: Sequence[Conversation],
+    n: int = N_VALIDATION,
+) -> list[Conversation]:  # in the order of the split
+    "At most `n` conversations of a split, of all topics alike, and of each topic's countries alike"
+
+    def chance(conversation: Conversation) -> float:
+        return stream(0, "validation", conversation.id).random()  # the same for every training
+
+    by_topic: dict[str, dict[str, list[Conversation]]] = {}
+    for c in sorted(validation, key=chance):
+        about = c.scenario
+        by_topic.setdefault(about.topic, {}).setdefault(about.country, []).append(c)
+    in_turn = [list(_taken_in_turn(countries.values())) for countries in by_topic.values()]
+    chosen = {c.id for c in islice(_taken_in_turn(in_turn), n)}
+    return [c for c in validation if c.id in chosen]
+
+# %% ../../nbs/finetuning/05_finetune.ipynb #beabeb8b
 def _ready_model(
     checkpoint: str | Path, revision: str | None, tokenizer: Any, four_bit: bool = False
 ) -> Any:
@@ -418,7 +443,7 @@ def finetune(
     if kind == "control":
         used = shuffle_replies(used, how.seed)
     rows, proof = encode_conversations(tokenizer, used, how.max_length)
-    held, _ = encode_conversations(tokenizer, validation[:N_VALIDATION], how.max_length)
+    held, _ = encode_conversations(tokenizer, validation_sample(validation), how.max_length)
     if processes()[0] == 0:
         save_mask(out, tokenizer, sample_rows(tokenizer, used, how.max_length, how.seed), proof)
     about = {

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Needs', 'Status', 'notebook_path', 'read_notebook', 'NotebookHead', 'notebook_head', 'notebook_title',
            'notebook_names', 'parameters', 'read_value', 'check_parameters', 'share_parameters', 'notebook_key',
-           'notebook_code', 'MadeFrom', 'fingerprints', 'read_made', 'input_path', 'is_fresh', 'own_kernel', 'execute',
-           'Outcome', 'run_notebook', 'run_paper']
+           'notebook_code', 'MadeFrom', 'fingerprints', 'read_made', 'is_fresh', 'own_kernel', 'execute', 'Outcome',
+           'run_notebook', 'run_paper']
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #901da8c0
 import ast
@@ -26,6 +26,7 @@ from ..core.files import digest, digest_file, find_root, load_json, save_text
 from ..core.records import UserError
 from ..core.runs import RunFolder, code_digest, parse_code
 from .pages import render_notebook
+from .results import input_digest
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #f7a83b04
 def notebook_path(name: str) -> Path:
@@ -213,15 +214,10 @@ def read_made(folder: RunFolder, name: str) -> MadeFrom | None:
     except (OSError, UserError, KeyError):
         return None
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #5cecaa2b
-def input_path(folder: RunFolder, name: str) -> Path:
-    "The file that a result calls `name`: of the run, or of the project"
-    in_project = name.removeprefix("project/")
-    return folder / name if in_project == name else find_root() / in_project
-
 # %% ../../nbs/reporting/05_notebooks.ipynb #447f7246
-def _unchanged(path: Path, fingerprint: str) -> bool:
-    return path.is_file() and digest_file(path) == fingerprint
+def _unchanged(folder: RunFolder, files: Mapping[str, str]) -> bool:
+    "Whether files, and what was not there, are as they were"
+    return all(input_digest(folder.path, name) == known for name, known in files.items())
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #678c045e
 def is_fresh(folder: RunFolder, name: str, key: str, code: str) -> bool:
@@ -229,9 +225,8 @@ def is_fresh(folder: RunFolder, name: str, key: str, code: str) -> bool:
     made = read_made(folder, name)
     if made is None or (made.key, made.code) != (key, code):
         return False
-    files = {folder / "paper" / name / f: sha for f, sha in made.outputs.items()}
-    files |= {input_path(folder, f): sha for f, sha in made.inputs.items()}
-    return all(_unchanged(path, sha) for path, sha in files.items())
+    written = {f"paper/{name}/{f}": known for f, known in made.outputs.items()}
+    return _unchanged(folder, {**written, **made.inputs})
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #c04db8c6
 def _note_end(target: Path, kind: str, reason: str) -> str:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import digest_file, load_json
+from ..core.files import load_json
 from ..core.records import UserError
 from ..core.runs import RunFolder, check_stage, load_stage
-from .notebooks import fingerprints, input_path, notebook_code, notebook_key
+from .notebooks import fingerprints, notebook_code, notebook_key
 from .notebooks import notebook_names, read_made
-from .results import open_run
+from .results import NOT_THERE, input_digest, open_run
 
 # %% ../../nbs/reporting/09_verify.ipynb #d3b75dda
 @dataclass(frozen=True)
@@ -31,21 +31,25 @@ def _check_files(folder: RunFolder, files: Mapping[str, str], why: str) -> list[
     "Findings for `files` (as a result names them) whose fingerprint is not the one written down"
     findings = []
     for name, fingerprint in files.items():
-        path = input_path(folder, name)
-        if not path.is_file():
-            findings.append(Finding(name, f"missing ({why})"))
-        elif digest_file(path) != fingerprint:
-            findings.append(Finding(name, f"changed ({why})"))
+        now = input_digest(folder.path, name)
+        if now != fingerprint:
+            how = (
+                "missing" if now == NOT_THERE else "new" if fingerprint == NOT_THERE else "changed"
+            )
+            findings.append(Finding(name, f"{how} ({why})"))
     return findings
 
 # %% ../../nbs/reporting/09_verify.ipynb #9d441307
 def _check_state(folder: RunFolder, state: Path) -> list[Finding]:
     "Findings for one stage, by the file that keeps its state"
     try:
-        if not load_json(state).get("done"):
-            return [Finding(state.stem, "a stage that has not ended")]
+        about = load_json(state)
     except UserError as e:
         return [Finding(state.stem, str(e))]
+    if "failed" in about:
+        return [Finding(about["name"], f"failed ({about['failed']})", breaks=False)]
+    if not about.get("done"):
+        return [Finding(state.stem, "a stage that has not ended")]
     names = [n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()]
     if not names:
         return [Finding(state.stem, "missing (of a stage)")]
