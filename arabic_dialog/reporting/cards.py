@@ -62,14 +62,11 @@ def head(**values: Any) -> str:
     lines = [f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()]
     return f"---\n{''.join(lines)}---\n"
 
-# %% ../../nbs/reporting/06_cards.ipynb #49d98578
+# %% ../../nbs/reporting/06_cards.ipynb #f1fab2ad
 def licence(config: Mapping[str, Any]) -> tuple[str, str]:
     "(identifier for the head of a card, sentence) for text made with this configuration"
     if config["engine"] == "embedded":
-        return (
-            "apache-2.0",
-            "Apache-2.0, as the package: the text was made by its embedded grammar.",
-        )
+        return "apache-2.0", "Apache-2.0, as the package: its embedded grammar made the text."
     generator = config["generator"]
     terms = f"The terms of {quote(generator)}, which wrote the text, apply; read them before "
     return "other", f"{terms}passing the data on. {quote(terms_of(generator))}"
