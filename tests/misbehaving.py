@@ -58,7 +58,8 @@ class Misbehaving:
 
     async def _answer(self, writer, line, headers, body):
         "Answer one call; false: the connection is over"
-        if not line.split()[1].startswith(self.base + "/"):
+        place = line.split()[1].removeprefix(self.base)
+        if place not in ("/models", "/chat/completions", "/completions"):
             return await self._send(writer, 404, {"detail": "Not Found"})
         if line.startswith("GET"):
             return await self._send(writer, 200, {"data": [{"id": m} for m in self.models]})
@@ -161,12 +162,12 @@ FALSE = {
     "empty": lambda body: b"",
     "invalid": lambda body: b'{"choices": \xff',
     "error": lambda body: {"error": {"message": "upstream", "code": 502}},
-    "abort": lambda body: answer(body, choices=[{"text": "نصف", "finish_reason": "abort"}]),
-    "no choices": lambda body: answer(body, choices=[]),
     "wrong model": lambda body: answer(body, model="another-model"),
 }
 # Answers that came whole, and in which no reply is
 BAD = {
+    "no choices": lambda body: answer(body, choices=[]),
+    "abort": lambda body: answer(body, choices=[{"text": "نصف", "finish_reason": "abort"}]),
     "null": lambda body: answer(body, choices=[{"message": {"content": None}}]),
     "tool call": lambda body: answer(
         body, choices=[{"message": {"content": None, "tool_calls": [{"id": "1"}]}}]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption', 'YesOption', 'ForceOption', 'HardwareOption',
            'LeaveOutOption', 'RevisionOption', 'Order', 'run_profile', 'reproduce_command', 'generate_command',
-           'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
+           'sweep_command', 'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
            'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'main']
 
 # %% ../../nbs/commands/10_cli.ipynb #a887004f
@@ -163,6 +163,23 @@ def generate_command(
 ):
     "The dataset: completions, checked conversations, splits."
     run_profile(Order(profile, run, set_, plan, hardware, yes, force), "split")
+
+
+@app.command("sweep")
+def sweep_command(
+    profile: ProfileOption = "paper",
+    run: RunFolderOption = "",
+    set_: SetOption = (),
+    plan: PlanOption = False,
+    hardware: HardwareOption = "h100",
+    yes: YesOption = False,
+    force: ForceOption = False,
+):
+    "The learning rate of each student, chosen on the validation split; fine-tuning takes it."
+    order = Order(profile, run, set_, plan, hardware, yes, force)
+    if not order.settings().sweep_learning_rates:
+        raise UserError(f"profile {profile} has no sweep_learning_rates, such as 2e-5, 5e-5, 1e-4")
+    run_profile(order, "sweep")
 
 # %% ../../nbs/commands/10_cli.ipynb #3824ef41
 app.command("fetch")(fetch_command)

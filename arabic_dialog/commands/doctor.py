@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .costs import BYTES_TRAINED, ModelStep, StageName, TrainingJob
-from .costs import disk_needs, generation_lines, held_bytes
+from .costs import ModelStep, StageName, TrainingJob
+from .costs import disk_needs, generation_lines
 from .costs import load_rate, profile_steps, reaches
 from .costs import training_jobs, training_lines
 from ..core.files import find_root, runs_path
 from ..core.hardware import H100, Hardware, gpu_memory, show_bytes, show_duration
+from ..core.memory import TrainingMode, decoding_memory, training_memory
 from ..core.hub import ModelUse, is_repository, lacking, named_models
 from ..core.records import UserError
 from ..core.settings import Profile
+from ..generation.forecast import Forecast, forecast, with_pilot
 from ..models.loading import ModelFacts, check_name, config_class
 from ..models.loading import load_checkpoints, model_facts, read_config
 from ..models.tokenizers import ROLE_TOKENS, load_tokenizer
@@ -102,11 +104,16 @@ def frame_line(tokenizer: Any | None, model_type: str = "") -> str:
 # %% ../../nbs/commands/02_doctor.ipynb #34b65797
 def needs(facts: ModelFacts) -> dict[str, float]:
     "Bytes that each use of a model takes at least"
-    generate = held_bytes(facts, facts.context)  # in bfloat16
+    context = facts.context or 2048
+    half, single = (
+        decoding_memory(facts.kept_as(dtype), 1, context, context // 2).total
+        for dtype in ("bfloat16", "float32")
+    )
+    trained = training_memory(facts, 1, min(context, 1024), TrainingMode(recomputed=True)).total
     return {
-        "generate, bfloat16": generate,
-        "generate, float32": 2 * generate,
-        "fine-tune every weight, float32": BYTES_TRAINED["full"] * facts.parameters,
+        "generate, bfloat16": half,
+        "generate, float32": single,
+        "fine-tune every weight, float32": trained,
     }
 
 # %% ../../nbs/commands/02_doctor.ipynb #a5edbddf
@@ -313,7 +320,7 @@ def missing(
     steps = [s for s in profile_steps(profile, root, until=until) if not s.remote]
     absent = list(_absent_models(profile, until))
     names = {shortage.use.name for shortage in absent}
-    downloads = sum(s.download or 0 for s in steps if s.model in names)
+    downloads = sum({s.model: s.download or 0 for s in steps if s.model in names}.values())
     needs = sum(disk_needs(profile, root, until).values())
     disk = _disk_shortage(needs, downloads, Path(run or runs_path(profile.name)))
     return [*_unknown_architectures(steps), *absent, *_memory_shortage(steps), *disk]
@@ -334,6 +341,7 @@ class Plan:
     until: StageName
     hardware: Hardware
     rate: float | None  # tokens a second that were measured
+    expected: Forecast  # of the dataset
     steps: list[ModelStep]
     jobs: list[TrainingJob]
     disk: dict[str, float]  # bytes, by what they are
@@ -344,6 +352,12 @@ class Plan:
         "Of all published models; what is not known is not counted"
         return sum(s.cost.hours or 0 for s in self.steps)
 
+    @property
+    def too_large(self) -> list[str]:
+        "Models that do not fit the machine, for which there are therefore no hours"
+        own = [s for s in self.steps if not (s.remote and s.cost.rows)]
+        return [s.model for s in own if s.cost.memory and not s.cost.rows]
+
 
 def make_plan(
     profile: Profile,
@@ -353,40 +367,54 @@ def make_plan(
 ) -> Plan:
     "The plan of a profile up to a stage"
     root, rate = find_root(), load_rate(run, profile) if run else None
-    steps = profile_steps(profile, root, hardware, until, rate)
-    disk = disk_needs(profile, root, until)
-    downloads = sum(s.download or 0 for s in steps)
+    expected = forecast(profile, root)
+    if run:
+        expected = with_pilot(expected, profile, root, run)
+    steps = profile_steps(profile, root, hardware, until, rate, expected)
+    disk = disk_needs(profile, root, until, hardware, expected)
+    downloads = sum({s.model: s.download or 0 for s in steps}.values())
     if downloads:
         disk["downloads, at most"] = downloads
-    jobs = training_jobs(profile, hardware) if reaches(until, "train") else []
+    jobs = training_jobs(profile, hardware) if reaches(until, "sweep") else []
     lacks = missing(profile, root, until, run)
-    return Plan(profile, until, hardware, rate, steps, jobs, disk, lacks)
+    return Plan(profile, until, hardware, rate, expected, steps, jobs, disk, lacks)
 
 # %% ../../nbs/commands/02_doctor.ipynb #8d64fea2
+def _step_cells(step: ModelStep) -> tuple[str, ...]:
+    "Tokens, time, rows, memory, download"
+    cost, tokens, time, rows = step.cost, "unknown", "unknown", "unknown"
+    if cost.memory:
+        rows = str(cost.rows or "")
+        time = "unknown" if cost.rows else "does not fit"
+    if cost.hours:
+        tokens = f"{cost.tokens / 1e6:,.0f} million"
+        time = show_duration(3600 * cost.hours, spelt=True)
+    return tokens, time, rows, show_bytes(cost.memory), show_bytes(step.download)
+
+
 def _model_lines(plan: Plan) -> list[str]:
     others = [s for s in plan.steps if s.what != "generate"]
     if not others:
         return []
     machine = plan.hardware
-    columns = "".join(f" {c:>12}" for c in ("tokens", "GPU time", "GPU memory", "download"))
+    heads = ("tokens", "GPU time", "at once", "GPU memory", "download")
+    columns = "".join(f" {c:>12}" for c in heads)
     source = f"the {machine.source} figures of {machine.name}"
     lines = [
         "",
         f"The models, estimated from their sizes and {source}",
-        f"  {'':14} {'':30}{columns}",
+        f"  {'':14} {'':36}{columns}",
     ]
     for step in others:
-        tokens = time = "unknown"
-        if step.cost.hours:
-            tokens = f"{step.cost.tokens / 1e6:,.0f} million"
-            time = show_duration(3600 * step.cost.hours, spelt=True)
-        sizes = show_bytes(step.cost.memory), show_bytes(step.download)
-        cells = " ".join(f"{c:>12}" for c in (tokens, time, *sizes))
-        lines.append(f"  {step.what:14} {step.model:30} {cells}")
-    if plan.hours:
+        cells = " ".join(f"{c:>12}" for c in _step_cells(step))
+        lines.append(f"  {step.what:14} {step.model:36} {cells}")
+    if plan.too_large:
+        names = ", ".join(dict.fromkeys(plan.too_large))
+        lines.append(f"  no sum of hours: {machine.name} cannot hold {names}")
+    elif plan.hours:
         both = f"{show_duration(3600 * plan.hours, spelt=True)}"
-        kwh = f"{plan.hours * machine.watts / 1000:,.1f} kWh"
-        lines.append(f"  together with the dataset {both}, {kwh}; what is unknown not counted")
+        kwh = f", {plan.hours * machine.watts / 1000:,.1f} kWh" if machine.watts else ""
+        lines.append(f"  together with the dataset {both}{kwh}; what is unknown not counted")
     return lines
 
 
@@ -394,10 +422,10 @@ def plan_lines(plan: Plan) -> list[str]:
     "A plan for people"
     profile, machine = plan.profile, plan.hardware
     lines = [f"Profile {profile.name}: {profile.description}", "", "The dataset"]
-    for label, text in generation_lines(profile, find_root(), machine, plan.rate):
+    for label, text in generation_lines(profile, find_root(), machine, plan.rate, plan.expected):
         lines.append(f"  {label:10} {text}")
     lines += _model_lines(plan)
-    if reaches(plan.until, "train"):
+    if reaches(plan.until, "sweep"):
         lines += ["", f"The students, on {machine.name}", *training_lines(profile, machine)]
     lines += ["", "On disk", *(f"  {show_bytes(n):>9} {what}" for what, n in plan.disk.items())]
     if not plan.missing:

@@ -7,6 +7,7 @@ __all__ = ['Fetch', 'gather_crew', 'make_models', 'make_stages', 'model_commits'
            'reproduce']
 
 # %% ../../nbs/commands/06_reproduce.ipynb #89832df6
+import errno
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +21,17 @@ from ..analysis.validity import make_validity
 from .costs import STAGES, StageName, profile_steps, reaches
 from .doctor import Shortage, make_plan, plan_lines
 from ..core.files import JsonlLog, digest, find_root, save_text
-from ..core.hub import ModelUse, located, named_models, baseline_names
+from ..core.hub import ModelUse, baseline_names, located, named_models
 from ..core.records import RunEntry, UserError
 from ..core.runs import Rehearsal, RunFolder, Stage, Work, code_digest, side_by_side
 from ..core.settings import Profile
-from ..core.workers import Crew, Together, Workers, processes
+from ..core.workers import Crew, Together, WorkerKilled, Workers, processes
 from ..finetuning.train import make_students
 from ..generation.dataset import asked_of, make_dataset, measure_relevance
 from ..metrics.opening import open_models, profile_trials
-from ..metrics.replies import marks_stage, reply_stage
+from ..metrics.replies import failed_stages, give_up, marks_stage, reply_stage
 from ..metrics.scores import check_targets
+from ..models.loading import printable_line
 from ..reporting.cards import make_cards
 from ..reporting.comparable import record_shapes
 
@@ -41,6 +43,27 @@ def gather_crew(profile: Profile) -> Crew:
     from arabic_dialog.finetuning.train import train_student
 
     return Together({"train_student": train_student})
+
+# %% ../../nbs/commands/06_reproduce.ipynb #100d4084
+_EVERYBODYS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # failures of the disk
+
+
+def _reply_or_give_up(
+    work: Work, reply: Callable[[str, str, None], Any], name: str, checkpoint: str
+):
+    "Have a baseline reply; where it fails, say so and go on"
+    try:
+        try:
+            reply(name, checkpoint, None)
+        except WorkerKilled:  # perhaps by what ran beside it
+            reply(name, checkpoint, None)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _EVERYBODYS:
+            raise
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        reason = printable_line(f"{kind}{error}")
+        give_up(work.folder, name, reason)
+        work.say(f"✗ replies/{name}: {reason}. The run goes on without it; the next tries again")
 
 # %% ../../nbs/commands/06_reproduce.ipynb #e4f3228a
 def make_models(
@@ -55,11 +78,12 @@ def make_models(
     def answer_marks():
         replies["marks"] = marks_stage(work, split)
 
+    baselines = baseline_names(work.profile.baselines)
     students = make_students(work, crew, split, reply, [answer_marks])
-    named = baseline_names(work.profile.baselines)
-    baselines = {name: (model, None) for name, model in named.items()}
-    waiting = {n: of for n, of in (students | baselines).items() if n not in replies}
-    side_by_side(work, crew, "reply", [partial(reply, n, *of) for n, of in waiting.items()])
+    waiting = {n: of for n, of in students.items() if n not in replies}
+    jobs = [partial(reply, n, *of) for n, of in waiting.items()]
+    jobs += [partial(_reply_or_give_up, work, reply, n, of) for n, of in baselines.items()]
+    side_by_side(work, crew, "reply", jobs)
     return students, dict(sorted(replies.items()))  # in an order that does not depend on speed
 
 # %% ../../nbs/commands/06_reproduce.ipynb #2492ff20
@@ -75,10 +99,11 @@ def make_stages(
         check_targets(split.path / "test.jsonl", work.profile, work.root)
     _describe_run(work, checked)
     students = {}
-    if until == "train":
-        students = make_students(work, crew, split, only=only or {})
+    if until in ("sweep", "train"):
+        students = make_students(work, crew, split, only=only or {}, sweep_only=until == "sweep")
     if reaches(until, "replies"):
         students, replies = make_models(work, crew, split)
+        _describe_run(work, checked)
     crew.close()
     make_cards(work, checked, split, students)
     if reaches(until, "train"):
@@ -113,6 +138,11 @@ def _describe_run(work: Work, checked: Stage):
         "commits": model_commits(work.profile),
         "asked": asked_of(work),
     }
+    failed = failed_stages(work.folder)
+    stages = {name: f"replies/{name}" for name in baseline_names(work.profile.baselines)}
+    reasons = {name: failed[stage] for name, stage in stages.items() if stage in failed}
+    if reasons:
+        about["failed"] = reasons
     path, text = work.folder / "run.json", json.dumps(about, ensure_ascii=False, indent=1)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         save_text(path, text)

@@ -6,7 +6,7 @@
 __all__ = ['parse_code', 'code_digest', 'RunFolder', 'Output', 'Stage', 'check_stage', 'load_stage', 'stage_key', 'run_stage',
            'Recipe', 'WatchedProfile', 'Work', 'Rehearsal', 'side_by_side']
 
-# %% ../../nbs/core/09_runs.ipynb #3b10607a
+# %% ../../nbs/core/09_runs.ipynb #9140eb64
 import ast
 import errno
 import json
@@ -25,7 +25,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from .files import digest, digest_file, disk_error, find_root, save_text
+from .files import digest, digest_file, disk_error, find_root
+from .files import load_json, save_text
 from .hub import model_identity
 from .records import UserError
 from .settings import Profile
@@ -220,15 +221,21 @@ def check_stage(stage: Stage) -> Stage:
         )
     return stage
 
-# %% ../../nbs/core/09_runs.ipynb #8da80779
+# %% ../../nbs/core/09_runs.ipynb #a2496fa2
 def _read_state(folder: RunFolder, name: str) -> dict:
     "What is written down of a stage; empty where nothing is"
     path = folder.state(name)
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        state = load_json(path)
+        if state.get("done"):
+            texts = {type(Output(*values).digest) for values in state["outputs"].values()}
+            numbers = {type(n) for n in (state["seconds"], *state["counts"].values())}
+            if not texts | {type(state["key"])} <= {str} or not numbers <= {int, float}:
+                raise TypeError
+        return state
+    except (UserError, LookupError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; delete it to run the stage {name} again") from None
 
 
@@ -378,7 +385,7 @@ class WatchedProfile(Profile):
             reads.add(name)
         return super().__getattribute__(name)
 
-# %% ../../nbs/core/09_runs.ipynb #f15ac7f8
+# %% ../../nbs/core/09_runs.ipynb #2e78b48d
 @dataclass(frozen=True)
 class Work:
     "A run in progress: what, where, and how it talks"
@@ -391,7 +398,7 @@ class Work:
     def note(self, stage: Stage):
         "One line for a finished stage"
         time_taken = "cached" if stage.cached else f"{stage.seconds:.1f} s"
-        facts = [f"{v:,} {_in_words(k)}" for k, v in stage.counts.items()]
+        facts = [f"{v:,} {k.removeprefix('n_')}".replace("_", " ") for k, v in stage.counts.items()]
         line = f"✓ {stage.name:31} {time_taken:>9}   {', '.join(facts)}"
         self.say(f"{line}   (made again: {stage.again})" if stage.again else line)
 
@@ -441,11 +448,6 @@ class Work:
         "Which model a name means today, as a part of keys; empty where that is not known"
         identity = model_identity(name, revision, self.folder / "cache" / "identities")
         return {f"{what}_files": identity} if identity else {}
-
-
-def _in_words(count: str) -> str:
-    "The name of a count, for people"
-    return count.removeprefix("n_").replace("_", " ")
 
 # %% ../../nbs/core/09_runs.ipynb #96a723ff
 @dataclass(frozen=True)

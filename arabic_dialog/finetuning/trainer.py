@@ -27,9 +27,7 @@ from ..models.loading import model_facts
 from ..models.tokenizers import stop_id
 
 # %% ../../nbs/finetuning/04_trainer.ipynb #534d4d39
-Method = Literal[
-    "full", "lora", "qlora"
-]  # every weight; adapters; adapters on weights of four bits
+Method = Literal["full", "lora", "qlora"]  # every weight; adapters; those on weights of 4 bits
 Schedule = Literal["linear", "cosine", "constant"]  # of the learning rate after the warm-up
 Precision = Literal["", "bfloat16", "float16", "float32"]  # of the arithmetic; empty: native
 

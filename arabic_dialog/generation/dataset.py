@@ -125,7 +125,7 @@ def split(
             )
     return counts
 
-# %% ../../nbs/generation/14_dataset.ipynb #181be4ab
+# %% ../../nbs/generation/14_dataset.ipynb #0a8bb870
 def generator_keys(work: Work) -> dict[str, Any]:
     "All that shapes a completion, beside its request"
     keys = work.keys("engine", "generator", "generator_revision", "generator_dtype", "sampling")
@@ -166,8 +166,9 @@ def _log_place(work: Work) -> tuple[Path, dict[str, Any]]:
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     "What shaped the completions of another log, and now is otherwise"
     old, new = ({**keys, **keys.get("sampling", {})} for keys in (old, new))
-    names = sorted(k for k in old.keys() | new.keys() if k != "sampling")
-    changed = [n for n in names if old.get(n) != new.get(n)]
+    names = sorted((old.keys() | new.keys()) - {"sampling", "sent"})
+    # what says nothing was not written down before it could be said
+    changed = [n for n in names if (old.get(n) or None) != (new.get(n) or None)]
     return ", ".join(f"{n} {old.get(n, 'none')} (now {new.get(n, 'none')})" for n in changed)
 
 

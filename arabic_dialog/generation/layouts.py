@@ -163,7 +163,7 @@ def _scenario(row: Mapping[str, Any], id: str, where: str) -> Scenario:
     topic, country = (cell_text(row.get(k), f"{where}: {k}") for k in ("topic", "country"))
     return Scenario(id, topic, country, cell_count(row.get("variant"), f"{where}: variant"))
 
-# %% ../../nbs/generation/16_layouts.ipynb #a954281c
+# %% ../../nbs/generation/16_layouts.ipynb #76a7abd0
 _OWN = frozenset(("id", "scenario", "turns", "model"))
 
 
@@ -176,7 +176,7 @@ def _own_record(row: Mapping[str, Any], name: str) -> Conversation | None:
         check_order(conversation.turns, name)
     except ValueError:
         return None  # the longer way says what is odd
-    return conversation
+    return conversation if conversation.id else None
 
 
 def read_row(

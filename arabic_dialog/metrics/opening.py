@@ -20,7 +20,7 @@ from ..core.hub import lacking, model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Scenario, Turn, UserError
 from ..core.runs import code_digest
 from ..core.settings import Profile
-from ..core.workers import Crew, Workers
+from ..core.workers import Crew, WorkerKilled, Workers
 from ..finetuning.masking import encode_conversations
 from ..finetuning.students import add_chat_frame
 from ..generation.scenarios import load_countries, load_topics, make_prompter
@@ -314,7 +314,7 @@ def _open_apart(crew: Crew, trial: Trial) -> Opened:
     "Open one model in another process; one that is killed is a fault too"
     try:
         return crew.call(open_model, trial)
-    except UserError:  # memory ran out, and the system ended it
+    except WorkerKilled:
         crew.close(now=True)
         what = (
             "its process was killed, perhaps for want of memory; free some, or name a smaller model"

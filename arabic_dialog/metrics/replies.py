@@ -6,11 +6,13 @@
 __all__ = ['History', 'HISTORIES', 'REPLIES_MEAN', 'LIKELIHOODS_MEAN', 'REPLY_FILES', 'MARKS_RECIPE', 'select_test_turns',
            'model_and_seed', 'Reply', 'reference_replies', 'retrieval_replies', 'own_history', 'fit_prompt', 'Kept',
            'ReplyLog', 'model_replies', 'checkpoint_identity', 'Logs', 'log_paths', 'WhenAsked', 'ReplyJob',
-           'check_job', 'answer_test_turns', 'reply_stage', 'marks_stage', 'load_replies']
+           'check_job', 'answer_test_turns', 'reply_stage', 'give_up', 'failed_stages', 'marks_stage', 'load_replies']
 
 # %% ../../nbs/metrics/02_replies.ipynb #9147b43b
 import itertools
+import json
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,10 +22,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
-from ..core.files import save_jsonl, stream
+from ..core.files import save_jsonl, save_text, stream
 from ..core.hub import model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
-from ..core.runs import Recipe, Stage, Work
+from ..core.runs import Recipe, RunFolder, Stage, Work
 from ..core.workers import Workers
 from .perplexity import AssistantTurn, assistant_turns, log_likelihoods
 from ..models.encoders import Encoder
@@ -414,6 +416,20 @@ def reply_stage(
         params=params,
         code=("metrics.replies", "metrics.perplexity", "models.loading", "models.tokenizers"),
     )
+
+# %% ../../nbs/metrics/02_replies.ipynb #93fd29e4
+def give_up(folder: RunFolder, name: str, reason: str) -> None:
+    "Clear the half-made replies of a model, and write down why it failed"
+    stage = f"replies/{name}"
+    shutil.rmtree(folder / stage, ignore_errors=True)
+    state = {"key": "", "done": False, "name": stage, "failed": reason}
+    save_text(folder.state(stage), json.dumps(state, ensure_ascii=False, indent=1))
+
+
+def failed_stages(folder: RunFolder) -> dict[str, str]:
+    "The stages that were given up, and why"
+    states = [json.loads(f.read_bytes()) for f in sorted((folder / "stages").glob("*.json"))]
+    return {state["name"]: state["failed"] for state in states if "failed" in state}
 
 # %% ../../nbs/metrics/02_replies.ipynb #b23cc8c5
 MARKS_RECIPE = Recipe(

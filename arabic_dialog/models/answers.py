@@ -115,7 +115,7 @@ def is_within_thoughts(text: str) -> bool:
     "Whether a text begins with thoughts that do not end in it"
     return bool(_OPEN_THOUGHT.match(text)) and not _END_OF_THOUGHT.search(text)
 
-# %% ../../nbs/models/08_answers.ipynb #77a807e7
+# %% ../../nbs/models/08_answers.ipynb #89e9723f
 LARGEST_ANSWER = 8 * 1024**2  # bytes
 
 
@@ -162,8 +162,9 @@ def _choice(data: Mapping[str, Any], raw: bytes, api: Api) -> _Choice:
     choices = data.get("choices")
     listed = [c for c in choices if isinstance(c, Mapping)] if isinstance(choices, list) else []
     if not listed:
-        said = f"is an error: {shown(error_sentences(data))!r}" if data.get("error") else ""
-        raise CallFailed(f"the answer {said or f'has no choice with a text: {shown(raw)!r}'}")
+        if data.get("error"):
+            raise CallFailed(f"the answer is an error: {shown(error_sentences(data))!r}")
+        raise CallFailed(f"the answer has no choice with a text: {shown(raw)!r}", redraw=True)
     first = next((c for c in listed if c.get("index") == 0), listed[0])
     message = first.get("message")
     message = message if isinstance(message, Mapping) else {}
@@ -253,14 +254,15 @@ def _whole_json(raw: bytes) -> Mapping[str, Any]:
         raise CallFailed(f"the answer has no choice with a text: {shown(raw)!r}")
     return data
 
-# %% ../../nbs/models/08_answers.ipynb #525d9fc0
+# %% ../../nbs/models/08_answers.ipynb #99a469a8
 def _check_ending(choice: _Choice, ending: EndKind) -> None:
     "An error where a reply ended in a way that no reply ends"
     word = shown(str(choice.ending))
     if ending == "filtered":
         raise RequestRefused(f"the endpoint's content filter stopped the reply ({word})")
     if ending == "broken":
-        raise CallFailed(f"the server broke the reply off (finish_reason {word!r})")
+        why = f"the server broke the reply off (finish_reason {word!r})"
+        raise CallFailed(why, redraw=True)
     said_otherwise = choice.n_reasoning or any(map(choice.message.get, _ELSEWHERE))
     is_blank = not (choice.text or "").strip()
     if choice.text is None or is_blank and (ending == "cut" or said_otherwise):

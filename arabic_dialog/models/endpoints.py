@@ -68,7 +68,7 @@ def _adapt(endpoint: Endpoint, refused: Iterable[str], wanted: Mapping, text: st
             stacklevel=2,
         )
 
-# %% ../../nbs/models/11_endpoints.ipynb #346dfc31
+# %% ../../nbs/models/11_endpoints.ipynb #4cdbc1c0
 class _Session:
     "The calls of one `complete`; made and used in the event loop"
 
@@ -82,7 +82,6 @@ class _Session:
         about = engine.places, engine.concurrency, engine.timeout, engine.patience
         self.rota = Rota(*about, self.silence)
         self.searching = anyio.Lock()
-        self.enough: UserError | None = None  # why no more is asked
 
     async def watch(self, n_waiting: Callable[[], int]) -> None:
         "Break silences, until cancelled"
@@ -93,6 +92,14 @@ class _Session:
             self.rota.speak(n_waiting())
 
     async def finish(self, request: Request) -> tuple[ServerReply, Sampling]:
+        "The reply to a request; what a person has to mend ends all others as well"
+        try:
+            return await self._finish(request)
+        except UserError as error:
+            self.rota.over = error
+            raise
+
+    async def _finish(self, request: Request) -> tuple[ServerReply, Sampling]:
         "Call endpoints until one gives a reply"
         import anyio
 
@@ -255,7 +262,7 @@ class _Session:
                 "by that file's"
             )
 
-# %% ../../nbs/models/11_endpoints.ipynb #1cf26203
+# %% ../../nbs/models/11_endpoints.ipynb #2d6c3b94
 _PATIENCE = Patience()
 
 
@@ -344,8 +351,6 @@ class OpenAIEngine:
                     fatal_last = sorted(done, key=lambda f: isinstance(f.exception(), UserError))
                     for future in fatal_last:
                         yield from self._settle(future, under_way.pop(future), session)
-                    if session.enough:
-                        raise session.enough
             finally:
                 for future in (watch, *under_way):
                     future.cancel()
@@ -370,4 +375,4 @@ class OpenAIEngine:
             try:
                 session.rota.note_thoughts(why)
             except UserError as error:
-                session.enough = error
+                session.rota.over = error  # the next call says so; those under way may end

@@ -74,7 +74,7 @@ class Silence:
             how = f"{end or 'the run ends soon'} (last: {failure})"
         self.say(f"no completion for {show_duration(now - self.since)}: {counts}; {how}")
 
-# %% ../../nbs/models/09_rota.ipynb #33c43abb
+# %% ../../nbs/models/09_rota.ipynb #9853f9c6
 MANY_IN_A_ROW = 32  # requests
 FIRST = 8  # calls under way before the first reply; replies in a row that are thoughts only
 KEPT = "what was finished is kept, and the same command goes on where it was"
@@ -119,6 +119,7 @@ class Rota:
         self.last_failure = ""
         self.n_refused = self.n_thoughts = 0  # requests in a row
         self.answered = any(e.replied for e in endpoints)  # whether any ever did
+        self.over: UserError | None = None  # why no call begins any more
         self.freed = anyio.Event()
         for endpoint in endpoints:
             endpoint.under_way = endpoint.failures = endpoint.strangers = endpoint.pages = 0
@@ -136,6 +137,8 @@ class Rota:
         import anyio
 
         while True:
+            if self.over:
+                raise self.over
             now = time.monotonic()
             resting = [e.rests_until - now for e in self.endpoints if e.rests_until > now]
             awake = [e for e in self.endpoints if e.rests_until <= now]

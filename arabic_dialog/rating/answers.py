@@ -51,16 +51,13 @@ CREATE TABLE visits (rater TEXT NOT NULL, position INTEGER NOT NULL, visit TEXT 
     FOREIGN KEY (rater, position) REFERENCES slots) WITHOUT ROWID;
 """
 
-# %% ../../nbs/rating/02_answers.ipynb #7304aa07
+# %% ../../nbs/rating/02_answers.ipynb #8d1e5f4e
 _KEPT = "Every answer that was said to be saved is saved"
 _REMEDIES = {
     "SQLITE_FULL": f"the disk is full; make room. {_KEPT}",
-    "SQLITE_READONLY": "it may not be written; give yourself the right to write the file and its "
-    "folder, or copy the folder elsewhere",
-    "SQLITE_CANTOPEN": "it cannot be opened; are its folder and the files beside it yours to "
-    "write, and is the disk there?",
+    "SQLITE_READONLY": "it may not be written; look to the permissions of it and its folder",
+    "SQLITE_CANTOPEN": "it cannot be opened; may you write in its folder, and is the disk there?",
     "SQLITE_BUSY": "another program holds it; end that program, then try again",
-    "SQLITE_LOCKED": "another program holds it; try again",
     "SQLITE_NOTADB": "it is not a study file of this package",
     "SQLITE_CORRUPT": "it is damaged; restore it from a copy",
     "SQLITE_IOERR": f"the disk failed or is full; look to the disk, then try again. {_KEPT}",
@@ -70,13 +67,13 @@ _REMEDIES = {
 class StudyTrouble(UserError):
     "A study file that cannot be used"
 
-    def __init__(self, path: Path, error: sqlite3.Error):
+    def __init__(self, path: Path, error: Exception):
         name = getattr(error, "sqlite_errorname", "") or ""
         remedies = [r for code, r in _REMEDIES.items() if name.startswith(code)]
         super().__init__(f"study file {path}: {remedies[0] if remedies else error}")
         self.full = name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))  # for want of room
 
-# %% ../../nbs/rating/02_answers.ipynb #b08d02ef
+# %% ../../nbs/rating/02_answers.ipynb #21c8983f
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     "Check that an open file is a study of this version, and have every write synced"
     ((application,),) = db.execute("PRAGMA application_id")
@@ -98,6 +95,18 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA foreign_keys = ON")
 
 
+def _check_content(db: sqlite3.Connection, path: Path) -> None:
+    "An error where a table holds what was never written into it"
+    for table in ("study", "items", "raters", "slots", "answers", "visits"):
+        columns = db.execute(f"PRAGMA table_info({table})").fetchall()
+        kinds = [(c[1], c[2].lower(), "" if c[3] or c[5] else ", 'null'") for c in columns]
+        odd = [f"typeof({name}) NOT IN ('{kind}'{null})" for name, kind, null in kinds]
+        texts = {c[1] for c in columns} & {"value", "turns"}
+        odd += [f"NOT json_valid({name}) OR instr({name}, char(0))" for name in texts]
+        if not odd or db.execute(f"SELECT 1 FROM {table} WHERE {' OR '.join(odd)}").fetchone():
+            raise UserError(f"study file {path}: it is damaged; restore it from a copy")
+
+
 def connect(path: Path, timeout: float = 10) -> sqlite3.Connection:
     "An open study file, of this version, that keeps what it was told before it says so"
     uri = path.absolute().as_uri() + "?mode=rw"
@@ -105,11 +114,12 @@ def connect(path: Path, timeout: float = 10) -> sqlite3.Connection:
         db = sqlite3.connect(uri, timeout, isolation_level=None, check_same_thread=False, uri=True)
         try:
             _prepare(db, path)
+            _check_content(db, path)
         except BaseException:
             db.close()
             raise
         return db
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError) as e:
         raise StudyTrouble(path, e) from None
 
 # %% ../../nbs/rating/02_answers.ipynb #41dad4e1
@@ -179,7 +189,7 @@ def _insert_study(
         [(r, s.position, s.item_id, s.kind) for r, of_rater in slots.items() for s in of_rater],
     )
 
-# %% ../../nbs/rating/02_answers.ipynb #a10fc2b0
+# %% ../../nbs/rating/02_answers.ipynb #717fc650
 def create_study(
     path: str | Path,
     about: About,
@@ -191,10 +201,7 @@ def create_study(
     path = Path(path)
     new = path.with_name(path.name + ".new")
     if path.exists():
-        raise UserError(
-            f"{path} is there already, perhaps with answers; give the new study a folder of its "
-            "own (--study), or move the old one away"
-        )
+        raise UserError(f"{path} is there already, perhaps with answers; name another --study")
     new.unlink(missing_ok=True)
     try:
         db = sqlite3.connect(new, isolation_level=None)
@@ -301,7 +308,7 @@ class Receipt:
     elsewhere: bool  # another window has answered at the same position
     changes: list[list]  # of other windows: position, field, value, revision, tab
 
-# %% ../../nbs/rating/02_answers.ipynb #2ab1adeb
+# %% ../../nbs/rating/02_answers.ipynb #7b08340e
 class StudyFile:
     "A study's file, open"
 
@@ -333,7 +340,7 @@ class StudyFile:
         "The rows of a query"
         try:
             return self.db.execute(sql, values).fetchall()
-        except sqlite3.Error as e:
+        except (sqlite3.Error, UnicodeDecodeError) as e:
             raise StudyTrouble(self.path, e) from None
 
     @contextmanager
@@ -352,18 +359,16 @@ class StudyFile:
 
     def who(self, secret: str) -> str | None:
         "The rater whose link holds `secret`; links are read again after a second"
-        given, rater = hash_secret(secret), None
+        given = hash_secret(secret)
         if time.monotonic() - self.links[0] > 1:
             self.links = time.monotonic(), self.rows("SELECT rater, digest FROM raters")
-        for name, digest in self.links[1]:  # all of them, each in constant time
-            if hmac.compare_digest(given, digest):
-                rater = name
-        return rater
+        names = [name for name, digest in self.links[1] if hmac.compare_digest(given, digest)]
+        return names[-1] if names else None  # all were compared, each in constant time
 
     def is_owner(self, secret: str) -> bool:
         "Whether `secret` is the owner's"
-        ((kept,),) = self.rows("SELECT value FROM study WHERE key = 'owner'")
-        return hmac.compare_digest(hash_secret(secret).hex(), json.loads(kept))
+        kept = dict(self.rows("SELECT key, value FROM study WHERE key = 'owner'")).get("owner", "")
+        return hmac.compare_digest(to_json(hash_secret(secret).hex()).encode(), kept.encode())
 
     def renew(self, who: str | None, secret: str):
         "Replace a rater's secret, or the owner's (None); the old link is dead a second later"
@@ -372,11 +377,10 @@ class StudyFile:
         digest = hash_secret(secret)
         with self.transaction():
             if who is None:
-                self.db.execute(
-                    "UPDATE study SET value = ? WHERE key = 'owner'", (to_json(digest.hex()),)
-                )
+                change, values = "study SET value = ? WHERE key = 'owner'", (to_json(digest.hex()),)
             else:
-                self.db.execute("UPDATE raters SET digest = ? WHERE rater = ?", (digest, who))
+                change, values = "raters SET digest = ? WHERE rater = ?", (digest, who)
+            self.db.execute(f"UPDATE {change}", values)
 
     def slots(self, rater: str) -> list[Slot]:
         "What the rater is shown, in order"
@@ -392,7 +396,7 @@ class StudyFile:
     def items(self) -> list[StudyItem]:
         "All items with their origin"
         return [
-            StudyItem(item_id, tuple(Turn(**t) for t in json.loads(turns)), *origin)
+            StudyItem(item_id, tuple(from_dict(Turn, t) for t in [*json.loads(turns)]), *origin)
             for item_id, turns, *origin in self.rows("SELECT * FROM items ORDER BY item_id")
         ]
 
@@ -449,7 +453,7 @@ class StudyFile:
             (e.rater, e.position, e.field, to_json(e.value), e.tab, e.at or time.time(), e.source),
         ).lastrowid
 
-# %% ../../nbs/rating/02_answers.ipynb #407b2bf7
+# %% ../../nbs/rating/02_answers.ipynb #319c9653
 class Writer:
     "Writes entries in the order they come; the future of each is done when it is on the disk"
 
@@ -486,9 +490,6 @@ class Writer:
         except Exception as e:  # whatever it is, each of those who wait is told
             replies = [e] * len(batch)
         for (_, future), reply in zip(batch, replies, strict=True):
-            if not future.set_running_or_notify_cancel():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
+            if future.set_running_or_notify_cancel():
+                tell = future.set_exception if isinstance(reply, Exception) else future.set_result
+                tell(reply)

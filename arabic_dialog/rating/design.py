@@ -9,7 +9,7 @@ __all__ = ['POINTS', 'WHEN_NOT', 'RepliesByTurn', 'SlotKind', 'HEADINGS', 'REMAR
            'render_sheet', 'render_guide', 'check_raters', 'write_study', 'load_key', 'clean_cell', 'parse_point',
            'parse_rating', 'read_sheet', 'read_sheets', 'save_ratings', 'load_ratings']
 
-# %% ../../nbs/rating/01_design.ipynb #3ff4feb0
+# %% ../../nbs/rating/01_design.ipynb #0d1c418a
 import csv
 import io
 import math
@@ -22,8 +22,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ..core.files import check_headings, data_path, digest, from_json
-from ..core.files import load_csv, load_jsonl, plain_cell, read_table
+from ..core.files import check_headings, data_path, digest, from_dict, load_csv
+from ..core.files import load_json, load_jsonl, plain_cell, read_table
 from ..core.files import save_jsonl, save_table, save_text, stream, to_json
 from ..core.records import Conversation, Rating, Scenario, Turn, UserError
 
@@ -244,16 +244,13 @@ class Study:
     unit: str = "reply"  # what is rated: `reply`, or the whole `conversation`
     format: int = 1  # of the folder
 
-# %% ../../nbs/rating/01_design.ipynb #1d5347ac
+# %% ../../nbs/rating/01_design.ipynb #d0ebe35a
 def load_study(folder: str | Path) -> Study:
     "The study of a folder"
     path = Path(folder) / "study.json"
     if not path.is_file():
         raise UserError(f"there is no study in {folder}: {path.name} is missing")
-    try:
-        study = from_json(Study, path.read_text(encoding="utf-8"))
-    except UserError as e:
-        raise UserError(f"{path}: {e}") from None
+    study = from_dict(Study, load_json(path), str(path))
     if study.format != 1:
         raise UserError(f"{path} is of format {study.format}; this version reads format 1")
     return study
@@ -343,14 +340,17 @@ def write_study(
         save_text(path, text)
     return study
 
-# %% ../../nbs/rating/01_design.ipynb #f6d38843
+# %% ../../nbs/rating/01_design.ipynb #8827c682
 def load_key(folder: str | Path) -> list[Origin]:
     "The origins of a study's items"
     names = [f.name for f in fields(Origin)]
     rows = load_csv(Path(folder) / "key.csv", names)
-    return [Origin(**{**r, "turn": int(r["turn"]), "seed": int(r["seed"])}) for r in rows]
+    try:
+        return [Origin(**{**r, "turn": int(r["turn"]), "seed": int(r["seed"])}) for r in rows]
+    except (TypeError, ValueError):
+        raise UserError(f"{folder}/key.csv: turn and seed should be whole numbers") from None
 
-# %% ../../nbs/rating/01_design.ipynb #b63b1e12
+# %% ../../nbs/rating/01_design.ipynb #c960755c
 def clean_cell(text: str | None) -> str:
     "What somebody typed into a cell: digits of any script as 0 to 9, no blanks or marks around"
     text = plain_cell(unicodedata.normalize("NFKC", plain_cell(text)))
@@ -363,7 +363,7 @@ def parse_point(text: str | None) -> int | None:
     typed = clean_cell(text)
     if not typed:
         return None
-    whole = re.fullmatch(r"\+?0*([1-9]\d*)(?:[.,٫]0*)?", typed)
+    whole = re.fullmatch(r"\+?0*([1-9])(?:[.,٫]0*)?", typed)
     if not whole or int(whole[1]) not in POINTS:
         shown = repr(plain_cell(text)[:40])
         raise UserError(f"{shown} is not a point of the scale {', '.join(map(str, POINTS))}")
@@ -384,7 +384,7 @@ def parse_rating(text: str | None, item_id: str, rater: str, criterion: Criterio
         )
     return Rating(item_id, rater, criterion.id, None, not_applicable=True)
 
-# %% ../../nbs/rating/01_design.ipynb #aabea94b
+# %% ../../nbs/rating/01_design.ipynb #c924499b
 Line = tuple[str, dict[str, str]]  # where it stands, for messages; its cells by heading
 
 
@@ -400,7 +400,7 @@ def _sheet_lines(path: Path, names: Mapping[str, Sequence[str]]) -> list[Line]:
     known = [first.get(_heading_key(h), h) for h in headings]
     check_headings(path, known, names)
     new = dict(zip(headings, known, strict=True))
-    lines = [(f"{path}, line {r.line}", {new[h]: t for h, t in r.cells.items()}) for r in rows]
+    lines = [(f"{path}, line {n}", {new[h]: t for h, t in r.items()}) for n, r in rows]
     return [(where, cells) for where, cells in lines if any(map(plain_cell, cells.values()))]
 
 
@@ -410,10 +410,7 @@ def _item_of(where: str, cells: Mapping[str, str], study: Study, item_ids: set[s
     if not item and not any(clean_cell(cells.get(c.arabic)) for c in study.criteria):
         return ""
     if not item:
-        raise UserError(
-            f"{where} has answers and no item; where cells are merged, split them, so that each "
-            f"line has its {HEADINGS[0]!r}"
-        )
+        raise UserError(f"{where} has answers and no item; where cells are merged, split them")
     if item not in item_ids:
         raise UserError(f"{where}: there is no item {item!r} in the study")
     return item

@@ -7,7 +7,7 @@ __all__ = ['NUMERALS', 'whole_conversations', 'balanced_square', 'balanced_order
            'run_replies', 'study_path', 'save_links', 'load_links', 'StudyPlan', 'default_criteria', 'new_study',
            'raters_in', 'save_people_ratings', 'score_rows']
 
-# %% ../../nbs/rating/03_study.ipynb #cda1999d
+# %% ../../nbs/rating/03_study.ipynb #d3ef3819
 import json
 import math
 import os
@@ -20,7 +20,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-from ..core.files import data_path, digest, from_dict, iter_jsonl, load_jsonl
+from ..core.files import data_path, digest, from_dict, iter_jsonl, load_json
+from ..core.files import load_jsonl
 from ..core.files import save_jsonl, save_table, save_text, stream, to_json
 from ..core.records import Conversation, Rating, Turn, UserError, replies
 from .design import Candidate, Criterion, Origin, POINTS, RatedItem, Slot, Study
@@ -176,7 +177,7 @@ def run_replies(
     wanted = [r for r in candidates if not models or r.model in models]
     return wanted, load_jsonl(test, Conversation)
 
-# %% ../../nbs/rating/03_study.ipynb #ad68a697
+# %% ../../nbs/rating/03_study.ipynb #4c86e386
 def study_path(study: str | Path) -> Path:
     "The study's file, of its folder or of itself"
     return Path(study) / "study.sqlite" if Path(study).suffix != ".sqlite" else Path(study)
@@ -201,10 +202,10 @@ def load_links(folder: str | Path) -> Links:
     path = Path(folder) / "links.json"
     renew = "make new links: arabic-dialog rate links --renew RATER"
     try:
-        return from_dict(Links, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {renew} (and --renew owner)") from None
-    except ValueError:
+        return from_dict(Links, load_json(path))
+    except UserError:
+        if not path.is_file():
+            raise UserError(f"{path} is missing; {renew} (and --renew owner)") from None
         raise UserError(f"{path} is damaged; delete it, and {renew}") from None
 
 # %% ../../nbs/rating/03_study.ipynb #4744a6c3

@@ -23,6 +23,7 @@ from ..core.files import data_path, iter_jsonl, load_csv, save_text
 from ..core.hub import shown_name
 from ..core.records import Checkpoint, Conversation
 from ..core.runs import Recipe, RunFolder, Stage, Work, load_stage
+from ..metrics.replies import failed_stages
 from ..generation.exports import find_splits
 from ..models.licences import licence_of, terms_of
 from .comparable import PAPER, SCALE, is_comparable
@@ -86,6 +87,8 @@ def origin(about: Mapping[str, Any]) -> str:
         "seed": str(config["seed"]),
         "fine-tuning seeds": ", ".join(map(str, config["seeds"])),
     }
+    for name, reason in about.get("failed", {}).items():
+        facts[f"not evaluated, for it failed: {quote(name)}"] = reason
     return "".join(f"- {k}: {quote(v)}\n" for k, v in facts.items())
 
 # %% ../../nbs/reporting/06_cards.ipynb #16a1325f
@@ -496,4 +499,5 @@ def make_cards(
             save_text(stage.path / "README.md", model_card(training, about, name))
         return {"datasets": 1, "models": len(trained)}
 
-    return work.stage("cards", make, CARDS_RECIPE, inputs=[checked, split, *trained.values()])
+    params, inputs = {"failed": failed_stages(work.folder)}, [checked, split, *trained.values()]
+    return work.stage("cards", make, CARDS_RECIPE, params=params, inputs=inputs)

@@ -307,12 +307,13 @@ def _claim_result(run: Results, claim: Claim, reasons: Sequence[Departure]) -> C
     name, key = claim.measured_by, claim.key
     folder = f"paper/{name}"
     result, cell, address = {}, (0, ""), ""
-    if (run.path / folder / "result.json").is_file():
+    if run.has(f"{folder}/result.json"):
         result = run.json(f"{folder}/result.json")
         address = f"{folder}/{name}.html"
     value = result.get("values", {}).get(key)
     if value is not None:
-        cell = claim_cell(run.path / folder / f"{name}.ipynb", key)
+        has_cells = run.has(f"{folder}/{name}.ipynb")
+        cell = claim_cell(run.file(f"{folder}/{name}.ipynb"), key) if has_cells else cell
     setting = run.about["config"].get(claim.setting, "")
     words = ", ".join(setting) if isinstance(setting, list) else str(setting)
     judgement = judge(claim, value, reasons, bool(result.get("simulated")), words)

@@ -260,8 +260,7 @@ def is_comparable(about: Mapping[str, Any]) -> bool:  # run.json
 # %% ../../nbs/reporting/02_comparable.ipynb #ac746f0c
 def _trained_shapes(run: Results, student: str) -> list[Shape]:
     "The shapes of a student's fine-tuned checkpoints, as they were saved"
-    paths = sorted((run.path / "train").glob(f"{student}-finetuned-s*/config.json"))
-    names = [p.relative_to(run.path).as_posix() for p in paths]
+    names = run.names(f"train/{student}-finetuned-s*/config.json")
     return [shape for shape in (Shape.of(run.json(name)) for name in names) if shape]
 
 
@@ -274,7 +273,7 @@ def departures(run: Results) -> list[Departure]:
     about, values = run.about, {}
     trained = {s: _trained_shapes(run, s) for s in about["config"].get("students", [])}
     numbers = {r["key"]: float(r["low"]) for r in _reference("claims", source) if r["low"]}
-    if (run.path / "paper/tab_dataset/result.json").is_file():
+    if run.has("paper/tab_dataset/result.json"):
         values = run.json("paper/tab_dataset/result.json")["values"]
     came_out = outcome_departures(about["config"], values, numbers)
     return [*_about_departures(about, source, trained), *came_out]

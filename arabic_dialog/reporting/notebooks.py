@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Needs', 'Status', 'notebook_path', 'read_notebook', 'NotebookHead', 'notebook_head', 'notebook_title',
            'notebook_names', 'parameters', 'read_value', 'check_parameters', 'share_parameters', 'notebook_key',
-           'notebook_code', 'MadeFrom', 'read_made', 'input_path', 'is_fresh', 'own_kernel', 'execute', 'Outcome',
+           'notebook_code', 'MadeFrom', 'fingerprints', 'read_made', 'is_fresh', 'own_kernel', 'execute', 'Outcome',
            'run_notebook', 'run_paper']
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #ab83d57c
+# %% ../../nbs/reporting/05_notebooks.ipynb #901da8c0
 import ast
 import json
 import os
@@ -22,10 +22,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.files import digest, digest_file, find_root, save_text
+from ..core.files import digest, digest_file, find_root, load_json, save_text
 from ..core.records import UserError
 from ..core.runs import RunFolder, code_digest, parse_code
 from .pages import render_notebook
+from .results import input_digest
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #f7a83b04
 def notebook_path(name: str) -> Path:
@@ -189,27 +190,34 @@ class MadeFrom:
     outputs: Mapping[str, str]  # file → fingerprint, of what it wrote
     inputs: Mapping[str, str]  # file → fingerprint, of what it read
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #672a73be
+# %% ../../nbs/reporting/05_notebooks.ipynb #51ee0a36
+def _is_fingerprint(pair: tuple[str, Any]) -> bool:
+    name, fingerprint = pair
+    return isinstance(fingerprint, str) and len(name) < 250 and "\0" not in name
+
+
+def fingerprints(value: Any, where: str) -> dict[str, str]:
+    "`value`, if it can be fingerprints by the file's name; else an error that says where"
+    if not isinstance(value, dict) or not all(map(_is_fingerprint, value.items())):
+        raise UserError(f"{where} is damaged; make it again with `arabic-dialog paper`")
+    return value
+
+# %% ../../nbs/reporting/05_notebooks.ipynb #98f0ac68
 def read_made(folder: RunFolder, name: str) -> MadeFrom | None:
     "How a stored result was made; None where there is none"
     files = folder / "paper" / name
     try:
-        made = json.loads((files / "_made.json").read_text(encoding="utf-8"))
-        result = json.loads((files / "result.json").read_text(encoding="utf-8"))
+        made, result = load_json(files / "_made.json"), load_json(files / "result.json")
         kept = [made[k] for k in ("key", "code", "parameters", "outputs")]
-        return MadeFrom(*kept, result["inputs"])
-    except (OSError, ValueError, KeyError):
+        outputs, inputs = (fingerprints(d, str(files)) for d in (kept.pop(), result["inputs"]))
+        return MadeFrom(*kept, outputs, inputs)
+    except (OSError, UserError, KeyError):
         return None
 
-# %% ../../nbs/reporting/05_notebooks.ipynb #5cecaa2b
-def input_path(folder: RunFolder, name: str) -> Path:
-    "The file that a result calls `name`: of the run, or of the project"
-    in_project = name.removeprefix("project/")
-    return folder / name if in_project == name else find_root() / in_project
-
 # %% ../../nbs/reporting/05_notebooks.ipynb #447f7246
-def _unchanged(path: Path, fingerprint: str) -> bool:
-    return path.is_file() and digest_file(path) == fingerprint
+def _unchanged(folder: RunFolder, files: Mapping[str, str]) -> bool:
+    "Whether files, and what was not there, are as they were"
+    return all(input_digest(folder.path, name) == known for name, known in files.items())
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #678c045e
 def is_fresh(folder: RunFolder, name: str, key: str, code: str) -> bool:
@@ -217,9 +225,8 @@ def is_fresh(folder: RunFolder, name: str, key: str, code: str) -> bool:
     made = read_made(folder, name)
     if made is None or (made.key, made.code) != (key, code):
         return False
-    files = {folder / "paper" / name / f: sha for f, sha in made.outputs.items()}
-    files |= {input_path(folder, f): sha for f, sha in made.inputs.items()}
-    return all(_unchanged(path, sha) for path, sha in files.items())
+    written = {f"paper/{name}/{f}": known for f, known in made.outputs.items()}
+    return _unchanged(folder, {**written, **made.inputs})
 
 # %% ../../nbs/reporting/05_notebooks.ipynb #c04db8c6
 def _note_end(target: Path, kind: str, reason: str) -> str:

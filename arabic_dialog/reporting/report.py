@@ -24,11 +24,11 @@ from ..core.files import data_path, digest, digest_file, find_root, load_csv, lo
 from ..core.files import save_text
 from ..core.records import UserError
 from ..core.runs import RunFolder
-from .notebooks import Outcome, Status, input_path, notebook_names
+from .notebooks import Outcome, Status, notebook_names
 from .notebooks import notebook_title, read_made, run_paper
 from .pages import TableView, image_uri, is_arabic, show, table_view
 from .reforms import fill_reforms, reforms_card, reforms_facts
-from .results import open_run
+from .results import input_digest, input_path, open_run
 from .claims import ClaimResult, claims_ledger, estimates_of
 from .comparable import Departure, departures
 
@@ -314,8 +314,7 @@ def report_inputs(folder: RunFolder, names: Iterable[str]) -> dict[str, str]:
         made = read_made(folder, name)
         if made:
             files |= {*made.inputs, *(f"paper/{name}/{f}" for f in made.outputs)}
-    paths = {f: input_path(folder, f) for f in sorted(files)}
-    return {f: digest_file(path) for f, path in paths.items() if path.is_file()}
+    return {f: input_digest(folder.path, f) for f in sorted(files)}
 
 # %% ../../nbs/reporting/08_report.ipynb #9ecc4836
 def _all_results(folder: RunFolder, outcomes: Iterable[Outcome]) -> list[ShownResult]:
@@ -432,7 +431,7 @@ def watched_files(folder: RunFolder) -> dict[Path, tuple[int, int]]:
     for name in notebook_names():
         made = read_made(folder, name)
         inputs = made.inputs if made else {}
-        files |= {input_path(folder, f) for f in inputs if not f.startswith("paper/")}
+        files |= {input_path(folder.path, f) for f in inputs if not f.startswith("paper/")}
     states = {f: f.stat() for f in sorted(files) if f.is_file()}
     return {f: (state.st_mtime_ns, state.st_size) for f, state in states.items()}
 

@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['Finding', 'check_stages', 'check_notebook', 'verify_run', 'print_verification']
 
-# %% ../../nbs/reporting/09_verify.ipynb #6e8bc054
-import json
+# %% ../../nbs/reporting/09_verify.ipynb #1044c79b
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import digest_file
+from ..core.files import load_json
 from ..core.records import UserError
 from ..core.runs import RunFolder, check_stage, load_stage
-from .notebooks import input_path, notebook_code, notebook_key
+from .notebooks import fingerprints, notebook_code, notebook_key
 from .notebooks import notebook_names, read_made
-from .results import open_run
+from .results import NOT_THERE, input_digest, open_run
 
 # %% ../../nbs/reporting/09_verify.ipynb #d3b75dda
 @dataclass(frozen=True)
@@ -32,17 +31,24 @@ def _check_files(folder: RunFolder, files: Mapping[str, str], why: str) -> list[
     "Findings for `files` (as a result names them) whose fingerprint is not the one written down"
     findings = []
     for name, fingerprint in files.items():
-        path = input_path(folder, name)
-        if not path.is_file():
-            findings.append(Finding(name, f"missing ({why})"))
-        elif digest_file(path) != fingerprint:
-            findings.append(Finding(name, f"changed ({why})"))
+        now = input_digest(folder.path, name)
+        if now != fingerprint:
+            how = (
+                "missing" if now == NOT_THERE else "new" if fingerprint == NOT_THERE else "changed"
+            )
+            findings.append(Finding(name, f"{how} ({why})"))
     return findings
 
-# %% ../../nbs/reporting/09_verify.ipynb #dc378375
+# %% ../../nbs/reporting/09_verify.ipynb #9d441307
 def _check_state(folder: RunFolder, state: Path) -> list[Finding]:
     "Findings for one stage, by the file that keeps its state"
-    if not json.loads(state.read_text(encoding="utf-8")).get("done"):
+    try:
+        about = load_json(state)
+    except UserError as e:
+        return [Finding(state.stem, str(e))]
+    if "failed" in about:
+        return [Finding(about["name"], f"failed ({about['failed']})", breaks=False)]
+    if not about.get("done"):
         return [Finding(state.stem, "a stage that has not ended")]
     names = [n for n in (state.stem, state.stem.replace("-", "/", 1)) if (folder / n).is_dir()]
     if not names:
@@ -59,12 +65,13 @@ def check_stages(folder: RunFolder) -> list[Finding]:
     states = sorted((folder / "stages").glob("*.json"))
     return [finding for state in states for finding in _check_state(folder, state)]
 
-# %% ../../nbs/reporting/09_verify.ipynb #e8850619
+# %% ../../nbs/reporting/09_verify.ipynb #efa231f6
 def check_notebook(folder: RunFolder, name: str) -> list[Finding]:
     "Findings for one result: what it was made from, what it wrote, and the notebook itself"
     made = read_made(folder, name)
     if made is None:
-        return []
+        source = folder / "paper" / name / "_made.json"
+        return [Finding(f"paper/{name}", "is damaged")] if source.is_file() else []
     written = {f"paper/{name}/{f}": fingerprint for f, fingerprint in made.outputs.items()}
     findings = _check_files(folder, made.inputs, f"{name} was made from it")
     findings += _check_files(folder, written, f"{name} wrote it")
@@ -78,25 +85,30 @@ def check_notebook(folder: RunFolder, name: str) -> list[Finding]:
         findings.append(Finding(name, how, breaks=False))
     return findings
 
-# %% ../../nbs/reporting/09_verify.ipynb #ee7b8ad5
+# %% ../../nbs/reporting/09_verify.ipynb #d945e9d3
 def verify_run(path: str | Path) -> tuple[int, list[Finding]]:
     "(how many files the report was made from, what is no longer as it was)"
     folder = RunFolder(open_run(path).path)
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    source = folder / "report.json"
+    if not source.is_file():
         raise UserError(
             f"{folder.path} has no report.json, which says what a report was made from; "
             f"write the report with `arabic-dialog paper --run {path}`"
-        ) from None
+        )
+    report = load_json(source)
+    made, inputs, failed = (report.get(k, {}) for k in ("made", "inputs", "failed"))
+    made, inputs = fingerprints(made, str(source)), fingerprints(inputs, str(source))
+    fingerprints(
+        dict.fromkeys(map(str, failed), "") if isinstance(failed, list) else None, str(source)
+    )
     findings = check_stages(folder)
-    findings += _check_files(folder, report["made"], "the report itself")
-    findings += _check_files(folder, report["inputs"], "the report was made from it")
+    findings += _check_files(folder, made, "the report itself")
+    findings += _check_files(folder, inputs, "the report was made from it")
     for name in sorted(p.name for p in (folder / "paper").glob("*") if p.is_dir()):
         findings += check_notebook(folder, name)
-    for name in report["failed"]:
+    for name in map(str, failed):
         findings.append(Finding(name, "failed when the report was made", breaks=False))
-    return len(report["made"]) + len(report["inputs"]), _first_of_each(findings)
+    return len(made) + len(inputs), _first_of_each(findings)
 
 # %% ../../nbs/reporting/09_verify.ipynb #4ec58211
 def _first_of_each(findings: Iterable[Finding]) -> list[Finding]:

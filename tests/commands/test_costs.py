@@ -8,12 +8,11 @@ from hypothesis import given, strategies as st
 from arabic_dialog.commands import costs
 from arabic_dialog.models.loading import load_checkpoints, model_facts
 from arabic_dialog.core.files import find_root, save_text
-from arabic_dialog.commands.costs import (
-    expected_prompts,
-    generation_cost,
-    generation_rate,
-    profile_steps,
-)
+from arabic_dialog.commands.costs import disk_needs, n_trainings, profile_steps, training_jobs
+from arabic_dialog.core.memory import decoding_memory, fitting_rows
+from arabic_dialog.generation import speed
+from arabic_dialog.generation.forecast import expected_prompts, forecast
+from arabic_dialog.generation.speed import generation_cost, generation_rate
 from arabic_dialog.commands.doctor import missing, print_plan
 from arabic_dialog.core.hardware import HARDWARE, load_hardware
 from arabic_dialog.core.settings import load_profile
@@ -21,6 +20,7 @@ from arabic_dialog.core.runs import RunFolder, run_stage
 
 JAIS = model_facts(load_checkpoints()["inceptionai/jais-13b-chat"])
 PAPER = load_profile("paper")
+EXPECTED = forecast(PAPER, find_root())
 
 
 def plan(profile=PAPER, **k):
@@ -58,21 +58,73 @@ def test_decoding_is_bound_by_memory_on_a_gpu_and_by_arithmetic_where_that_is_sl
         JAIS.weight_bytes + 64 * 550 * JAIS.kv_bytes_per_token
     ) / 3.0e12  # seconds a step, by hand
     assert generation_rate(JAIS, 64, HARDWARE["h100"]) == pytest.approx(
-        64 / read * costs.GENERATION_SHARE
+        64 / read * speed.GENERATION_SHARE
     )
     laptop = HARDWARE["laptop"]
     assert generation_rate(JAIS, 57, laptop) == pytest.approx(
-        costs.TRAINING_SHARE * laptop.flops / JAIS.forward_flop_per_token
+        speed.TRAINING_SHARE * laptop.flops / JAIS.forward_flop_per_token
     )
 
 
-def test_a_batch_is_cut_to_what_fits_and_what_does_not_fit_has_no_time():
+def test_rows_are_those_of_the_engine_and_what_does_not_fit_has_no_time():
     some = ("h100", "h200", "a100", "l40s", "rtx4090", "laptop")
-    assert [generation_cost(JAIS, 1, 64, HARDWARE[h]).rows for h in some] == [64, 64, 64, 33, 0, 57]
-    assert generation_cost(JAIS, 1, 0, HARDWARE["h200"]).rows == 175  # as many as fit
-    for h in HARDWARE.values():
-        c = generation_cost(JAIS, 1, 64, h)
-        assert (c.hours is None) == (h.memory < 26e9) and (c.memory <= h.memory) == bool(c.rows)
+    costs_of = {h: generation_cost(JAIS, EXPECTED, 64, HARDWARE[h]) for h in some}
+    assert [costs_of[h].rows for h in some] == [32, 64, 32, 16, 0, 16]
+    for h, cost in costs_of.items():
+        machine = HARDWARE[h]
+        free, n_tokens = machine.memory - JAIS.weight_bytes, EXPECTED.longest + 1024
+        kind, longest = machine.kind, EXPECTED.longest
+        assert cost.rows == fitting_rows(JAIS, 64, n_tokens, longest, free, kind)
+        rows = max(cost.rows, 1)
+        assert cost.memory == decoding_memory(JAIS, rows, n_tokens, longest).total
+        assert (cost.hours is None) == (not cost.rows) == (cost.memory > machine.memory)
+    found = generation_cost(JAIS, EXPECTED, 0, HARDWARE["h100"]).rows
+    assert 32 < found < 64  # as many as fit, and hours follow them
+    slower, faster = (generation_cost(JAIS, EXPECTED, n, HARDWARE["h100"]).hours for n in (8, 0))
+    assert slower > 2 * faster
+
+
+def test_a_plan_for_a_machine_that_cannot_hold_a_model_adds_no_hours_up():
+    able, text = plan(hardware=load_hardware("rtx3060"))
+    assert "no sum of hours: one RTX 3060 (12 GB) cannot hold inceptionai/jais-13b-chat" in text
+    assert "together" not in text and "does not fit" in text
+    assert "together with the dataset" in plan()[1]
+    fourbit = PAPER.model_copy(update={"generator_dtype": "nf4", "finetune_method": "lora"})
+    assert "together with the dataset" in plan(fourbit, hardware=load_hardware("rtx4090"))[1]
+
+
+def test_the_disk_counts_states_of_training_raw_completions_and_replies():
+    needs = disk_needs(PAPER, find_root())
+    mega = model_facts(load_checkpoints()["aubmindlab/aragpt2-mega"]).parameters
+    arabiangpt = model_facts(load_checkpoints()["riotu-lab/ArabianGPT-08B-V2"]).parameters
+    assert needs["training under way, at most"] == 3 * 12 * mega
+    assert n_trainings(PAPER, "arabiangpt") == 6 and n_trainings(PAPER, "aragpt2") == 3
+    assert needs["checkpoints"] == 4 * (6 * arabiangpt + 3 * mega)
+    assert needs["raw completions"] == 2 * EXPECTED.asked * EXPECTED.completion_bytes
+    assert needs["replies"] > 0 and "replies" not in disk_needs(PAPER, find_root(), "train")
+
+
+def test_the_sweep_is_planned_and_named_baselines_have_sizes():
+    jobs = [(j.what, j.times, j.steps) for j in training_jobs(PAPER)]
+    assert jobs == [("sweep", 4, 1000), ("fine-tune", 6, 8000)] + [
+        ("sweep", 4, 1000),
+        ("fine-tune", 3, 8000),
+    ]
+    assert "sweep × 4" in plan(until="sweep")[1] and "fine-tune ×" not in plan(until="sweep")[1]
+    named = ("google/gemma-3-1b-it", "some/one")
+    text = plan(PAPER.model_copy(update={"baselines": named}))[1]
+    (gemma,) = (line for line in text.splitlines() if "compare        google" in line)
+    (unknown,) = (line for line in text.splitlines() if "compare        some/one" in line)
+    assert "2.0 GB" in gemma and unknown.split()[2:] == ["unknown"] * 5
+
+
+def test_a_card_without_bfloat16_is_told_of_float16():
+    small = PAPER.model_copy(update={"generator": "aubmindlab/aragpt2-mega"})
+    assert "set generator_dtype to float16" in plan(small, hardware=HARDWARE["t4"])[1]
+    assert "set generator_dtype to float16" not in plan(small, hardware=HARDWARE["l4"])[1]
+
+
+def test_a_model_that_is_too_large_says_what_would_help():
     able, text = plan(until="split", hardware=load_hardware("rtx4090"))
     assert (
         "it does not fit into one RTX 4090 (24 GB), which has 24 GB; choose other hardware" in text
@@ -92,9 +144,10 @@ def test_a_batch_is_cut_to_what_fits_and_what_does_not_fit_has_no_time():
     "until, seen, unseen",
     [
         ("split", [], ["fine-tune", "compare", "checkpoints\n"]),
-        ("train", ["fine-tune × 2", "aragpt2-mega"], ["compare", "Qwen"]),
-        ("scores", ["fine-tune × 2", "compare", "Qwen"], []),
-        ("report", ["fine-tune × 2", "compare", "Qwen"], []),
+        ("sweep", ["sweep × 4", "aragpt2-mega"], ["compare", "fine-tune ×"]),
+        ("train", ["fine-tune × 6", "aragpt2-mega"], ["compare", "Qwen"]),
+        ("scores", ["fine-tune × 6", "compare", "Qwen"], []),
+        ("report", ["fine-tune × 6", "compare", "Qwen"], []),
     ],
 )
 def test_a_plan_shows_what_its_command_needs_and_no_more(until, seen, unseen):
@@ -126,7 +179,7 @@ def test_an_endpoint_is_planned_by_its_tokens_and_asks_nothing_of_this_machine()
     able, text = plan(served, until="split")
     assert (
         able
-        and "26.9 million written" in text
+        and "27.1 million written" in text
         and "at your endpoint's price" in text
         and "api.example.org" in text
         and "secret" not in text
@@ -138,20 +191,14 @@ def test_an_endpoint_is_planned_by_its_tokens_and_asks_nothing_of_this_machine()
 
 
 def test_a_cluster_shares_the_hours():
-    alone, cluster = (
-        plan(until="split", hardware=load_hardware("a100"))[1],
-        plan(
-            PAPER.model_copy(update={"engine": "ray", "actors": 4}),
-            until="split",
-            hardware=load_hardware("a100"),
-        ),
-    )
-    assert (
-        "6.2 hours of one A100" in alone
-        and "6.2 hours of one A100" in cluster[1]
-        and "1.5 hours with 4 actors" in cluster[1]
-    )
-    assert cluster[0]  # its machines are not this one
+    a100 = load_hardware("a100")
+    hours = generation_cost(JAIS, EXPECTED, 0, a100).hours
+    alone = plan(until="split", hardware=a100)[1]
+    four = PAPER.model_copy(update={"engine": "ray", "actors": 4})
+    able, shared = plan(four, until="split", hardware=a100)
+    assert f"{hours:.1f} hours of one A100" in alone and f"{hours:.1f} hours of one A100" in shared
+    assert f"{hours / 4:.1f} hours with 4 actors" in shared
+    assert able  # its machines are not this one
 
 
 def test_a_measured_speed_takes_the_place_of_the_formula(tmp_path):

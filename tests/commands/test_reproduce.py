@@ -344,19 +344,24 @@ def test_a_damaged_file_is_named_and_nothing_is_lost(run, tmp_path):
     )
 
 
-def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
-    shutil.copytree(run, tmp_path / "copy")
-    copy = tmp_path / "copy"
+def return_sheets(run):
+    "Fill the sheets of a run's study as two people might, and hand them back"
     import csv, io
 
-    for sheet in (copy / "study/sheets").glob("sheet_*.csv"):
+    for sheet in (run / "study/sheets").glob("sheet_*.csv"):
         rows = list(csv.reader(io.StringIO(sheet.read_text(encoding="utf-8-sig"), newline="")))
         for i, r in enumerate(rows[1:]):
             r[3:-1] = [str(1 + (i + len(r[2])) % 5)] * len(r[3:-1])
         out = io.StringIO()
         csv.writer(out).writerows(rows)
-        (copy / "returned").mkdir(exist_ok=True)
-        (copy / "returned" / sheet.name).write_text(out.getvalue(), encoding="utf-8")
+        (run / "returned").mkdir(exist_ok=True)
+        (run / "returned" / sheet.name).write_text(out.getvalue(), encoding="utf-8")
+
+
+def test_ratings_of_people_replace_simulated_ones(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    copy = tmp_path / "copy"
+    return_sheets(copy)
     done = command("reproduce", "--profile", "smoke", "--run", copy)
     assert done.returncode == 0, done.stderr
     assert (
@@ -439,6 +444,68 @@ def test_without_raters_the_run_says_what_waits(run, tmp_path):
         c["id"]: c["verdict"] for c in load_csv(tmp_path / "copy/paper/tab_claims/tab_claims.csv")
     }
     assert verdicts["C9"] == verdicts["C11"] == "not run"
+
+
+def test_a_baseline_that_fails_costs_its_row_and_not_the_run(run, tmp_path):
+    from families import make_family
+    from published import edit
+
+    for name in ("good", "short"):
+        make_family(tmp_path / name, "Qwen2.5-Instruct")
+    # it opens, and in the run its prompts turn out to be too long for it
+    edit(tmp_path / "short/config.json", lambda c: c.update(max_position_embeddings=120))
+    shutil.copytree(run, tmp_path / "copy")
+    copy, baselines = tmp_path / "copy", f"baselines={tmp_path / 'good'}, {tmp_path / 'short'}/"
+    start = ("reproduce", "--profile", "smoke", "--run", copy, "--set", baselines)
+    done = command(*start)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = next(line for line in done.stdout.splitlines() if line.startswith("✗"))
+    assert "replies/short: the prompt of" in said and "the next tries again" in said
+    assert not (copy / "replies/short").exists() and (copy / "replies/good").is_dir()
+    models = {m["model"] for m in load_csv(copy / "scores/models.csv")}
+    rated = {r["model"] for r in load_csv(copy / "study/key.csv")}
+    assert "good" in models & rated and "short" not in models | rated
+    result = json.loads((copy / "paper/tab_models/result.json").read_text(encoding="utf-8"))
+    assert "without short, which failed (the prompt of" in result["source"]
+    assert "without short" in (copy / "report.html").read_text(encoding="utf-8")
+    assert "not evaluated" in (copy / "cards/README.md").read_text(encoding="utf-8")
+    verified = command("verify", copy)
+    assert verified.returncode == 0 and "· replies/short: failed" in verified.stdout
+    edit(tmp_path / "short/config.json", lambda c: c.update(max_position_embeddings=512))
+    done = command(*start)
+    assert done.returncode == 0 and "✗" not in done.stdout, done.stdout + done.stderr
+    assert "short" in {m["model"] for m in load_csv(copy / "scores/models.csv")}
+    assert "failed" not in json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    assert command("verify", copy).returncode == 0
+
+
+def test_the_ledger_follows_when_people_have_rated_and_verify_holds(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    copy = tmp_path / "copy"
+
+    def reproduced():
+        "What of the paper was made, and the ledger"
+        without = ("--set", "simulated_raters=false")
+        done = command("reproduce", "--profile", "smoke", "--run", copy, *without)
+        assert done.returncode == 0, done.stderr
+        made = {p.parent.name: p.stat().st_mtime_ns for p in copy.glob("paper/*/_made.json")}
+        return made, {c["id"]: c for c in load_csv(copy / "paper/tab_claims/tab_claims.csv")}
+
+    first, ledger = reproduced()
+    assert ledger["C9"]["verdict"] == "not run" and ledger["C9"]["this_run"] == "–"
+    again, _ = reproduced()
+    assert again == first  # nothing new, nothing made
+    return_sheets(copy)
+    second, ledger = reproduced()
+    assert ledger["C9"]["verdict"] == "not comparable at this scale"
+    assert "–" not in (ledger["C9"]["this_run"], ledger["C11"]["this_run"])
+    rated = {"tab_agreement", "fig_human_scores", "fig_metric_vs_human"}
+    made = {name for name, at in second.items() if first.get(name) != at}
+    assert made == rated | {"tab_claims"}
+    assert command("verify", copy).returncode == 0
+    (copy / "paper/tab_agreement/result.json").unlink()
+    done = command("verify", copy)
+    assert done.returncode and "paper/tab_agreement/result.json: missing" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import asdict, fields, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import pandas as pd

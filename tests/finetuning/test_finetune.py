@@ -339,3 +339,30 @@ def test_a_job_of_a_hyphenated_student_keeps_its_revision():
     checkpoint = Checkpoint.parse("my-student-control-s3")
     job = plan_training(profile, checkpoint, "owner/model", Path("split"), "out")
     assert (job.kind, job.how.seed, job.revision) == ("control", 3, "0" * 40)
+
+
+def test_the_validation_sample_is_of_all_topics_alike_and_the_same_for_all():
+    from collections import Counter
+    from arabic_dialog.finetuning.finetune import N_VALIDATION, validation_sample
+
+    def talk(topic, country, k):
+        turns = (Turn("user", "ما؟"), Turn("assistant", "نعم."))
+        scenario = Scenario(f"{topic}_{country}_{k}", topic, country, k)
+        return Conversation(scenario.id, scenario, turns, "m")
+
+    # sorted by topic, as a split is: the first hundred are about food
+    sizes = {"food": 100, "sport": 40, "tea": 3}
+    split = [
+        talk(topic, country, k)
+        for topic, n in sizes.items()
+        for k in range(n // 3 + 1)
+        for country in ("EG", "MA", "SY")
+    ]
+    chosen = validation_sample(split, 33)
+    topics = Counter(c.scenario.topic for c in chosen)
+    assert len(chosen) == 33 and topics == {"food": 14, "sport": 13, "tea": 6}
+    countries = Counter(c.scenario.country for c in chosen if c.scenario.topic == "food")
+    assert max(countries.values()) - min(countries.values()) <= 1
+    assert validation_sample(split[::-1], 33) == chosen[::-1]  # whatever its order
+    assert validation_sample(split, 10**6) == split
+    assert {c.scenario.topic for c in validation_sample(split, N_VALIDATION)} == set(sizes)

@@ -180,7 +180,9 @@ def test_what_is_no_reply_is_called_what_it_is(data, kind, what):
 
 
 def test_what_is_drawn_anew_and_what_is_asked_again_as_it_was():
-    for data, redraw in ((answer(None), True), (b"", False), (answer("a", "abort"), False)):
+    whole = answer(None), answer("a", "abort"), answer() | {"choices": []}
+    others = b"", b'{"choices', b"<html>", {"error": "busy"}, answer() | {"model": "gpt2"}
+    for data, redraw in [(d, True) for d in whole] + [(d, False) for d in others]:
         with pytest.raises(CallFailed) as caught:
             read(data)
         assert caught.value.redraw is redraw

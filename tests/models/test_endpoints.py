@@ -613,7 +613,9 @@ def test_a_whole_answer_without_a_reply_is_drawn_again_with_another_seed(fault):
         assert replace(sampling, seed=PLAIN.seed) == PLAIN
 
 
-@pytest.mark.parametrize("fault", [500, 503, "cut", "reset", "not json", "error", "abort", "empty"])
+@pytest.mark.parametrize(
+    "fault", [500, 503, "cut", "reset", "not json", "error", "empty", "invalid"]
+)
 def test_a_fault_on_the_way_is_asked_again_with_the_same_seed(fault):
     with Misbehaving(lambda body, n: fault if n <= 2 else None).running() as server:
         done = list(engine(server).complete(prompts(3), PLAIN))

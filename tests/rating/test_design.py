@@ -257,7 +257,7 @@ def test_other_damage_is_named(study):
     with pytest.raises(UserError, match="format 2"):
         load_study(study)
     (study / "study.json").write_text('{"criteria": ')
-    with pytest.raises(UserError, match="study.json: not JSON"):
+    with pytest.raises(UserError, match="study.json is damaged: not JSON"):
         read_sheets(study)
 
 

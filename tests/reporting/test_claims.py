@@ -176,7 +176,9 @@ def config_of(model_type, width, layers, vocabulary):
 
 
 def test_the_shipped_profile_is_what_the_file_of_comparison_says():
-    rows = {r["key"]: r for r in load_csv(DATA / "comparable.csv")}
+    table = load_csv(DATA / "comparable.csv")
+    rows = {r["key"]: r for r in table}
+    assert len(rows) == len(table), "a key has two rows"
     keys = {f.alias or name for name, f in Profile.model_fields.items()}
     assert rows.keys() == keys, "data/comparable.csv has a row for each key of a profile"
     kinds = {"size", "model", "rater", "decoding", "free"}
