@@ -301,7 +301,8 @@ def test_a_damaged_file_is_read_or_refused(name, tmp_path):
     for raw in raws[:1]:
         read(raw)  # whole, it is read
     counts = survey(name, raws, read, N)
-    assert sum(counts.values()) == N and min(counts.values()) > 0
+    assert sum(counts.values()) == N and counts["read"] > 0
+    assert counts["refused"] > 0 or name in ("result", "made")  # `verify` lists what is wrong
 
 
 def test_a_criterion_keeps_what_its_row_says(tmp_path):

@@ -6,10 +6,9 @@
 __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption', 'YesOption', 'ForceOption', 'HardwareOption',
            'LeaveOutOption', 'RevisionOption', 'Order', 'run_profile', 'reproduce_command', 'generate_command',
            'sweep_command', 'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
-           'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'main']
+           'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'invoke', 'main']
 
-# %% ../../nbs/commands/10_cli.ipynb #a887004f
-import sys
+# %% ../../nbs/commands/10_cli.ipynb #184eea54
 import typer
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from .fetch import fetch_command, parse_pairs
 from .measure import calibrate_command, interruptible, validity_command
 from .rate import app as rate_app
 from .rate import argument, option
-from ..core.endings import faults_kept_in, run_command
+from ..core.endings import faults_kept_in, start
 from ..core.files import runs_path
 from ..core.records import UserError
 
@@ -457,7 +456,7 @@ def version_command():
     "The version of this package."
     print(__version__)
 
-# %% ../../nbs/commands/10_cli.ipynb #bf46b428
+# %% ../../nbs/commands/10_cli.ipynb #a13edd40
 @app.callback()
 def _options(
     debug: option("Show the traceback of what goes wrong.", "--debug", kind=bool) = False,
@@ -468,7 +467,7 @@ def _options(
 _Misuse = typer.BadParameter.__base__  # what typer raises where a command line cannot be meant
 
 
-def _invoke(words: list[str]) -> int:
+def invoke(words: list[str]) -> int:
     "Do what the words of a command line say; returns the exit code"
     command = typer.main.get_command(app)
     try:
@@ -484,8 +483,7 @@ def _invoke(words: list[str]) -> int:
 
 def main():
     "The command line; whatever goes wrong ends in one line and an exit code"
-    words = [word for word in sys.argv[1:] if word != "--debug"]
-    sys.exit(run_command(lambda: _invoke(words), debug="--debug" in sys.argv))
+    start(invoke)
 
 # %% ../../nbs/commands/10_cli.ipynb #4734812c
 if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'FAILED', 'INTERRUPTED', 'UNHEARD', 'one_line', 'hide_secrets', 'install_hint', 'explain',
-           'keep_traceback', 'faults_kept_in', 'render_fault', 'ready_streams', 'run_command']
+           'keep_traceback', 'faults_kept_in', 'render_fault', 'ready_streams', 'run_command', 'start']
 
 # %% ../../nbs/core/11_endings.ipynb #5caa3185
 import errno
@@ -252,3 +252,9 @@ def run_command(work: Callable[[], int], debug: bool = False) -> int:
         code = code or _end(e, debug)
         _write_off(sys.stdout)
     return code
+
+# %% ../../nbs/core/11_endings.ipynb #105572e7
+def start(invoke: Callable[[list[str]], int]) -> None:
+    "Run the command that was typed, by a function of its words, and end this process"
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    sys.exit(run_command(lambda: invoke(words), debug="--debug" in sys.argv))

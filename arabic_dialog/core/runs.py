@@ -221,14 +221,12 @@ def check_stage(stage: Stage) -> Stage:
         )
     return stage
 
-# %% ../../nbs/core/09_runs.ipynb #a2496fa2
+# %% ../../nbs/core/09_runs.ipynb #fd6c370f
 def _read_state(folder: RunFolder, name: str) -> dict:
     "What is written down of a stage; empty where nothing is"
     path = folder.state(name)
-    if not path.is_file():
-        return {}
     try:
-        state = load_json(path)
+        state = load_json(path) if path.is_file() else {}
         if state.get("done"):
             texts = {type(Output(*values).digest) for values in state["outputs"].values()}
             numbers = {type(n) for n in (state["seconds"], *state["counts"].values())}

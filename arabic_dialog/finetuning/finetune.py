@@ -23,6 +23,7 @@ from typing import Any
 
 from ..core.files import digest, disk_error, save_text, stream
 from ..core.hardware import hardware_here, out_of_memory
+from ..core.memory import training_memory
 from ..core.records import Conversation, Kind, UserError
 from ..core.workers import processes
 from arabic_dialog.finetuning.masking import (
@@ -50,6 +51,7 @@ from arabic_dialog.finetuning.trainer import (
     save_trained,
     settle_ends,
     trainer_class,
+    training_mode,
     whole_checkpoint,
 )
 from ..models.loading import load_config, load_model, model_facts
@@ -164,6 +166,7 @@ class _Outcome:
     best_step: int
     n_parameters: int  # that were trained
     size: int  # conversations at once, in the end
+    n_bytes: float  # of memory at most: measured on a GPU, else by the formula
 
 # %% ../../nbs/finetuning/05_finetune.ipynb #695eb5f9
 def _resume_or_clear(state: Path, facts: Mapping[str, Any]) -> None:
@@ -214,6 +217,15 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def _memory_used(config: Any, how: Training, size: int, longest: int) -> float:
+    "Bytes that training has taken at most"
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return training_memory(model_facts(config), size, longest, training_mode(how)).total
+
+
 def _train(plan: _Plan, model: Any) -> _Outcome:
     "Train and save; where memory runs out, go on with fewer conversations at once"
     material, how = plan.material, plan.how
@@ -230,7 +242,8 @@ def _train(plan: _Plan, model: Any) -> _Outcome:
             n_parameters = sum(p.numel() for p in weights if p.requires_grad)
             save_trained(trainer, material.tokenizer, plan.out, make_plain)
             step, best = trainer.state.global_step, trainer.state.best_global_step
-            return _Outcome(step, best or step, n_parameters, size)
+            n_bytes = _memory_used(model.config, how, size, longest)
+            return _Outcome(step, best or step, n_parameters, size, n_bytes)
         except (NotANumber, OSError, RuntimeError, MemoryError, ValueError) as e:
             explained = explain_error(e, plan.out, how)
             if isinstance(explained, UserError):
@@ -262,6 +275,7 @@ def _manifest(
         parameters=facts.parameters,
         parameters_trained=outcome.n_parameters,
         micro_batch_size=outcome.size,
+        memory_bytes=outcome.n_bytes,
         processes=n_processes,
         hardware=hardware.name,
         energy_kwh_at_most=seconds / 3.6e6 * hardware.watts * n_processes,

@@ -85,11 +85,14 @@ class Draft:
         removal = Removal(kind, text, self.place(position))
         return Draft(self.text, (*self.removed, removal), self.trail)
 
-# %% ../../nbs/generation/06_cleaning.ipynb #383c2b7f
+# %% ../../nbs/generation/06_cleaning.ipynb #32aad797
 _UNSOUND = re.compile(
     "[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff\0\u061c\u200b\u200e\u200f\u202a-\u202e"
     "\u2060-\u2069\ufeff]"
 )
+
+
+_ODD = re.compile("[\ud800-\udfff\0\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 def _sound_of(match: re.Match) -> str:
@@ -107,12 +110,12 @@ def sound(text: str) -> str:
 
 def sound_draft(text: str) -> Draft:
     "The same as a draft"
-    if not _UNSOUND.search(text):
+    if not _ODD.search(text):
         return Draft(text)
     matches = _UNSOUND.finditer(text)
     return Draft(text).edited(Edit(m.start(), m.end(), _sound_of(m)) for m in matches)
 
-# %% ../../nbs/generation/06_cleaning.ipynb #20cdc93e
+# %% ../../nbs/generation/06_cleaning.ipynb #03feb4af
 _THINKING = (
     r"(?:(?!end|begin|start)[a-z]{1,12}[:_])?(?:ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?"
     r"|scratch_?pad|analysis|monologue|chain_of_thought|cot|rationale|plan(?:ning)?|deliberation"
@@ -139,7 +142,9 @@ _QUOTED = re.compile(r"[`«\"“'][`»\"”']")
 
 def _may_think(text: str) -> bool:
     "Whether a text may hold the mark of a thought; most texts show at once that they do not"
-    if "<" in text or "◁" in text or "＜" in text or "&lt;" in text or "hinking" in text:
+    if "<" in text or "◁" in text or "＜" in text:
+        return True
+    if ("&" in text and "&lt;" in text) or ("k" in text and "hinking" in text):
         return True
     return "[" in text and bool(_BRACKET.search(text))
 
@@ -234,7 +239,7 @@ def find_thoughts(text: str) -> tuple[list[Edit], int | None]:
         thoughts.append(Edit(opened, len(text)))
     return sorted(thoughts), None
 
-# %% ../../nbs/generation/06_cleaning.ipynb #1fc30d7c
+# %% ../../nbs/generation/06_cleaning.ipynb #a341e016
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s?assistant\s?)?<\|channel\|>\s?(?!final)\w{1,24}[^<>\n]{0,60}"
     r"(?:<\|constrain\|>\w{0,20})?<\|message\|>"
@@ -306,9 +311,16 @@ def _blank_at(text: str, edit: Edit) -> Edit:
 
 def without_thoughts(draft: Draft) -> tuple[Draft, int | None]:
     "(the draft without thoughts, recorded; where a thought opens that never ends, else None)"
-    edits = _headed(draft.text)
-    if edits:
-        draft = draft.edited(edits, "thought")
+    head = draft.text[:40]
+    if (
+        "hink" in head
+        or "hought" in head
+        or "nal" in head
+        or "eason" in head
+        or "تفك" in head
+        or ("مسود" in head)
+    ):
+        draft = draft.edited(_headed(draft.text), "thought")
     if not _may_think(draft.text):
         return draft, None
     if "<details" in draft.text:
@@ -402,7 +414,7 @@ def without_entities(draft: Draft) -> Draft:
         draft = _replaced(draft, edits)
     return _replaced_unsound(draft)
 
-# %% ../../nbs/generation/06_cleaning.ipynb #80cc99f5
+# %% ../../nbs/generation/06_cleaning.ipynb #b10a4cd9
 def _n_openings(marks: Sequence[Mark]) -> int:
     "How many marks open a turn"
     return sum(bool(mark.speaker) for mark in marks)
@@ -425,6 +437,10 @@ def _ends_in_tags(text: str, marks: list[Mark]) -> bool:
 
 def unfold(draft: Draft, marks: list[Mark]) -> tuple[Draft, list[Mark]]:
     "(the draft, its marks) in the form that shows the most turns"
+    text = draft.text
+    signs = "<" in text or "&" in text or "\\" in text or "/" in text
+    if not (signs or "↵" in text or "⏎" in text):
+        return draft, marks
     for form in _forms(draft.text):
         other = form(draft)
         if other is draft:

@@ -274,6 +274,13 @@ class Generator:
         seconds = time.perf_counter() - self.begun
         return {"tokens_per_second": round(self.engine().n_tokens / seconds)}
 
+    def note_use(self, path: Path) -> None:
+        "Write what the engine took beside what it made; nothing where nothing was asked"
+        if "_engine" not in vars(self):
+            return
+        use = {n: getattr(self.engine(), n, 0) for n in ("n_tokens", "n_rows", "n_bytes")}
+        save_text(path / "_use.json", json.dumps(use) + "\n")
+
     def judge(self, scenarios: Iterable[Scenario]) -> Callable[[Completion], bool]:
         "Whether a completion for one of these scenarios is acceptable, for the progress bar"
         by_id = {s.id: s for s in scenarios}
@@ -316,6 +323,7 @@ def make_completions(generator: Generator) -> Stage:
         judge = generator.judge(generator.plan)
         with open_log(work) as log:
             counts = complete(path, log, requests, generator.engine, work.profile, judge)
+        generator.note_use(path)
         return counts | generator.speed()
 
     return work.stage("complete", make, params=generator.shape, code="generation.scenarios")

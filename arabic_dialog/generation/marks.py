@@ -272,16 +272,15 @@ def _put_in_order(marks: list[Mark]) -> list[Mark]:
             kept.append(mark)
     return kept
 
-# %% ../../nbs/generation/05_marks.ipynb #e8e6646d
-_WIDE = dict(zip("：﹕︰∶꞉ː｜▁＜＞［］", "::::::|_<>[]", strict=True))
+# %% ../../nbs/generation/05_marks.ipynb #19bfd0c1
+_WIDE = str.maketrans("：﹕︰∶꞉ː｜▁＜＞［］", "::::::|_<>[]")
 
 
 def flatten(text: str) -> str:
     "`text` with one form of colon, bar and bracket, each in its place"
-    for wide, narrow in _WIDE.items():
-        if wide in text:
-            text = text.replace(wide, narrow)
-    return text
+    is_wide = "：" in text or "∶" in text or "﹕" in text or "︰" in text or "꞉" in text
+    is_wide = is_wide or "ː" in text or "｜" in text or "▁" in text or "＜" in text
+    return text.translate(_WIDE) if is_wide or "［" in text else text
 
 
 def find_marks(text: str) -> list[Mark]:

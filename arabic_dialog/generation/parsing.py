@@ -172,7 +172,7 @@ def _from_json(draft: Draft) -> Division:
             raise error_at(draft, position, "unknown_speaker", what)
     return Division(passages, draft)
 
-# %% ../../nbs/generation/08_parsing.ipynb #fa844819
+# %% ../../nbs/generation/08_parsing.ipynb #0473132f
 _OPENS = re.compile(
     r"""\{|\[\s{0,99}["'“]|^[ \t]{0,40}+["“][^"”\n]{1,40}+["”][ \t]{0,9}+:[ \t]{0,9}+["“]""", re.M
 )
@@ -214,7 +214,8 @@ def _from_strings(draft: Draft, start: int) -> Division:
 def _from_quotes(draft: Draft, marks: list[Mark]) -> Division:
     "The passages of JSON, or of strings with marks, if it begins before the second mark"
     text, nothing = draft.text, Division([], draft)
-    opens = _OPENS.search(text) if any(sign in text for sign in '{["“') else None
+    signs = "{" in text or "[" in text or '"' in text or "“" in text
+    opens = _OPENS.search(text) if signs else None
     if not opens or (len(marks) > 1 and marks[1].start < opens.start()):
         return nothing
     found = _from_encoded(draft) if '\\"' in text else _from_json(draft)
@@ -319,7 +320,7 @@ def _no_marks(draft: Draft) -> ParseError:
         return error_at(draft, start, "unknown_speaker", what)
     return error_at(draft, start, "no_marks", "no line begins with a speaker")
 
-# %% ../../nbs/generation/08_parsing.ipynb #08f72d61
+# %% ../../nbs/generation/08_parsing.ipynb #91db386f
 def _find_passages(draft: Draft) -> Division:
     "The passages of a draft, in whatever form"
     if "`" in draft.text or "~" in draft.text:
@@ -382,19 +383,21 @@ def _check_passages(passages: list[Passage], draft: Draft) -> None:
 def _may_hold_traces(text: str) -> bool:
     "Whether a text may hold something that `_without_traces` and `_check_marks` look for"
     signs = "<" in text or "[" in text or "&" in text or "◁" in text or "＜" in text
-    return signs or "［" in text or "hinking" in text
+    return signs or "［" in text or ("k" in text and "hinking" in text)
 
 
 def _settled(division: Division) -> Division:
     "The passages without traces of markup, each with text and without a mark left in it"
-    _check_passages(*division)
-    if _may_hold_traces("\n".join([passage.text for passage in division.passages])):
+    texts = [passage.text for passage in division.passages]
+    if len(texts) < 2 or not all(texts):
+        _check_passages(*division)
+    if _may_hold_traces("\n".join(texts)):
         division = _without_traces(division)
         _check_passages(*division)
         _check_marks(division)
     return division
 
-# %% ../../nbs/generation/08_parsing.ipynb #6bac2590
+# %% ../../nbs/generation/08_parsing.ipynb #da2f37c9
 @dataclass(frozen=True)
 class Parsed:
     "The turns of a completion, and what was taken away from beside them"
@@ -417,7 +420,7 @@ def _check_thoughts(draft: Draft, thoughtless: Draft, opened: int | None) -> Non
         mark = " ".join(draft.text[opened : opened + 24].split())
         what = f"a thought opens with {mark!r} and never ends"
         raise error_at(draft, opened, "unclosed_thought", what)
-    if not thoughtless.text.strip():
+    if not thoughtless.text or thoughtless.text.isspace():
         n = sum(len(removal.text) for removal in thoughtless.removed)
         beside = f" beside {n:,} characters of thoughts" if n else ""
         raise ParseError("empty", f"the completion has no text{beside}")
@@ -439,8 +442,11 @@ def read_completion(
     except ParseError as error:
         error.removed = thoughtless.removed
         raise
-    turns = tuple(Turn(passage.speaker, passage.text) for passage in passages)
-    return Parsed(turns, tuple(sorted(draft.removed, key=lambda removal: removal.position)))
+    turns = tuple([Turn(passage.speaker, passage.text) for passage in passages])
+    removed = draft.removed
+    if len(removed) > 1:
+        removed = tuple(sorted(removed, key=lambda removal: removal.position))
+    return Parsed(turns, removed)
 
 
 def parse_conversation(

@@ -35,12 +35,13 @@ def error_at(draft: Draft, position: int, rule: str, what: str) -> ParseError:
     excerpt = " ".join(draft.text[position : position + 80].split())
     return ParseError(rule, what, excerpt[:40], draft.place(position))
 
-# %% ../../nbs/generation/07_passages.ipynb #b63dbd6b
+# %% ../../nbs/generation/07_passages.ipynb #990ce928
 _NOTE = re.compile(
     r"^[ \t]*(?:[-=*_]{3,}[ \t]*$"
     r"|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
     r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار"
-    r"|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
+    r"|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$"
+    r"|\[/?(?:END|EOS|CONVERSATION|DIALOGUE|المحادثة|الحوار|النهاية)\][ \t]*$)"
     r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني"
     r"|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
     r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z",
@@ -173,7 +174,7 @@ def _without_frame(draft: Draft, marks: list[Mark]) -> tuple[Draft, list[Mark]]:
         marks = [marks[last]._replace(speaker=""), *marks[last + 1 :]]
     return draft, _without_wrappers(draft.text, marks)
 
-# %% ../../nbs/generation/07_passages.ipynb #aff56b92
+# %% ../../nbs/generation/07_passages.ipynb #f00ffc9e
 class Passage(NamedTuple):
     "What a completion gives a speaker to say"
 
@@ -203,6 +204,8 @@ _ASKS = re.compile(
 
 def _is_form(passages: list[Passage]) -> bool:
     "Whether two passages are a form to be filled in"
+    if passages[0].text[:1].isalnum():
+        return False
     texts = [passage.text for passage in passages]
     return len(texts) == 2 and all(texts) and all(map(_FORM.fullmatch, texts))
 
@@ -210,9 +213,9 @@ def _is_form(passages: list[Passage]) -> bool:
 def _is_request(passages: list[Passage]) -> bool:
     "Whether two passages are the request for a conversation, and the announcement of it"
     asks, announces = passages
-    if not _ASKS.match(asks.text) or asks.speaker != "user":
+    if announces.text[-1:] not in (":", "") or asks.speaker != "user":
         return False
-    return announces.text.endswith(":") or not announces.text
+    return bool(_ASKS.match(asks.text))
 
 
 def without_forms(reading: Division) -> Division:
@@ -228,7 +231,7 @@ def without_forms(reading: Division) -> Division:
         passages = passages[2:]
     return Division(passages, draft)
 
-# %% ../../nbs/generation/07_passages.ipynb #b9da7335
+# %% ../../nbs/generation/07_passages.ipynb #847e0f99
 class _Part(NamedTuple):
     "One conversation of a completion"
 
@@ -246,9 +249,12 @@ def _choose(parts: list[_Part]) -> int:
     return next((i for i, length in enumerate(lengths) if length > 1), 0)
 
 
+_PLAIN_ENDS = frozenset('.؟?!…»)"،؛')
+
+
 def _is_plain(text: str) -> bool:
     "Whether a turn is one line without anything at its ends that may be no part of it"
-    if not text or text[-1] in _MAY_CLOSE or text[-1].isalpha() or text[0] in "*_":
+    if not text or text[-1] not in _PLAIN_ENDS or text[0] in "*_":
         return False
     return len(text.splitlines()) == 1
 
@@ -284,11 +290,17 @@ def _add_body(parts: list[_Part], mark: Mark, after: Mark | None, draft: Draft) 
 def from_marks(draft: Draft, marks: list[Mark]) -> Division:
     "The passages that `marks` open"
     framed, marks = _without_frame(draft, marks)
-    if framed is draft and marks:
+    if framed is draft and marks and marks[0].start:
         framed = draft.noting("preamble", draft.text[: marks[0].start], 0)
     draft = framed
     parts = [_Part([], "")]
+    text = draft.text
     for mark, after in zip_longest(marks, marks[1:]):
+        if after is not None and mark.speaker in SPEAKERS:
+            said = text[mark.end : after.start].strip()
+            if _is_plain(said):  # most turns
+                parts[-1].passages.append(Passage(mark.speaker, said, mark.start))
+                continue
         try:
             draft = _add_body(parts, mark, after, draft)
         except ParseError:

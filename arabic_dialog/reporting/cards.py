@@ -62,16 +62,17 @@ def head(**values: Any) -> str:
     lines = [f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()]
     return f"---\n{''.join(lines)}---\n"
 
-# %% ../../nbs/reporting/06_cards.ipynb #7c8d262e
+# %% ../../nbs/reporting/06_cards.ipynb #49d98578
 def licence(config: Mapping[str, Any]) -> tuple[str, str]:
     "(identifier for the head of a card, sentence) for text made with this configuration"
     if config["engine"] == "embedded":
-        sentence = "Apache-2.0, as the package: the text was made by its embedded grammar."
-        return "apache-2.0", sentence
-    generator = quote(config["generator"])
-    sentence = f"The terms of {generator}, which wrote the text, apply; "
-    sentence += "read them before passing the data on. "
-    return "other", sentence + quote(terms_of(config["generator"]))
+        return (
+            "apache-2.0",
+            "Apache-2.0, as the package: the text was made by its embedded grammar.",
+        )
+    generator = config["generator"]
+    terms = f"The terms of {quote(generator)}, which wrote the text, apply; read them before "
+    return "other", f"{terms}passing the data on. {quote(terms_of(generator))}"
 
 
 def origin(about: Mapping[str, Any]) -> str:

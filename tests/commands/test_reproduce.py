@@ -135,7 +135,7 @@ SHAPES = {
     "complete, check": (
         "prompt, register_, variants, n_scenarios, min_turns, max_turns, engine, generator, "
         "generator_revision, generator_dtype, defect_rate, temperature, top_p, "
-        "repetition_penalty, top_k, min_new_tokens, max_new_tokens"
+        "repetition_penalty, top_k, min_new_tokens, max_new_tokens, stop"
     ),
     "complete, check, relevance, scores": "topics",
     "complete, check, relevance, scores, validity": "countries",
@@ -167,11 +167,15 @@ SHAPES = {
         "seed"
     ),
     # what they name has stages of its own
-    "others": "students, checkpoints, seeds, control_student, baselines, baseline_revisions",
+    "others": (
+        "students, checkpoints, seeds, control_student, baselines, baseline_revisions, "
+        "sweep_learning_rates, sweep_steps"
+    ),
     # speed, addresses, and what people read
     "": (
         "workers, generation_batch_size, finetune_micro_batch_size, actors, endpoints, "
-        "endpoint_api, endpoint_concurrency, endpoint_timeout, endpoint_key, name, description, "
+        "endpoint_api, endpoint_concurrency, endpoint_timeout, endpoint_key, endpoint_thinking, "
+        "name, description, "
         "comparable"
     ),
 }

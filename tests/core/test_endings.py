@@ -1,6 +1,7 @@
 "Whatever comes from outside, a command ends with one line and an exit code."
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_files_for_folders_and_the_other_way_round(tmp_path):
         "$C rate new --run {}/file --rater a",
     ):
         ends_in_a_line(shell(words.replace("{}", str(tmp_path))))
+
+
+@pytest.mark.parametrize("damage", ["", "key,name\n", None, "\x00"])
+def test_data_that_the_commands_read_when_they_are_loaded(tmp_path, damage):
+    shutil.copy(ROOT / "settings.ini", tmp_path)
+    (tmp_path / "data").mkdir()
+    if damage is not None:
+        (tmp_path / "data/machines.csv").write_text(damage)
+    done = shell(f'"{sys.executable}" -m arabic_dialog profiles', cwd=tmp_path)
+    ends_in_a_line(done, "machines.csv")
 
 
 def fail(error):

@@ -144,6 +144,7 @@ def test_the_description_of_a_servers_log_says_what_applies_to_it(tmp_path):
         about = json.loads(log.path.with_name("about.json").read_text(encoding="utf-8"))
     assert not {"generator_dtype", "generator_revision"} & about.keys()
     assert about["generator"] == "m" and about["sent"][0]["server"] == "vLLM"
+    assert dataset.asked_of(work) == about["sent"]
     assert "generator_dtype" in keys  # which names the log, as it did before
 
 

@@ -126,6 +126,27 @@ def test_either_api_and_the_first_of_several_choices():
     assert read({"choices": [None, 3, {"text": "a"}]}).text == "a"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: b"\n\n  \n" + raw,
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: raw.replace(b'"usage"', b'"avg": NaN, "usage"'),
+        lambda raw: raw.decode().encode("utf-16"),
+        lambda raw: raw + b"\n\n",
+        lambda raw: raw.replace(b'"usage"', b'"other"'),
+        lambda raw: raw.replace(b'"usage": {"completion_tokens": 5}', b'"usage": null'),
+        lambda raw: raw.replace(b'"model": "m"', b'"model": null'),
+        lambda raw: raw.replace(b'"index": 0', b'"logprobs": null, "stop_reason": 7'),
+    ],
+)
+def test_oddities_that_do_no_harm(change):
+    raw = json.dumps(answer(), ensure_ascii=False).encode()
+    assert change(raw) != raw
+    reply = read(change(raw))
+    assert (reply.text, reply.finish_reason) == (TEXT, "stop") and reply.n_tokens in (5, 6)
+
+
 THOUGHT = "أفكر في المحادثة المطلوبة. " * 80
 
 

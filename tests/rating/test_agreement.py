@@ -405,3 +405,39 @@ def test_degenerate_studies_have_values_within_bounds_or_nan_with_a_warning(rati
 def test_errors_say_what_is_wrong(call, says):
     with pytest.raises(UserError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    "a, b, name, scale, wanted",
+    [  # of public reports: scikit-learn, skll, TensorFlow Addons
+        ([1, 2, 3, 3, 2, 1], [1, 1, 1, 2, 2, 2], "kappa", None, 0),
+        ([1, 3], [1, 1], "kappa_quadratic", [1, 2, 3], 0),
+        (
+            [4, 4, 3, 4, 2, 4, 1, 1],
+            [4, 4, 3, 4, 4, 2, 1, 1],
+            "kappa_quadratic",
+            range(5),
+            0.6893204,
+        ),
+        ([4, 4, 3, 4, 2, 4, 1, 1], [4, 4, 3, 4, 4, 2, 1, 1], "kappa_linear", range(5), 0.6279070),
+        ([1, 2, 5, 1], [1, 5, 5, 2], "kappa_quadratic", range(1, 6), 0.6363636),
+        ([1] * 118 + [1] * 5 + [2] * 2, [1] * 118 + [2] * 5 + [1] * 2, "ac1", None, 0.94078),
+        ([1] * 118 + [1] * 5 + [2] * 2, [1] * 118 + [2] * 5 + [1] * 2, "kappa", None, -0.02339),
+    ],
+)
+def test_coefficients_of_public_reports(a, b, name, scale, wanted):
+    assert coefficient([a, b], name, scale) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [None, [1, 2, 3]])
+def test_raters_who_always_say_the_same_have_no_kappa(scale):
+    with pytest.warns(DegenerateWarning):
+        assert math.isnan(coefficient([[1] * 5, [1] * 5], "kappa", scale))
+
+
+def test_the_judges_of_shrout_and_fleiss():
+    judges = np.array(
+        [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    )
+    assert coefficient(judges.T, "icc") == pytest.approx(0.28976, abs=1e-5)
+    assert coefficient(judges.T, "icc_mean") == pytest.approx(0.62005, abs=1e-5)
