@@ -44,7 +44,7 @@ test-notebooks: in-step  ## does every notebook run, and give what it stores?
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
 
 test-package: test-notebooks
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 docs: $(READY)   ## the site, in _docs/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build.py

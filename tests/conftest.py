@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "nbs"
@@ -31,11 +32,21 @@ def notebooks_stay_as_they_are():
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
-    "A whole run at its smallest, made once; who wants to change it takes a copy"
-    path = tmp_path_factory.mktemp("runs") / "smoke"
+def finished_run(tmp_path_factory, worker_id):
+    "A whole run at its smallest, made once for all workers; who wants to change it takes a copy"
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent  # that of all workers
+    path, done = folder / "runs/smoke", folder / "runs/done"
+    with FileLock(folder / "runs.lock"):
+        if not done.exists():
+            _make_run(path)
+            done.touch()
+    return path
+
+
+def _make_run(path: Path):
     command = [Path(sys.executable).with_name("arabic-dialog"), "reproduce", "--profile", "smoke"]
     done = subprocess.run([*command, "--run", path], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("report.html")
-    return path

@@ -21,7 +21,7 @@ from arabic_dialog.generation.turns import (
 )
 from .turns import plain_turns, read_turns, refuse_tools, role_of
 
-# %% ../../nbs/generation/16_layouts.ipynb #accd17e0
+# %% ../../nbs/generation/16_layouts.ipynb #6b781de6
 CONTAINERS = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog", "chat")
 SYSTEM_KEYS = ("system", "system_prompt", "system_message")
 TOOL_KEYS = ("tools", "functions")
@@ -34,7 +34,9 @@ PAIRS = {  # column of a question → columns of its answer
     "input": ("output", "response", "completion", "target"),
 }
 _ORIGIN = ("topic", "country", "variant", "model", "scenario", "split", "weight")
-_COLUMNS = frozenset((*ID_KEYS, *SYSTEM_KEYS, *TOOL_KEYS, *_ORIGIN, "untrained"))
+_SAYING = frozenset((*SYSTEM_KEYS, *TOOL_KEYS, "weight", "untrained"))  # something of the turns
+_COLUMNS = frozenset((*ID_KEYS, *_ORIGIN)) | _SAYING
+_CONTAINERS = frozenset(CONTAINERS)
 
 
 def _holds_turns(value: Any) -> bool:
@@ -45,6 +47,9 @@ def _holds_turns(value: Any) -> bool:
 
 def _container(row: Mapping[str, Any], where: str) -> str:
     "The column that holds the turns; empty where there is none"
+    only = [k for k in row if k in _CONTAINERS]
+    if len(only) == 1 and type(row[only[0]]) is list and row[only[0]]:
+        return only[0]
     there = [k for k in CONTAINERS if k in row and not is_missing(row[k])]
     found = [k for k in there if _holds_turns(row[k])] or there
     if len(found) > 1:
@@ -119,7 +124,7 @@ def _read_talk(
         f"answer ({', '.join(PAIRS)}); it has {has}"
     )
 
-# %% ../../nbs/generation/16_layouts.ipynb #131f42f2
+# %% ../../nbs/generation/16_layouts.ipynb #8a7a89d5
 def _with_columns(
     talk: Spoken, row: Mapping[str, Any], where: str, leave_out: Collection[str], account: Account
 ) -> Spoken:
@@ -155,15 +160,19 @@ def _untrained(value: Any, turns: Sequence[Turn], where: str) -> tuple[int, ...]
 def _scenario(row: Mapping[str, Any], id: str, where: str) -> Scenario:
     "Where a row says that it came from"
     scenario = row.get("scenario")
-    if isinstance(scenario, Mapping):
+    if scenario is not None and isinstance(scenario, Mapping):
         try:
             return from_dict(Scenario, dict(scenario), "scenario")
         except ValueError as e:
             raise UserError(f"{where}: {str(e)[:200]}") from None
-    topic, country = (cell_text(row.get(k), f"{where}: {k}") for k in ("topic", "country"))
-    return Scenario(id, topic, country, cell_count(row.get("variant"), f"{where}: variant"))
+    topic, country, variant = row.get("topic", ""), row.get("country", ""), row.get("variant", 0)
+    if type(topic) is not str or type(country) is not str:
+        topic, country = (cell_text(row.get(k), f"{where}: {k}") for k in ("topic", "country"))
+    if type(variant) is not int:
+        variant = cell_count(variant, f"{where}: variant")
+    return Scenario(id, topic, country, variant)
 
-# %% ../../nbs/generation/16_layouts.ipynb #76a7abd0
+# %% ../../nbs/generation/16_layouts.ipynb #1c506699
 _OWN = frozenset(("id", "scenario", "turns", "model"))
 
 
@@ -188,18 +197,23 @@ def read_row(
     "A row of a dataset as a conversation"
     if isinstance(row, list):
         row = {"messages": row}
-    if not isinstance(row, Mapping):
+    if type(row) is not dict and not isinstance(row, Mapping):
         raise UserError(f"{name} is {brief(row)}, and should be an object with turns")
     own = _own_record(row, name)
     if own:
         return own
     account = Account() if account is None else account
     talk, used = _read_talk(row, name, leave_out, account)
-    if row.keys() & _COLUMNS:
+    if not _SAYING.isdisjoint(row):
         talk = _with_columns(talk, row, name, leave_out, account)
-    more = row.keys() - used - _COLUMNS
-    account.unread.update(k for k in more if not is_missing(row[k]))
-    id = next((t for k in ID_KEYS if (t := cell_text(row.get(k), f"{name}: {k}"))), name)
+    for k in row:
+        if k not in _COLUMNS and k not in used and not is_missing(row[k]):
+            account.unread[k] += 1
+    id = row.get("id")
+    if type(id) is not str or not id:
+        id = next((t for k in ID_KEYS if (t := cell_text(row.get(k), f"{name}: {k}"))), name)
     scenario = _scenario(row, id, name)
-    model = cell_text(row.get("model"), f"{name}: model")
+    model = row.get("model", "")
+    if type(model) is not str:
+        model = cell_text(model, f"{name}: model")
     return Conversation(id, scenario, talk.turns, model, talk.system, talk.untrained)

@@ -35,12 +35,13 @@ def error_at(draft: Draft, position: int, rule: str, what: str) -> ParseError:
     excerpt = " ".join(draft.text[position : position + 80].split())
     return ParseError(rule, what, excerpt[:40], draft.place(position))
 
-# %% ../../nbs/generation/07_passages.ipynb #b63dbd6b
+# %% ../../nbs/generation/07_passages.ipynb #990ce928
 _NOTE = re.compile(
     r"^[ \t]*(?:[-=*_]{3,}[ \t]*$"
     r"|[(\[*_]*(?:ملاحظة|ملحوظة|Note)(?:[)\]*_]{0,4}[ \t]*[:：]|[)\]*_]{1,4}(?=\s)|[ \t]*$)"
     r"|[(\[*_]*(?:انتهت المحادثة|انتهى الحوار|نهاية المحادثة|نهاية الحوار"
-    r"|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$)"
+    r"|End of (?:the )?conversation)[)\]*_.!]{0,4}[ \t]*$"
+    r"|\[/?(?:END|EOS|CONVERSATION|DIALOGUE|المحادثة|الحوار|النهاية)\][ \t]*$)"
     r"|(?<=\n\n)[*_(\[]*(?:آمل|أتمنى|أرجو|هل ترغب|هل تريد|إذا كنت ترغب|إذا أردت|يمكنني"
     r"|I hope|Would you|Let me know|Feel free)[^\n]{0,200}?"
     r"(?:محادثة|المحادثة|حوار|الحوار|conversation|dialogue)\b[^\n]*\Z",

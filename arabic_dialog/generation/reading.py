@@ -162,7 +162,7 @@ def find_dataset(path: str | Path) -> Found:
             files[split or "train"] = tuple(f.path for f in of_split)
     return Found(files, tuple(f.path for f in tables if f not in used))
 
-# %% ../../nbs/generation/17_reading.ipynb #63226d65
+# %% ../../nbs/generation/17_reading.ipynb #7dfbae83
 def check_leave_out(leave_out: Collection[str]) -> None:
     "Refuse words that are not among what can be left out"
     strange = sorted(set(leave_out) - set(LEAVE_OUT))
@@ -189,12 +189,13 @@ def iter_conversations(
 ) -> Iterator[tuple[str, Conversation]]:
     "(split that the row names, conversation) of each row of a file; what is left out is counted"
     path, is_lenient = Path(path), "faulty" in leave_out
+    name = path.name
     check_leave_out(leave_out)
     for n, row in iter_table(path, account.add_fault if is_lenient else None):
         try:
-            where = f"{path.name}, row {n}"
+            where = f"{name}, row {n}"
             conversation = read_row(row, where, leave_out, account)
-            of_row = _row_split(row, split, where)
+            of_row = split if "split" not in row else _row_split(row, split, where)
         except LeftOut as e:
             account.rows += 1
             account.left_out[e.why] += 1

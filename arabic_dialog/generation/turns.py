@@ -246,7 +246,7 @@ def _order(turns: Sequence[Mapping[str, Any]], where: str, account: Account) -> 
         return [turns[k] for k in order]
     return turns
 
-# %% ../../nbs/generation/15_turns.ipynb #fff63804
+# %% ../../nbs/generation/15_turns.ipynb #70e00010
 class Spoken(NamedTuple):
     "What the turns of a row say"
 
@@ -263,14 +263,15 @@ def plain_turns(turns: Any) -> tuple[Turn, ...] | None:
     if type(turns) is not list or not turns or type(turns[0]) is not dict:
         return None
     role, text = next((keys for keys in _PLAIN_KEYS if keys[0] in turns[0]), ("", ""))
-    plain = []
-    for n, t in enumerate(turns):
+    plain, speaker, other = [], *SPEAKERS
+    for t in turns:
         if type(t) is not dict or len(t) != 2:
             return None
         word, words = t.get(role), t.get(text)
-        if type(word) is not str or type(words) is not str or _USUAL.get(word) != SPEAKERS[n % 2]:
+        if type(word) is not str or type(words) is not str or _USUAL.get(word) != speaker:
             return None
-        plain.append(Turn(SPEAKERS[n % 2], words))
+        plain.append(Turn(speaker, words))
+        speaker, other = other, speaker
     return tuple(plain)
 
 
@@ -306,6 +307,9 @@ def check_order(turns: Sequence[Turn], where: str, n_before: int = 0) -> None:
     "Refuse turns that do not alternate, or that do not begin with the user"
     if not turns:
         raise UserError(f"{where} has no turn")
+    said = [t.speaker for t in turns]
+    if said[::2].count(SPEAKERS[0]) + said[1::2].count(SPEAKERS[1]) == len(said):
+        return
     for n, turn in enumerate(turns):
         if turn.speaker != SPEAKERS[n % 2]:
             raise UserError(

@@ -151,7 +151,7 @@ def _encode(tokenizer, turn: AssistantTurn, count_eos: bool) -> _Encoded:
 # %% ../../nbs/metrics/01_perplexity.ipynb #5039fd65
 def n_scored(tokenizer: Any, turn: AssistantTurn) -> int:
     "How many tokens of a reply are scored, the one that ends it included"
-    encoded = _encode(tokenizer, turn.history, turn.reply, count_eos=True)
+    encoded = _encode(tokenizer, turn, count_eos=True)
     return encoded.last - encoded.first
 
 # %% ../../nbs/metrics/01_perplexity.ipynb #b74f291b

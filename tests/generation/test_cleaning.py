@@ -251,6 +251,13 @@ def test_the_heading_of_a_second_conversation(heading):
     assert {r.kind for r in read_completion(text).removed} == {"heading", "conversation"}
 
 
+@pytest.mark.parametrize(
+    "end", ("[END]", "[/CONVERSATION]", "(انتهت المحادثة)", "---", "</s>", "```")
+)
+def test_what_ends_a_completion(end):
+    assert read(f"{TALK}\n{end}") == read(f"{TALK}\n\n{end}\n") == TURNS
+
+
 WRITTEN = (
     "اكتب <br> هنا، ثم </p>.",
     "الوسم <b>مهم</b> في HTML.",
