@@ -81,7 +81,7 @@ def read_seconds(value: Any) -> float:
         return math.nan
     return seconds if 0 <= seconds <= DAY and not isinstance(value, bool) else math.nan
 
-# %% ../../nbs/rating/10_annotations.ipynb #513baf04
+# %% ../../nbs/rating/10_annotations.ipynb #57a88732
 YES = (True, 1, "true", "True", "on", "1", "yes")
 
 
@@ -120,7 +120,7 @@ def read_point(value: Any) -> int:
         typed = re.fullmatch(r"([0-9])(?:[.,]0*)?", clean_cell(value))
         value = int(typed[1]) if typed else value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value != int(value):
+    if not is_number or not -10 < value < 10 or value != int(value):  # NaN is nowhere
         raise UserError(f"{str(value)[:40]!r} is not a point")
     return int(value)
 
