@@ -8,7 +8,7 @@ __all__ = ['STEP', 'LAYER', 'SHOWN_METRICS', 'conversations_to_answer', 'find_co
            'print_evaluation_plan', 'model_names', 'Choices', 'evaluate', 'print_evaluation', 'print_run_plan',
            'evaluate_files']
 
-# %% ../../nbs/commands/05_evaluate.ipynb #2c1ad98b
+# %% ../../nbs/commands/05_evaluate.ipynb #26f9d95f
 import json
 import re
 import sys
@@ -22,6 +22,7 @@ from .costs import BYTES_PER_TOKEN, REPLY_ROWS, find_facts, n_trainings
 from .doctor import printable
 from ..core.files import digest, digest_file, find_root, load_jsonl, runs_path
 from ..core.files import save_jsonl, save_table, save_text
+from ..core.hub import check_model
 from ..core.hardware import H100, Hardware, show_bytes, show_duration
 from ..core.records import Conversation, UserError, replies
 from ..core.runs import RunFolder
@@ -449,7 +450,7 @@ def print_evaluation(
         texts = (f"{c:>{width}}" for c, width in zip(cells, widths, strict=True))
         say(f"{printable(name):{first}}{''.join(texts)}")
 
-# %% ../../nbs/commands/05_evaluate.ipynb #a604c22b
+# %% ../../nbs/commands/05_evaluate.ipynb #8bd3e18d
 def print_run_plan(profile: Profile, run: str | Path, hardware: Hardware):
     "The evaluation's part of a profile's plan: of a run that has a split, its test turns"
     path, items = Path(run) / "split" / "test.jsonl", None
@@ -487,6 +488,8 @@ def evaluate_files(
     if choices.revision and len(models) > 1:
         others = "evaluate the others without it, or give the folder of a download"
         raise UserError(f"--revision is of one model; {others}")
+    for model in models:
+        check_model(model)
     path, names = find_conversations(data, run), model_names(models)
     if not plan_for:
         _evaluate_and_print(models, path, to, profile, choices)

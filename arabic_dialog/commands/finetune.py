@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VALIDATION_SHARE', 'read_own', 'load_own', 'steps_line', 'print_own_plan', 'render_own_card', 'finetune_own']
 
-# %% ../../nbs/commands/04_finetune.ipynb #039b71ab
+# %% ../../nbs/commands/04_finetune.ipynb #0c9a18ce
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from .costs import is_published, training_lines
 from ..core.files import save_jsonl, save_text, stream
 from ..core.hardware import Hardware
+from ..core.hub import check_model
 from ..core.records import Conversation, UserError, replies
 from ..core.settings import Profile
 from ..core.workers import Together, processes
@@ -120,7 +121,7 @@ def render_own_card(out: Path, checkpoint: str, data: str | Path) -> str:
     ]
     return "\n".join(parts)
 
-# %% ../../nbs/commands/04_finetune.ipynb #2660a1b0
+# %% ../../nbs/commands/04_finetune.ipynb #0f56f136
 def _train(profile: Profile, checkpoint: str, out: Path, seed: int, splits: dict) -> dict[str, int]:
     "Train the checkpoint in this process, or in all that a launcher started"
     from arabic_dialog.finetuning.train import StudentJob, train_student
@@ -148,6 +149,7 @@ def finetune_own(
     if checkpoint.startswith("new:"):
         instead = "name a checkpoint, or let a run pretrain one"
         raise UserError(f"a new model knows no words yet; {instead}")
+    check_model(checkpoint)
     seed = profile.seeds[0] if seed is None else seed
     source, out = Source.of(data), Path(out)
     if not plan_for and (out / "training.json").is_file():

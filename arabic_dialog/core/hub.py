@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_FILES', 'is_repository', 'check_name', 'names_of', 'weight_paths', 'Snapshot', 'snapshots', 'lacking',
-           'located', 'model_identity', 'ModelUse', 'named_models', 'baseline_names']
+           'located', 'model_identity', 'ModelUse', 'named_models', 'shown_name', 'check_model', 'baseline_names']
 
 # %% ../../nbs/core/08_hub.ipynb #19957ce5
 import json
@@ -277,6 +277,19 @@ def named_models(p: Profile) -> list[ModelUse]:
         uses.append(ModelUse(p.encoder, "", "encoder", stage))
     firsts = {(use.name, use.revision): use for use in reversed(uses)}
     return [use for use in uses if firsts[use.name, use.revision] is use]
+
+# %% ../../nbs/core/08_hub.ipynb #cce363a5
+def shown_name(name: str) -> str:
+    "What others are told of a model: its name on the Hub, or the last part of a folder's path"
+    is_path = Path(name).is_absolute() or Path(name).is_dir() or name.startswith((".", "~"))
+    return Path(name).resolve().name if is_path else name
+
+
+def check_model(name: str):
+    "Refuse a folder that is none or no whole checkpoint; a name on the Hub is not looked up"
+    reason = "" if is_repository(name) else lacking(name)
+    if reason:
+        raise UserError(reason)
 
 # %% ../../nbs/core/08_hub.ipynb #2814ca6a
 def baseline_names(models: Sequence[str]) -> dict[str, str]:

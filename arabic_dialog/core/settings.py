@@ -142,7 +142,7 @@ class StudentSettings(BaseModel):
     finetune_patience: Count  # evaluations without a better loss, then it stops; 0: never
     finetune_precision: Literal["", "bfloat16", "float16", "float32"]  # empty: what is native
     finetune_packing: bool  # flat batches without padding
-    deterministic: bool  # also where that costs speed (on a GPU)
+    deterministic: bool  # also where that costs speed: on a GPU, and one text at a time
     seeds: Integers  # one fine-tuning of each student for each seed
     control_student: str  # student of the shuffled-reply control; empty: none
     workers: Positive  # processes that train or score at once

@@ -6,7 +6,7 @@
 __all__ = ['Engine', 'chat_prompt', 'mark_tokens', 'TransformersEngine', 'engine_name', 'load_engine', 'BlockRow',
            'block_columns', 'Actor', 'check_address', 'start_ray', 'actor_share', 'RayEngine']
 
-# %% ../../nbs/models/06_engines.ipynb #9db4386a
+# %% ../../nbs/models/06_engines.ipynb #f9b79159
 import itertools
 import logging
 import math
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
+from ..core.hub import shown_name
 from ..core.records import Completion, Request, Sampling, Turn, UserError
 from ..core.records import cut_at
 from .decoding import Pool, Row, find_batch_size
@@ -193,10 +194,11 @@ class TransformersEngine:
             waiting.extendleft(reversed(unfinished))
             self._halve(n_rows)
 
-# %% ../../nbs/models/06_engines.ipynb #08b91412
+# %% ../../nbs/models/06_engines.ipynb #44ca9121
 def engine_name(checkpoint: str, revision: str | None) -> str:
     "What stands in the completions of a checkpoint"
-    return f"{checkpoint}@{revision}" if revision else checkpoint
+    name = shown_name(checkpoint)
+    return f"{name}@{revision}" if revision else name
 
 
 def load_engine(

@@ -7,7 +7,7 @@ __all__ = ['CONTEXT', 'CARDS_RECIPE', 'quote', 'table', 'head', 'licence', 'orig
            'size_class', 'DatasetFacts', 'dataset_card', 'model_terms', 'model_card', 'FileFacts', 'file_facts',
            'croissant', 'card_files', 'make_cards']
 
-# %% ../../nbs/reporting/06_cards.ipynb #d98c3940
+# %% ../../nbs/reporting/06_cards.ipynb #d71784c7
 import hashlib
 import json
 import re
@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from ..core.files import data_path, iter_jsonl, load_csv, save_text
+from ..core.hub import shown_name
 from ..core.records import Checkpoint, Conversation
 from ..core.runs import Recipe, RunFolder, Stage, Work, load_stage
 from ..metrics.replies import failed_stages
@@ -62,7 +63,7 @@ def head(**values: Any) -> str:
     lines = [f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()]
     return f"---\n{''.join(lines)}---\n"
 
-# %% ../../nbs/reporting/06_cards.ipynb #49d98578
+# %% ../../nbs/reporting/06_cards.ipynb #792e8483
 def licence(config: Mapping[str, Any]) -> tuple[str, str]:
     "(identifier for the head of a card, sentence) for text made with this configuration"
     if config["engine"] == "embedded":
@@ -71,7 +72,8 @@ def licence(config: Mapping[str, Any]) -> tuple[str, str]:
             "Apache-2.0, as the package: the text was made by its embedded grammar.",
         )
     generator = config["generator"]
-    terms = f"The terms of {quote(generator)}, which wrote the text, apply; read them before "
+    shown = quote(shown_name(generator))
+    terms = f"The terms of {shown}, which wrote the text, apply; read them before "
     return "other", f"{terms}passing the data on. {quote(terms_of(generator))}"
 
 
@@ -83,7 +85,7 @@ def origin(about: Mapping[str, Any]) -> str:
         "code": about["code_version"],
         "started": about["started"],
         "data hash": about["data_hash"],
-        "generator": config["generator"],
+        "generator": shown_name(config["generator"]),
         "seed": str(config["seed"]),
         "fine-tuning seeds": ", ".join(map(str, config["seeds"])),
     }
@@ -255,7 +257,7 @@ def dataset_card(facts: DatasetFacts) -> str:
     ]
     return "\n".join(parts)
 
-# %% ../../nbs/reporting/06_cards.ipynb #bf559b3c
+# %% ../../nbs/reporting/06_cards.ipynb #5da84126
 _MADE = {
     "base": "before fine-tuning on dialogues: trained on plain text in the run",
     "finetuned": "fine-tuned on the run's dialogues",
@@ -302,7 +304,7 @@ def model_card(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["dialogue", "arabic"],
-        **({} if is_new else {"base_model": source}),
+        **({} if is_new else {"base_model": shown_name(source)}),
     )
     parts = [
         top,
@@ -318,7 +320,7 @@ def model_card(
     ]
     return "\n".join(parts)
 
-# %% ../../nbs/reporting/06_cards.ipynb #0bc195f4
+# %% ../../nbs/reporting/06_cards.ipynb #52484409
 @dataclass(frozen=True)
 class FileFacts:
     "A file as metadata name it"
@@ -431,7 +433,7 @@ def croissant(about: Mapping[str, Any], files: Iterable[FileFacts]) -> dict[str,
     scale = (
         "" if is_comparable(about) else " A working scale model, not a reproduction of the paper."
     )
-    generator, code = config["generator"], about["code_version"]
+    generator, code = shown_name(config["generator"]), about["code_version"]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reforms_facts', 'fill_reforms', 'reforms_card']
 
-# %% ../../nbs/reporting/07_reforms.ipynb #c467e2ad
+# %% ../../nbs/reporting/07_reforms.ipynb #ccafbd58
 import json
 import re
 from collections import Counter
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import data_path, load_csv
+from ..core.hub import shown_name
 from ..core.runs import RunFolder, load_stage
 from .cards import table
 from .comparable import SCALE, is_comparable
@@ -36,7 +37,7 @@ def _changes(about: Mapping[str, Any]) -> str:
     changed = [k for k, v in plain.items() if k in config and config[k] != v]
     return "".join(f" --set {k}={_typed(config[k])!r}" for k in changed)
 
-# %% ../../nbs/reporting/07_reforms.ipynb #f549ad22
+# %% ../../nbs/reporting/07_reforms.ipynb #65d4cf21
 def _setting_facts(about: Mapping[str, Any]) -> dict[str, str]:
     "What the settings of a run say"
     config = about["config"]
@@ -44,7 +45,7 @@ def _setting_facts(about: Mapping[str, Any]) -> dict[str, str]:
     tuning = [k for k in config if k.startswith("finetune_") or k == "max_length"]
     control, baselines = config.get("control_student"), config.get("baselines")
     return {
-        "generator": config["generator"],
+        "generator": shown_name(config["generator"]),
         "engine": config["engine"],
         "variants": str(config.get("variants", "")),
         "near_duplicate_threshold": str(config.get("near_duplicate_threshold", "")),
@@ -52,7 +53,7 @@ def _setting_facts(about: Mapping[str, Any]) -> dict[str, str]:
         "n_resamples": f"{config['n_resamples']:,}" if "n_resamples" in config else "",
         "seeds": ", ".join(map(str, config["seeds"])),
         "models": ", ".join(f"{student} from {source}" for student, source in students),
-        "checkpoints": ", ".join(config["checkpoints"]),
+        "checkpoints": ", ".join(map(shown_name, config["checkpoints"])),
         "control": f" ({control})" if control else ": none here",
         "baselines": "; " + ", ".join(baselines) if baselines else "",
         "hyperparameters": ", ".join(f"{k.removeprefix('finetune_')} {config[k]}" for k in tuning),
