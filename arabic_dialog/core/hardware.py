@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MACHINES', 'HARDWARE', 'H100', 'Hardware', 'MachineRow', 'load_machines', 'name_words', 'recognise', 'measure_speed',
            'native_bfloat16', 'has_bfloat16', 'half_precision', 'gpus_here', 'count_gpus', 'hardware_here',
-           'load_hardware', 'free_memory', 'gpu_memory', 'out_of_memory', 'show_bytes', 'show_duration']
+           'load_hardware', 'free_memory', 'gpu_memory', 'out_of_memory', 'give_back_memory', 'show_bytes',
+           'show_duration']
 
 # %% ../../nbs/core/06_hardware.ipynb #4448b620
 import re
@@ -247,6 +248,16 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     words = str(error)  # `can't allocate memory` is what torch says on CPU
     return "out of memory" in words.lower() or "can't allocate memory" in words
+
+# %% ../../nbs/core/06_hardware.ipynb #bccb800c
+def give_back_memory() -> None:
+    "Free what nobody in this process holds, on the card too, for other processes"
+    import gc, sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 # %% ../../nbs/core/06_hardware.ipynb #81675158
 def show_bytes(

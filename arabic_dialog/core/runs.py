@@ -413,12 +413,10 @@ class Work:
         "The stage `name` of this run, with a line about it"
         params = dict(params or {})
         if recipe:
-            sources = self.keys(*recipe.sources).values()
-            files = self.files(*recipe.files, *sources)
-            params = self.keys(*recipe.settings) | files | params
-            if "encoder" in recipe.settings:
-                params |= self.identity("encoder", self.profile.encoder)
-            code = recipe.code
+            files = self.files(*recipe.files, *self.keys(*recipe.sources).values())
+            encoder = {"encoder"} & {*recipe.settings}
+            params |= self.identity("encoder", self.profile.encoder) if encoder else {}
+            params, code = self.keys(*recipe.settings) | files | params, recipe.code
             if isinstance(self.profile, WatchedProfile):
                 make = recipe.watch(name, make)
         return self._stage(name, make, params, list(inputs), code)
@@ -444,8 +442,8 @@ class Work:
 
     def identity(self, what: str, name: str, revision: str = "") -> dict[str, str]:
         "Which model a name means today, as a part of keys; empty where that is not known"
-        identity = model_identity(name, revision, self.folder / "cache" / "identities")
-        return {f"{what}_files": identity} if identity else {}
+        known = model_identity(name, revision, self.folder / "cache" / "identities")
+        return {f"{what}_files": known} if known else {}
 
 # %% ../../nbs/core/09_runs.ipynb #96a723ff
 @dataclass(frozen=True)

@@ -319,7 +319,8 @@ def make_engine(profile: Profile) -> Engine:
             return EmbeddedEngine(defect_rate=p.defect_rate)
         case "transformers" | "ray":
             revision, dtype = p.generator_revision or None, p.generator_dtype or None
-            local = p.generator, revision, dtype, p.generation_batch_size
+            n_rows = 1 if p.deterministic else p.generation_batch_size  # see models.engines
+            local = p.generator, revision, dtype, n_rows
             return (
                 load_engine(*local) if p.engine == "transformers" else RayEngine(*local, p.actors)
             )

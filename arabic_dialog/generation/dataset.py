@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Cell', 'CHECK_SETTINGS', 'SPLIT_RECIPE', 'N_RELEVANCE', 'RELEVANCE_RECIPE', 'complete', 'linked', 'read_cells',
-           'split_sizes', 'split', 'generator_keys', 'generator_identity', 'open_log', 'asked_of', 'Generator',
-           'check_splits', 'make_completions', 'make_conversations', 'make_splits', 'make_dataset', 'measure_relevance']
+           'split_sizes', 'split', 'generator_keys', 'generator_identity', 'open_log', 'asked_of', 'engine_facts',
+           'Generator', 'check_splits', 'make_completions', 'make_conversations', 'make_splits', 'make_dataset',
+           'measure_relevance']
 
 # %% ../../nbs/generation/14_dataset.ipynb #b25eb9c5
 import json
@@ -17,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..core.files import digest, load_jsonl, save_table, save_text, stream
+from ..core.files import JsonlLog, digest, load_jsonl, save_table, save_text, stream
+from ..core.hardware import give_back_memory
 from ..core.records import Completion, Conversation, Request, Scenario, UserError
 from ..core.runs import Recipe, Stage, Work, code_digest
 from .checking import Gate, check, examine, load_gate
@@ -204,6 +206,22 @@ def asked_of(work: Work) -> list[dict[str, Any]]:
     "What servers were sent for the run's completions, and would not take; none of other engines"
     return _log_place(work)[1].get("sent", [])
 
+# %% ../../nbs/generation/14_dataset.ipynb #5fe48201
+def engine_facts(engine: Any) -> dict[str, Any]:
+    "What may shape a completion beside its model and its sampling: how it is computed"
+    model, started = getattr(engine, "model", None), time.strftime("%FT%TZ", time.gmtime())
+    facts = {"started": started, "rows": getattr(engine, "batch_size", None)}  # 0: from the memory
+    if model is None:
+        return facts
+    import torch
+
+    return facts | {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if model.device.type == "cuda" else "cpu",
+        "attention": getattr(model.config, "_attn_implementation", ""),
+        "torch": torch.__version__,
+    }
+
 # %% ../../nbs/generation/14_dataset.ipynb #2203cd99
 @dataclass(frozen=True)
 class Generator:
@@ -214,7 +232,10 @@ class Generator:
 
     @cached_property
     def _engine(self) -> Any:
-        return make_engine(self.work.profile)
+        engine = make_engine(self.work.profile)
+        if self.work.profile.engine != "embedded":
+            JsonlLog(_log_place(self.work)[0] / "starts.jsonl", dict).append([engine_facts(engine)])
+        return engine
 
     @cached_property
     def gate(self) -> Gate:
@@ -240,6 +261,11 @@ class Generator:
     def engine(self) -> Any:
         "The engine; called only if there is something to ask"
         return self._engine
+
+    def close(self):
+        "Let the engine go, and give back its memory: the students are trained in other processes"
+        if vars(self).pop("_engine", None) is not None:
+            give_back_memory()
 
     def speed(self) -> dict[str, int]:
         "Tokens a second of a real model, for the next plan; empty where nothing was asked"
@@ -364,8 +390,11 @@ def make_splits(work: Work, conversations: Stage) -> Stage:
 def make_dataset(work: Work) -> tuple[Stage, Stage]:
     "(checked conversations, splits)"
     generator = Generator(work)
-    completions = make_completions(generator)
-    conversations = make_conversations(generator, completions)
+    try:
+        completions = make_completions(generator)
+        conversations = make_conversations(generator, completions)
+    finally:
+        generator.close()
     return conversations, make_splits(work, conversations)
 
 # %% ../../nbs/generation/14_dataset.ipynb #034731fa

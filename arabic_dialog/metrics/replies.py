@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 
 from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, save_text, stream
+from ..core.hardware import give_back_memory
 from ..core.hub import model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, RunFolder, Stage, Work
@@ -375,6 +376,9 @@ def answer_test_turns(job: ReplyJob) -> dict[str, int]:
     likelihoods = log_likelihoods(model, tokenizer, turns, logs.likelihoods)
     save_jsonl(Path(job.out, "likelihoods.jsonl"), likelihoods)
     with_true = load_jsonl(Path(job.out, REPLY_FILES["true"]), Reply)
+    engine.engine = None
+    model.cache_clear()
+    give_back_memory()  # another process may be waiting for it
     return {"replies": len(with_true), "ended": sum(r.finish_reason == "stop" for r in with_true)}
 
 # %% ../../nbs/metrics/02_replies.ipynb #0f9ce52c
@@ -400,7 +404,7 @@ def reply_stage(
         seed=p.seed,
         histories=p.histories,
         revision=revisions.get(checkpoint, ""),
-        batch_size=64,
+        batch_size=1 if p.deterministic else 64,
     )
     shaping = ("n", "seed", "name", "sampling", "revision", "histories")
     params = {k: v for k, v in vars(job).items() if k in shaping} | work.files("data/frames")

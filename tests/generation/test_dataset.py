@@ -546,3 +546,28 @@ def test_the_number_of_scenarios_that_is_advised_can_be_split(test_share):
             least = int(re.search(r"n_scenarios to (\d+)", str(e))[1])
             assert least > n
             check_splits(plan[:least], profile, lambda line: None)
+
+
+def test_the_generator_gives_back_its_memory_before_the_students_are_trained(tmp_path, monkeypatch):
+    import gc, weakref
+
+    held = []
+
+    class Model:
+        "What holds the weights"
+
+    class Engine(EmbeddedEngine):
+        def __init__(self):
+            super().__init__()
+            self.model = Model()
+            self.around = [self]  # a circle, as those of real models
+            held.append(weakref.ref(self.model))
+
+    asked = []
+    monkeypatch.setattr(dataset, "make_engine", lambda profile: Engine())
+    monkeypatch.setattr(dataset, "give_back_memory", lambda: asked.append(gc.collect()))
+    profile = load_profile("smoke")
+    dataset.make_dataset(Work(profile, RunFolder(tmp_path), say=lambda line: None))
+    assert len(held) == len(asked) == 1 and held[0]() is None
+    dataset.make_dataset(Work(profile, RunFolder(tmp_path), say=lambda line: None))
+    assert len(held) == len(asked) == 1  # nothing was generated, nothing was held
