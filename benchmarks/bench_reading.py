@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -40,9 +41,13 @@ def before(path):
             else ("conversations", "from", "value")
         )
         messages = row[key]
-        assert all(isinstance(m.get(text), str) and m.get(role) in ROLES for m in messages)
-        turns = tuple(Turn(ROLES[m[role]], m[text]) for m in messages)
-        assert all(t.speaker == SPEAKERS[i % 2] for i, t in enumerate(turns))
+        assert isinstance(messages, list) and all(
+            isinstance(m, Mapping) and isinstance(m.get(text), str) and m.get(role) in ROLES
+            for m in messages
+        )
+        spoken = [m for m in messages if ROLES[m[role]] != "system"]
+        turns = tuple(Turn(ROLES[m[role]], m[text]) for m in spoken)
+        assert turns and not any(t.speaker != SPEAKERS[i % 2] for i, t in enumerate(turns))
         id = str(row.get("id") or name)
         topic, country = str(row.get("topic") or ""), str(row.get("country") or "")
         scenario = Scenario(id, topic, country, int(row.get("variant") or 0))

@@ -413,12 +413,10 @@ class Work:
         "The stage `name` of this run, with a line about it"
         params = dict(params or {})
         if recipe:
-            sources = self.keys(*recipe.sources).values()
-            files = self.files(*recipe.files, *sources)
+            files = self.files(*recipe.files, *self.keys(*recipe.sources).values())
             encoder = {"encoder"} & {*recipe.settings}
             params |= self.identity("encoder", self.profile.encoder) if encoder else {}
-            params = self.keys(*recipe.settings) | files | params
-            code = recipe.code
+            params, code = self.keys(*recipe.settings) | files | params, recipe.code
             if isinstance(self.profile, WatchedProfile):
                 make = recipe.watch(name, make)
         return self._stage(name, make, params, list(inputs), code)

@@ -7,8 +7,9 @@ __all__ = ['Names', 'Model', 'Models', 'Strings', 'Integers', 'Share', 'Count', 
            'StudentSettings', 'refuse_secrets', 'check_consistency', 'Profile', 'profile_names', 'load_profile',
            'profile_differences']
 
-# %% ../../nbs/core/05_settings.ipynb #7dd7f281
+# %% ../../nbs/core/05_settings.ipynb #28a0b6a3
 import configparser
+import os
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -311,7 +312,7 @@ def _hint(key: str) -> str:
     near = get_close_matches(key, keys, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(keys))}"
 
-# %% ../../nbs/core/05_settings.ipynb #42d95497
+# %% ../../nbs/core/05_settings.ipynb #ec94a964
 def load_profile(
     name: str,
     path: str | Path | None = None,  # settings file; that of the project where None
@@ -331,7 +332,7 @@ def load_profile(
         raise _explain(path, name, e, overrides or ()) from None
     for key in ("topics", "countries", "prompt", "criteria"):
         file = getattr(profile, key)
-        if not (path.parent / file).is_file():
+        if not os.path.isfile(path.parent / file):
             where = _place(path, name, key, overrides or ())
             raise UserError(f"{where}, key {key}: there is no file {file}")
     return profile
