@@ -82,17 +82,17 @@ def _new_config(kind: str, profile: Profile) -> dict[str, str | int]:
 def _stored_facts(name: str, profile: Profile) -> ModelFacts | None:
     if name.startswith("new:"):
         return replace(model_facts(_new_config(name[4:], profile)), number_bytes=4)
+    if Path(name).is_dir() or is_downloaded(name):  # what is here, rather than what is published
+        config = read_config(name)
+        stored = config.get("dtype") or config.get("torch_dtype")
+        halved = str(stored) in ("bfloat16", "float16")
+        return replace(model_facts(config), number_bytes=2 if halved else 4)
     checkpoints, baselines = load_checkpoints(), load_baselines()
     if name in checkpoints:  # all are stored in four bytes
         return replace(model_facts(checkpoints[name]), number_bytes=4)
     if name in baselines:
         return model_facts(json.loads(baselines[name]["config"]))
-    if not Path(name).is_dir() and not is_downloaded(name):
-        return None
-    config = read_config(name)
-    stored = config.get("dtype") or config.get("torch_dtype")
-    halved = str(stored) in ("bfloat16", "float16")
-    return replace(model_facts(config), number_bytes=2 if halved else 4)
+    return None
 
 
 def find_facts(name: str, profile: Profile, dtype: str = "") -> ModelFacts | None:
