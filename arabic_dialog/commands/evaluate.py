@@ -201,7 +201,7 @@ def plan_evaluation(
     costs = [evaluation_cost(f, work, hardware) if f else None for f in facts]
     return EvaluationPlan(profile.histories, work, models, costs, hardware)
 
-# %% ../../nbs/commands/05_evaluate.ipynb #dc99d6d0
+# %% ../../nbs/commands/05_evaluate.ipynb #2952cfd5
 def _model_line(model: Evaluated, cost: Cost | None) -> str:
     time = memory = "unknown"
     if cost:
@@ -215,16 +215,14 @@ def _assumption_line(work: Workload) -> str:
     speed = f"{GENERATION_SHARE:.0%} of the memory's speed, {TRAINING_SHARE:.0%} of the arithmetic"
     beside = f"{1000 * STEP:g} ms a step and {1000 * LAYER:g} ms a layer beside them"
     rows = f"{REPLY_ROWS} replies side by side, or as many as fit, as long as the true ones"
-    rows = f"{rows}; {BYTES_PER_TOKEN} bytes a token"
-    return f"Assumed: {rows}; {turns}; {speed}, {beside}"
+    return f"Assumed: {rows}; {BYTES_PER_TOKEN} bytes a token; {turns}; {speed}, {beside}"
 
 
 def print_evaluation_plan(plan: EvaluationPlan, say: Callable[[str], None] = print):
     "Say what an evaluation would cost"
     work, histories = plan.work, ", ".join(plan.histories)
-    read, written, scored = (
-        f"{n / 1e3:,.0f} thousand" for n in (work.read, work.written, work.scored)
-    )
+    numbers = work.read, work.written, work.scored
+    read, written, scored = (f"{n / 1e3:,.0f} thousand" for n in numbers)
     does = f"{read} tokens read, {written} written, {scored} for likelihoods"
     where = f"The evaluation, of each checkpoint on {plan.hardware.name}"
     say(f"\n{where}: {work.replies:,} replies ({histories} history), {does}")

@@ -63,14 +63,14 @@ def head(**values: Any) -> str:
     lines = [f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()]
     return f"---\n{''.join(lines)}---\n"
 
-# %% ../../nbs/reporting/06_cards.ipynb #45fab393
+# %% ../../nbs/reporting/06_cards.ipynb #833c460d
 def licence(config: Mapping[str, Any]) -> tuple[str, str]:
     "(identifier for the head of a card, sentence) for text made with this configuration"
     if config["engine"] == "embedded":
         return "apache-2.0", "Apache-2.0, as the package: its embedded grammar made the text."
-    generator = config["generator"]
-    terms = f"The terms of {quote(shown_name(generator))}, which wrote the text, apply; read them before "
-    return "other", f"{terms}passing the data on. {quote(terms_of(generator))}"
+    name, terms = (quote(f(config["generator"])) for f in (shown_name, terms_of))
+    read = "read them before passing the data on"
+    return "other", f"The terms of {name}, which wrote the text, apply; {read}. {terms}"
 
 
 def origin(about: Mapping[str, Any]) -> str:
