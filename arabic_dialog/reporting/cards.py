@@ -46,15 +46,14 @@ def quote(value: Any) -> str:
     text = re.sub(r"://|(?<=www)\.|@", r"<span>\g<0></span>", text, flags=re.I)
     return f"<bdi>{text}</bdi>" if re.search("[\u0590-\u08ff]", text) else text
 
-# %% ../../nbs/reporting/06_cards.ipynb #b7e14e31
+# %% ../../nbs/reporting/06_cards.ipynb #9bfb3bbd
 def table(rows: Sequence[Any], columns: Mapping[str, str]) -> str:
     "Rows (mappings or records) as a Markdown table; `columns`: key → heading"
     if not rows:
         return "(none)\n"
-    lines = [list(columns.values()), ["---"] * len(columns)]
-    for row in rows:
-        values = row if isinstance(row, Mapping) else vars(row)
-        lines.append([quote(values.get(c, "")) for c in columns])
+    mappings = [row if isinstance(row, Mapping) else vars(row) for row in rows]
+    cells = [[quote(row.get(c, "")) for c in columns] for row in mappings]
+    lines = [list(columns.values()), ["---"] * len(columns), *cells]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
