@@ -205,7 +205,7 @@ def test_killed_three_times_it_reaches_the_report_without_a_network(finished):
     project, _, done = finished
     assert done.returncode == 0, done.stdout + done.stderr
     conversations = load_jsonl(project.run / "check/conversations.jsonl", Conversation)
-    assert len(conversations) > 120
+    assert len(conversations) > 100
     assert all(len(c.turns) == SIZES["min_turns"] for c in conversations)
     models = {row["model"] for row in load_csv(project.run / "scores/models.csv")}
     assert {name.split("/")[1].lower() for name in BASELINES} < models
