@@ -145,7 +145,7 @@ def _potato_labels(labels: Any) -> list[tuple[str, Any]] | None:
 def _potato_seconds(behaviour: Any) -> float:
     "The time of an instance, from “Time spent: 0d 0h 1m 7s”"
     told = str(behaviour.get("time_string", "")) if isinstance(behaviour, dict) else ""
-    parts = re.search(r"(\d+)d (\d+)h (\d+)m (\d+)s", told)
+    parts = re.search(r"(\d{1,4})d (\d{1,4})h (\d{1,4})m (\d{1,4})s", told)
     days, hours, minutes, seconds = map(int, parts.groups()) if parts else (0, 0, 0, 0)
     return read_seconds(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
