@@ -19,7 +19,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .costs import load_baselines
 from .rate import option
 from ..core.files import told_of_disk
 from ..core.hardware import show_bytes
@@ -118,6 +117,8 @@ class Listing:
 
 # %% ../../nbs/commands/08_fetch.ipynb #dfd7c4f9
 def _known_names() -> list[str]:
+    from arabic_dialog.commands.costs import load_baselines
+
     return [*load_checkpoints(), *load_baselines()]
 
 

@@ -95,7 +95,7 @@ def make_stages(
 ) -> list[str]:
     "Every stage up to one; the names of paper notebooks that failed"
     checked, split = make_dataset(work)
-    if reaches(until, "scores"):
+    if reaches(until, "scores") and not work.is_dry:
         check_targets(split.path / "test.jsonl", work.profile, work.root)
     _describe_run(work, checked)
     students = {}

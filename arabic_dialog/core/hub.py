@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .files import data_path, digest, digest_file, load_csv, save_text
 from .records import Checkpoint, UserError
-from .settings import Profile
+
+if TYPE_CHECKING:
+    from arabic_dialog.core.settings import Profile
 
 # %% ../../nbs/core/08_hub.ipynb #356ed008
 def is_repository(name: str) -> bool:
@@ -255,13 +258,13 @@ class ModelUse:
         return Path(self.name).is_dir()
 
 
-def _generator(p: Profile) -> Iterator[ModelUse]:
+def _generator(p: "Profile") -> Iterator[ModelUse]:
     if p.engine in ("transformers", "ray"):
         is_elsewhere = p.engine == "ray"
         yield ModelUse(p.generator, p.generator_revision, "generator", "complete", is_elsewhere)
 
 
-def named_models(p: Profile) -> list[ModelUse]:
+def named_models(p: "Profile") -> list[ModelUse]:
     "The models that a profile names, in the order in which a run needs them; each once"
     revisions = dict(zip(p.checkpoints, p.revisions, strict=False))
     pins = dict(zip(p.baselines, p.baseline_revisions, strict=False))

@@ -23,7 +23,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .files import digest, digest_file, disk_error, find_root
 from .files import load_json, save_text
@@ -392,6 +392,7 @@ class Work:
     folder: RunFolder
     root: Path = field(default_factory=find_root)
     say: Callable[[str], None] = print
+    is_dry: ClassVar[bool] = False  # nothing is made
 
     def note(self, stage: Stage):
         "One line for a finished stage"
@@ -451,6 +452,7 @@ class Rehearsal(Work):
     "A finished run, asked which of its stages would be made again"
 
     again: list[str] = field(default_factory=list)  # names of stages
+    is_dry: ClassVar[bool] = True
 
     def _stage(self, name, make, params, inputs, code) -> Stage:
         stage = load_stage(self.folder, name)

@@ -398,7 +398,8 @@ def kv_bytes_per_token(model: Any) -> int:
     with torch.inference_mode():
         layers = model(input_ids=token, use_cache=True).past_key_values.layers
     keys = [getattr(layer, "keys", None) for layer in layers]
-    states = {name for layer in layers for name, v in vars(layer).items() if torch.is_tensor(v)}
+    held = [item for layer in layers for item in vars(layer).items()]
+    states = {name for name, value in held if torch.is_tensor(value) and value.ndim}
     if states - {"keys", "values"} or any(k is None or k.ndim != 4 for k in keys):
         raise UserError(
             f"{type(model).__name__} does not keep keys and values for each token alone, "

@@ -118,7 +118,7 @@ def template(text):
             "baseline",
             "so no reply could end; let it close each assistant turn",
         ),
-        ("Gemma-3-it", template("{% for %}"), "baseline", "cannot be rendered|template"),
+        ("Gemma-3-it", template("{% for %}"), "baseline", "the chat frame refuses the turns"),
         ("Qwen3", lambda d: None, "student", "no {% generation %} marks"),
     ],
 )

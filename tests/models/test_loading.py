@@ -221,7 +221,7 @@ def test_missing_things_are_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="could be fetched"):
         load_model("nobody/no-such-model")
-    for dtype in ("float33", "int8", 32):
+    for dtype in ("float33", "int7", 32):
         with pytest.raises(UserError, match="dtype"):
             load_model(folder, dtype=dtype)
     with pytest.raises(UserError, match="cannot be loaded"):
