@@ -2950,6 +2950,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'arabic_dialog/models/decoding.py'),
                                                'arabic_dialog.models.decoding.Row': ( 'models/decoding.html#row',
                                                                                       'arabic_dialog/models/decoding.py'),
+                                               'arabic_dialog.models.decoding._holds_numbers': ( 'models/decoding.html#_holds_numbers',
+                                                                                                 'arabic_dialog/models/decoding.py'),
                                                'arabic_dialog.models.decoding._likeliest': ( 'models/decoding.html#_likeliest',
                                                                                              'arabic_dialog/models/decoding.py'),
                                                'arabic_dialog.models.decoding._penalised': ( 'models/decoding.html#_penalised',

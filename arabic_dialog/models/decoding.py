@@ -390,6 +390,12 @@ class Pool(Buffers):
         return "length" if len(row.new) >= self.sampling.max_new_tokens else ""
 
 # %% ../../nbs/models/05_decoding.ipynb #df6a369f
+def _holds_numbers(value: Any) -> bool:
+    "Whether part of a cache holds more than one number: a tensor, or tensors by name"
+    values = value.values() if isinstance(value, dict) else [value]
+    return any(getattr(v, "ndim", 0) > 0 for v in values)
+
+
 def kv_bytes_per_token(model: Any) -> int:
     "Bytes of keys and values that a model keeps for one token"
     import torch
@@ -399,7 +405,7 @@ def kv_bytes_per_token(model: Any) -> int:
         layers = model(input_ids=token, use_cache=True).past_key_values.layers
     keys = [getattr(layer, "keys", None) for layer in layers]
     held = [item for layer in layers for item in vars(layer).items()]
-    states = {name for name, value in held if torch.is_tensor(value) and value.ndim}
+    states = {name for name, value in held if _holds_numbers(value)}
     if states - {"keys", "values"} or any(k is None or k.ndim != 4 for k in keys):
         raise UserError(
             f"{type(model).__name__} does not keep keys and values for each token alone, "

@@ -408,7 +408,7 @@ def test_nothing_that_a_model_is_called_means_anything_in_the_checklist(tmp_path
         ("riotu-lab/ArabianGPT-08B-V2", "apache-2.0", "Apache License 2.0"),
         ("aubmindlab/aragpt2-mega", "other", "contributions under the same licence"),
         ("moved-lab/aragpt2-mega/", "other", "keep its notice, cite"),
-        ("/home/me/<b>mine</b>", "other", "which this package does not know"),
+        ("/models/<b>mine</b>", "other", "which this package does not know"),
     ],
 )
 def test_a_model_card_names_the_terms_of_its_base_beside_the_generators(source, licence, said):
