@@ -116,8 +116,10 @@ def test_shards_are_counted_and_code_is_refused(folder):
 
 def test_where_it_fits():
     facts = ModelFacts(parameters=5, multiplied=5, cached=1, layers=1, context=1)
-    machine = Machine(memory=30, gpus=(Gpu("a", 12),))
-    assert [fits(n, machine) for n in needs(facts).values()] == [
+    least, more, most = needs(facts).values()
+    assert least < more < most
+    machine = Machine(memory=(more + most) // 2, gpus=(Gpu("a", (least + more) // 2),))
+    assert [fits(n, machine) for n in (least, more, most)] == [
         "on the GPU",
         "in memory, on the processor",
         "not on this machine",

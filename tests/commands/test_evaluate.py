@@ -214,6 +214,8 @@ def test_the_command_evaluates_plans_and_refuses(folder, tmp_path):
         "smoke",
         "--n",
         2,
+        "--leave-out",
+        "system",
     ]
     plan = command(*asked, "--plan", "--hardware", "laptop")
     assert (

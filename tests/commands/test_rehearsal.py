@@ -104,13 +104,14 @@ def _has_content(pattern: Path) -> bool:
     return any(path.is_file() and path.stat().st_size > 0 for path in found)
 
 
-def _answer(port: int, link: str, position: int, criterion: str, value: int):
-    "A rater's answer, as the page sends it"
+def _answer(port: int, link: str, seen: int, position: int, criterion: str, value: int) -> int:
+    "A rater's answer, as the page sends it; the revision that it becomes"
     body = {
         "position": position,
         "field": criterion,
         "value": value,
         "tab": "rehearsal",
+        "seen": seen,
         "visit": f"v{position}",
         "seconds": 20,
     }
@@ -120,7 +121,7 @@ def _answer(port: int, link: str, position: int, criterion: str, value: int):
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as reply:
-        assert reply.status == 200
+        return json.load(reply)["revision"]
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +186,11 @@ def rated(finished):
     links = load_links(study).raters
     with serving(study) as (_, port):
         for rater, link in links.items():
+            seen = 0
             for slot in slots[rater]:
                 for n, criterion in enumerate(criteria):
                     value = 1 + (slot.position + n + (rater == "omar")) % 5
-                    _answer(port, link, slot.position, criterion, value)
+                    seen = _answer(port, link, seen, slot.position, criterion, value)
     done = project.profile("reproduce", "--run", project.run)
     return project, before, done
 
@@ -209,7 +211,7 @@ def test_killed_three_times_it_reaches_the_report_without_a_network(finished):
     assert all(len(c.turns) == SIZES["min_turns"] for c in conversations)
     models = {row["model"] for row in load_csv(project.run / "scores/models.csv")}
     assert {name.split("/")[1].lower() for name in BASELINES} < models
-    assert project.command("verify", "--run", project.run).returncode == 0
+    assert project.command("verify", project.run).returncode == 0
 
 
 def test_a_toy_is_never_called_a_reproduction_nor_a_failed_one(finished, rated):
@@ -228,7 +230,7 @@ def test_the_ledger_follows_people_who_rate_and_the_run_verifies(rated):
     assert all(after[claim]["verdict"] != "not run" for claim in ("C9", "C10", "C11"))
     study = json.loads((project.run / "rating/study.json").read_text(encoding="utf-8"))
     assert study["simulated"] is False
-    assert project.command("verify", "--run", project.run).returncode == 0
+    assert project.command("verify", project.run).returncode == 0
 
 
 def test_nothing_of_a_run_names_a_place_on_this_machine(rated, tmp_path):
