@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 
 from arabic_dialog.finetuning import finetune as finetuning
+from arabic_dialog.generation.reading import Source
 from arabic_dialog.models.loading import load_model, new_model
 from arabic_dialog.models.tokenizers import load_tokenizer
 from arabic_dialog.core.files import save_jsonl
@@ -480,20 +481,21 @@ def test_a_dataset_of_ones_own(bases, tmp_path):
         for c in TALKS
     ]
     save_jsonl(tmp_path / "mine.jsonl", rows)
-    counts = finetune_own(
-        profile, str(bases / "gpt2"), tmp_path / "mine.jsonl", tmp_path / "out", say=said.append
-    )
+    with pytest.raises(UserError, match="row 2.*role system.*--leave-out system"):
+        finetune_own(profile, str(bases / "gpt2"), tmp_path / "mine.jsonl", tmp_path / "out0")
+    mine = Source(tmp_path / "mine.jsonl", ("system",))
+    counts = finetune_own(profile, str(bases / "gpt2"), mine, tmp_path / "out", say=said.append)
     assert (
         counts["n_conversations"] == 15
         and load_model(tmp_path / "out")
         and str(tmp_path) not in (tmp_path / "out" / "README.md").read_text()
     )
     with pytest.raises(UserError, match="finished training"):
-        finetune_own(profile, str(bases / "gpt2"), tmp_path / "mine.jsonl", tmp_path / "out")
+        finetune_own(profile, str(bases / "gpt2"), mine, tmp_path / "out")
     for bad, message in (
         ([{"text": "x"}], "row 1 has none of the columns"),
         (rows[:1], "at least 2"),
-        ([], "at least 2"),
+        ([], "bad.jsonl is empty"),
     ):
         save_jsonl(tmp_path / "bad.jsonl", bad)
         with pytest.raises(UserError, match=message):
