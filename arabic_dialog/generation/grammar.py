@@ -244,8 +244,8 @@ class Talk:
             if slot in pattern.needs:
                 self.values[slot] = self.say(self.draw(name), named)
         named |= pattern.names
-        for slot, words in pattern.choices:
-            self.values[slot] = self.rng.choice(words)
+        for slot, parts in pattern.choices:
+            self.values[slot] = self.rng.choice(parts)
         return pattern.text.format_map(self.values)
 
     def add(self, question: str, answer: str):
