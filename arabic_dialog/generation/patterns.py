@@ -276,14 +276,12 @@ def load_geography(path: Path) -> dict[str, dict[str, str]]:
                 raise UserError(f"{path}, {code}: {column} is {row[column]!r}, and {remedy}")
     return rows
 
-# %% ../../nbs/generation/02_patterns.ipynb #04e23968
+# %% ../../nbs/generation/02_patterns.ipynb #794cb22e
 def _make_place(row: dict, land: dict, near: Iterable[str]) -> Place:
     "A place from its rows of countries.csv and geography.csv"
     facts = {"country": row["arabic"]} | {slot: row[slot] for slot in FACTS if slot in row}
     facts |= {f"the_{slot}": row[slot] and f"ال{row[slot]}" for slot in ("adj_m", "adj_f")}
     facts |= {slot: land.get(column, "") for slot, column in _GEOGRAPHY.items()}
-    arabic = land.get("arabic_official") or ("yes" if "عربية" in facts["language"] else "no")
-    land = land | {"arabic_official": arabic}
     met = [word for word, (column, value) in CONDITIONS.items() if land.get(column) == value]
     unmet = check_conditions(CONDITIONS) - check_conditions(met)
     return Place(facts, slot_values(facts), tuple(near), unmet)
