@@ -95,7 +95,9 @@ def changed(folder, **changes):
 RARE = ("correction", "misunderstanding", "change", "unsure")
 PAIR = '[[{table}]]\nkind = "{kind}"\nq = ["{q}"]\na = ["{a}"]\n'
 OWN_PAIRS = "\n".join(
-    PAIR.format(table="category.pair", kind=kind, q=f"سؤال {kind}؟", a=f"جواب {kind} {{other_topic}}.")
+    PAIR.format(
+        table="category.pair", kind=kind, q=f"سؤال {kind}؟", a=f"جواب {kind} {{other_topic}}."
+    )
     for kind in RARE
 )
 
@@ -124,7 +126,9 @@ def test_another_topic_is_of_the_same_category_and_to_be_had(grammar):
     seen = {grammar.talk("bread", "EG", random.Random(i)).values["other_topic"] for i in range(300)}
     assert seen == {grammar.lexica[other].name for other in grammar.lexica["bread"].others}
     for place in grammar.countries:
-        talk = grammar.talk("camping" if "camping" in grammar.lexica else "hotels", place, random.Random(1))
+        talk = grammar.talk(
+            "camping" if "camping" in grammar.lexica else "hotels", place, random.Random(1)
+        )
         lacking = [x.name for x in grammar.lexica.values() if x.lacking(grammar.countries[place])]
         assert talk.values["other_topic"] not in lacking
 
