@@ -1,4 +1,4 @@
-"What geography.csv says of each country: complete, consistent, and as CLDR has it where it is CLDR's"
+"What geography.csv says of each country: complete, consistent, and CLDR's where it is from CLDR"
 
 import pytest
 
@@ -107,11 +107,34 @@ def test_arabic_is_official_where_cldr_says_so(lands):
             assert land["arabic_official"] == ("yes" if official else "no"), code
 
 
-def test_scripts_are_the_likely_ones(lands, countries):
+@pytest.fixture(scope="module")
+def languages(countries):
+    "The code of each country's language"
     likely = pytest.importorskip("babel.core").get_global("likely_subtags")
     names = pytest.importorskip("babel").Locale("ar").languages
     codes = {name: code for code, name in names.items() if code in likely} | LANGUAGES
+    return {row["code"]: codes[row["language"]] for row in countries}
+
+
+def test_languages_are_official(languages):
+    spoken = pytest.importorskip("babel.core").get_global("territory_languages")
+    missing = {
+        code
+        for code, language in languages.items()
+        if spoken[code][language]["official_status"] not in ("official", "de_facto_official")
+    }
+    assert missing == {"BF", "ML", "NE"}  # official since CLDR's data were gathered
+
+
+def test_neighbours_are_mutual(countries):
+    neighbours = {row["code"]: set(row["neighbours"].split(";")) - {""} for row in countries}
+    for code, others in neighbours.items():
+        assert all(code in neighbours[other] for other in others), code
+
+
+def test_scripts_are_the_likely_ones(lands, countries, languages):
+    likely = pytest.importorskip("babel.core").get_global("likely_subtags")
     for row in countries:
-        language = codes[row["language"]]
+        language = languages[row["code"]]
         tag = likely.get(f"{language}_{row['code']}") or likely[language]
         assert lands[row["code"]]["script"] == tag.split("_")[1], row["code"]
