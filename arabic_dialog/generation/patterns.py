@@ -282,7 +282,9 @@ def _make_place(row: dict, land: dict, near: Iterable[str]) -> Place:
     facts = {"country": row["arabic"]} | {slot: row[slot] for slot in FACTS if slot in row}
     facts |= {f"the_{slot}": row[slot] and f"ال{row[slot]}" for slot in ("adj_m", "adj_f")}
     facts |= {slot: land.get(column, "") for slot, column in _GEOGRAPHY.items()}
-    arabic = land.get("arabic_official") or ("yes" if "عربية" in facts["language"] else "no")
+    official, spoken = land.get("arabic_official"), "عربية" in facts["language"]
+    # where it is official, and another language is the common one, neither side holds
+    arabic = "yes" if spoken and official != "no" else "" if official == "yes" else "no"
     land = land | {"arabic_official": arabic}
     met = [word for word, (column, value) in CONDITIONS.items() if land.get(column) == value]
     unmet = check_conditions(CONDITIONS) - check_conditions(met)
