@@ -284,6 +284,8 @@ def _make_place(row: dict, land: dict, near: Iterable[str]) -> Place:
     facts = {"country": row["arabic"]} | {slot: row[slot] for slot in FACTS if slot in row}
     facts |= {f"the_{slot}": row[slot] and f"ال{row[slot]}" for slot in ("adj_m", "adj_f")}
     facts |= {slot: land.get(column, "") for slot, column in _GEOGRAPHY.items()}
+    if land.get("arabic_official") == "yes" and facts["language"] != "العربية":
+        land = land | {"arabic_official": ""}  # by law alone: neither arabic nor foreign
     met = [word for word, (column, value) in CONDITIONS.items() if land.get(column) == value]
     unmet = check_conditions(CONDITIONS) - check_conditions(met)
     return Place(facts, slot_values(facts), tuple(near), unmet)
