@@ -917,6 +917,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'arabic_dialog/core/hub.py'),
                                         'arabic_dialog.core.hub.check_model': ('core/hub.html#check_model', 'arabic_dialog/core/hub.py'),
                                         'arabic_dialog.core.hub.check_name': ('core/hub.html#check_name', 'arabic_dialog/core/hub.py'),
+                                        'arabic_dialog.core.hub.folder_of': ('core/hub.html#folder_of', 'arabic_dialog/core/hub.py'),
+                                        'arabic_dialog.core.hub.is_own_base': ('core/hub.html#is_own_base', 'arabic_dialog/core/hub.py'),
                                         'arabic_dialog.core.hub.is_repository': ( 'core/hub.html#is_repository',
                                                                                   'arabic_dialog/core/hub.py'),
                                         'arabic_dialog.core.hub.lacking': ('core/hub.html#lacking', 'arabic_dialog/core/hub.py'),
