@@ -114,5 +114,5 @@ def bases_command(
         folder = Path(out, name) if out else data_path("bases", name)
         with interruptible():
             about = make_base(name, recipe, folder)
-        loss = about["held_back_loss"][recipe.dtype]
+        loss = about["held_back_loss"]["float32"]
         print(f"{folder}: {about['parameters']:,} parameters, loss {loss:.4f} on rows held back")

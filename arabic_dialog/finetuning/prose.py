@@ -51,7 +51,6 @@ class BaseRecipe:
     schedule: Literal["cosine", "linear"]  # down to 0
     warmup_share: float  # of the steps
     weight_decay: float  # of matrices
-    dtype: Literal["float16", "bfloat16"]  # of the weights in the file
     seed: int
 
     def __post_init__(self):
