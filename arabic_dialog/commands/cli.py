@@ -8,7 +8,7 @@ __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption',
            'sweep_command', 'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
            'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'invoke', 'main']
 
-# %% ../../nbs/commands/10_cli.ipynb #184eea54
+# %% ../../nbs/commands/10_cli.ipynb #c19285f0
 import typer
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from .fetch import fetch_command, parse_pairs
-from .measure import calibrate_command, interruptible, validity_command
+from .measure import bases_command, calibrate_command
+from .measure import interruptible, validity_command
 from .rate import app as rate_app
 from .rate import argument, option
 from ..core.endings import faults_kept_in, start
@@ -286,9 +287,10 @@ def _evaluate_run(order: Order):
     if order.plan:
         print_run_plan(order.settings(), order.folder, order.machine())
 
-# %% ../../nbs/commands/10_cli.ipynb #6dfff693
+# %% ../../nbs/commands/10_cli.ipynb #efdff117
 app.command("validity")(validity_command)
 app.command("calibrate")(calibrate_command)
+app.command("bases")(bases_command)
 
 # %% ../../nbs/commands/10_cli.ipynb #7a9e0c13
 app.add_typer(rate_app, name="rate")

@@ -17,7 +17,7 @@ from typing import Literal
 from ..core.files import data_path, load_csv
 from ..core.hardware import H100, Hardware
 from ..core.hardware import show_bytes, show_duration
-from ..core.hub import snapshots
+from ..core.hub import folder_of, snapshots
 from ..core.memory import TrainingMode, trained_parameters
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
@@ -53,7 +53,9 @@ def load_baselines() -> dict[str, dict[str, str]]:
 
 def is_published(name: str) -> bool:
     "Whether a checkpoint is a name on the hub, not a folder or a model made in the run"
-    return not name.startswith("new:") and not Path(name).exists() and name != "embedded-grammar"
+    return (
+        not name.startswith("new:") and not folder_of(name).exists() and name != "embedded-grammar"
+    )
 
 
 def is_loaded(name: str) -> bool:
@@ -82,7 +84,9 @@ def _new_config(kind: str, profile: Profile) -> dict[str, str | int]:
 def _stored_facts(name: str, profile: Profile) -> ModelFacts | None:
     if name.startswith("new:"):
         return replace(model_facts(_new_config(name[4:], profile)), number_bytes=4)
-    if Path(name).is_dir() or is_downloaded(name):  # what is here, rather than what is published
+    if folder_of(name).is_dir() or is_downloaded(
+        name
+    ):  # what is here, rather than what is published
         config = read_config(name)
         stored = config.get("dtype") or config.get("torch_dtype")
         halved = str(stored) in ("bfloat16", "float16")

@@ -22,7 +22,7 @@ from .costs import training_jobs, training_lines
 from ..core.files import find_root, runs_path
 from ..core.hardware import H100, Hardware, gpu_memory, show_bytes, show_duration
 from ..core.memory import TrainingMode, decoding_memory, training_memory
-from ..core.hub import ModelUse, is_repository, lacking, named_models
+from ..core.hub import ModelUse, folder_of, is_repository, lacking, named_models
 from ..core.records import UserError
 from ..core.settings import Profile
 from ..generation.forecast import Forecast, forecast, with_pilot
@@ -49,16 +49,16 @@ def find_config(name: str | Path, revision: str | None = None) -> tuple[dict[str
     try:
         config = read_config(check_name(name), revision)
     except UserError:
-        if str(name) not in load_checkpoints() or Path(name).is_dir():
+        if str(name) not in load_checkpoints() or folder_of(name).is_dir():
             raise
         return _listed_config(str(name)), _LISTED
-    return config, "this folder" if Path(name).is_dir() else "the hub, or its cache"
+    return config, "this folder" if folder_of(name).is_dir() else "the hub, or its cache"
 
 # %% ../../nbs/commands/02_doctor.ipynb #bbe299ed
 def weight_files(name: str | Path) -> list[Path]:
     "The files of weights in a folder that would be loaded; empty for a name on the hub"
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        files = sorted(Path(name).glob(pattern)) if Path(name).is_dir() else []
+        files = sorted(folder_of(name).glob(pattern))
         if files:
             return files
     return []

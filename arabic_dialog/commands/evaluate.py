@@ -22,7 +22,7 @@ from .costs import BYTES_PER_TOKEN, REPLY_ROWS, find_facts, n_trainings
 from .doctor import printable
 from ..core.files import digest, digest_file, find_root, load_jsonl, runs_path
 from ..core.files import save_jsonl, save_table, save_text
-from ..core.hub import check_model
+from ..core.hub import check_model, folder_of
 from ..core.hardware import H100, Hardware, show_bytes, show_duration
 from ..core.records import Conversation, UserError, replies
 from ..core.runs import RunFolder
@@ -238,7 +238,7 @@ def model_names(models: Sequence[str]) -> dict[str, str]:
     "name → checkpoint"
     names: dict[str, str] = {}
     for checkpoint in models:
-        is_folder = Path(checkpoint).is_dir()
+        is_folder = folder_of(checkpoint).is_dir()
         title = Path(checkpoint).resolve().name if is_folder else checkpoint.split("/")[-1].lower()
         name = re.sub(r"[^\w.-]+", "-", title)
         if name in ("reference", "retrieval", "marks"):

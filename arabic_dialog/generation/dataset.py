@@ -135,7 +135,8 @@ def generator_keys(work: Work) -> dict[str, Any]:
         keys |= work.keys("endpoint_api")
     if work.profile.engine == "embedded":
         keys |= work.keys("defect_rate")
-        keys["grammar"] = work.files("data/grammar", "data/topics.csv", "data/countries.csv")
+        tables = [f"data/{name}.csv" for name in ("topics", "countries", "geography")]
+        keys["grammar"] = work.files("data/grammar", *tables)
         keys["code"] = code_digest("generation.embedded")
     return keys
 

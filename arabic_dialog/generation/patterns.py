@@ -97,7 +97,7 @@ class Pattern:
         "Itself, where it needs none of the `missing` slots"
         return self if missing.isdisjoint(self.needs) else None
 
-# %% ../../nbs/generation/02_patterns.ipynb #32a4e204
+# %% ../../nbs/generation/02_patterns.ipynb #4fe4fed0
 def _part_choices(text: str) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
     "A text with a slot for each `<a|b>`, and what each is drawn from"
     choices = []
@@ -110,7 +110,8 @@ def _part_choices(text: str) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ..
         if any(mark in match[0] for mark in "{}[]"):
             raise UserError(f"a slot inside the alternatives {match[0].strip()}")
         before, after = (" " if plain is None else ""), after or ""
-        if "" in words:  # an empty part takes the blank beside it along
+        if "" in words and all(word == word.strip() for word in words):
+            # an empty part takes the blank beside it along
             words = [word and f"{before}{word}{after}" for word in words]
             before = after = ""
         choices.append((f"choice_{len(choices)}", tuple(words)))
@@ -201,7 +202,7 @@ def load_toml(path: Path, required: Iterable[str] = ()) -> dict:
             raise UserError(f"{path} has no {key!r}")
     return data
 
-# %% ../../nbs/generation/02_patterns.ipynb #d9d0f5d5
+# %% ../../nbs/generation/02_patterns.ipynb #b14c801a
 @dataclass(frozen=True)
 class Reader:
     "Reads the patterns of one topic"
@@ -230,20 +231,21 @@ class Reader:
         return tuple(self.exchange(row, f"{where}, number {i}") for i, row in enumerate(rows, 1))
 
     def exchange(self, row: dict, where: str) -> Exchange:
-        "An exchange from one table; what stands under `when` is needed by all of its questions"
+        "An exchange from one table; what stands under `when` is needed by all of its sentences"
         for key in ("a", "q"):
             if key not in row:
                 raise UserError(f"{where}, has no {key!r}")
         questions = self.patterns(row["q"], f"{where}, q")
         answers = self.patterns(row["a"], f"{where}, a")
         plain = Reader(self.gender)  # a handle names nothing
-        handle = plain.patterns(row["handle"], f"{where}, handle")[0] if "handle" in row else None
+        handles = plain.patterns(row["handle"], f"{where}, handle") if "handle" in row else ()
         try:
             conditions = check_conditions(row.get("when", ()))
         except UserError as error:
             raise UserError(f"{where}, when, {row['q']!r}: {error}") from None
-        questions = tuple(replace(p, needs=p.needs | conditions) for p in questions)
-        return Exchange(questions, answers, handle)
+        said = (questions, answers, handles)
+        said = [tuple(replace(p, needs=p.needs | conditions) for p in ps) for ps in said]
+        return Exchange(said[0], said[1], *said[2][:1])
 
 # %% ../../nbs/generation/02_patterns.ipynb #894169ec
 @dataclass(frozen=True)
@@ -276,14 +278,14 @@ def load_geography(path: Path) -> dict[str, dict[str, str]]:
                 raise UserError(f"{path}, {code}: {column} is {row[column]!r}, and {remedy}")
     return rows
 
-# %% ../../nbs/generation/02_patterns.ipynb #04e23968
+# %% ../../nbs/generation/02_patterns.ipynb #794cb22e
 def _make_place(row: dict, land: dict, near: Iterable[str]) -> Place:
     "A place from its rows of countries.csv and geography.csv"
     facts = {"country": row["arabic"]} | {slot: row[slot] for slot in FACTS if slot in row}
     facts |= {f"the_{slot}": row[slot] and f"ال{row[slot]}" for slot in ("adj_m", "adj_f")}
     facts |= {slot: land.get(column, "") for slot, column in _GEOGRAPHY.items()}
-    arabic = land.get("arabic_official") or ("yes" if "عربية" in facts["language"] else "no")
-    land = land | {"arabic_official": arabic}
+    if land.get("arabic_official") == "yes" and facts["language"] != "العربية":
+        land = land | {"arabic_official": ""}  # by law alone: neither arabic nor foreign
     met = [word for word, (column, value) in CONDITIONS.items() if land.get(column) == value]
     unmet = check_conditions(CONDITIONS) - check_conditions(met)
     return Place(facts, slot_values(facts), tuple(near), unmet)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.files import digest, save_text
 from ..core.hardware import free_memory, show_bytes
-from ..core.hub import lacking, model_identity, named_models
+from ..core.hub import folder_of, lacking, model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Scenario, Turn, UserError
 from ..core.runs import code_digest
 from ..core.settings import Profile
@@ -235,7 +235,7 @@ def _open_language_model(trial: Trial, log: _Steps) -> None:
     "Try all that a run does with a language model"
     config = tokenizer = model = laid_out = None
     absent = "" if trial.elsewhere else lacking(trial.name, trial.revision or None)
-    if absent and Path(trial.name).is_dir():
+    if absent and folder_of(trial.name).is_dir():
         log.faults.append(f"{absent}; fetch it again, or name another folder")
     with log.step("read"):
         config = load_config(trial.name, trial.revision or None)
@@ -246,7 +246,7 @@ def _open_language_model(trial: Trial, log: _Steps) -> None:
         if trial.role == "student":
             with log.step("masked"):
                 _mask(trial, _context(config))
-    if config is None or (absent and Path(trial.name).is_dir()):
+    if config is None or (absent and folder_of(trial.name).is_dir()):
         return
     with log.step("laid out"):
         laid_out = _laid_out(config)

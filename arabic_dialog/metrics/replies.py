@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from ..core.files import JsonlLog, digest, iter_jsonl, load_jsonl
 from ..core.files import save_jsonl, save_text, stream
 from ..core.hardware import give_back_memory
-from ..core.hub import model_identity, named_models
+from ..core.hub import folder_of, model_identity, named_models
 from ..core.records import Conversation, Request, Sampling, Turn, UserError, replies
 from ..core.runs import Recipe, RunFolder, Stage, Work
 from ..core.workers import Workers
@@ -251,7 +251,7 @@ def checkpoint_identity(
     "A fingerprint of a checkpoint's files, or the commit of a model in the Hub's cache"
     identity, preparation = model_identity(name, revision, notes), preparation_of(name)
     form = f"+{preparation}" if preparation else ""
-    whole = identity if Path(name).is_dir() else f"{name}@{identity or revision or 'main'}"
+    whole = identity if folder_of(name).is_dir() else f"{name}@{identity or revision or 'main'}"
     return f"{whole}{form}"
 
 # %% ../../nbs/metrics/02_replies.ipynb #7a257794
@@ -336,7 +336,7 @@ def check_job(job: ReplyJob) -> None:
     except (RuntimeError, AssertionError) as e:
         why = str(e).splitlines()[0][:120]
         raise UserError(f"the device {job.device!r} cannot be used: {why}") from None
-    if Path(job.checkpoint).is_dir():  # of a name on the Hub, the weights may not be here yet
+    if folder_of(job.checkpoint).is_dir():  # of a name on the Hub, the weights may not be here yet
         load_model(job.checkpoint, job.dtype or None, "meta")
     tokenizer = _load_framed_tokenizer(job)
     turns = select_test_turns(load_jsonl(job.test, Conversation), job.n, job.seed)

@@ -7,11 +7,12 @@ __all__ = ['model_stem', 'load_licences', 'terms_of', 'licence_of']
 
 # %% ../../nbs/models/13_licences.ipynb #52ba2594
 from ..core.files import data_path, load_csv
+from ..core.hub import is_own_base, shown_name
 
 # %% ../../nbs/models/13_licences.ipynb #4e1aa9ef
 def model_stem(name: str) -> str:
-    "The name of a model without whoever publishes it, and without the folders before it"
-    return name.rstrip("/").split("/")[-1].lower()
+    "The name of a model without whoever publishes it or the folders before it; a base keeps them"
+    return name if is_own_base(name) else name.rstrip("/").split("/")[-1].lower()
 
 # %% ../../nbs/models/13_licences.ipynb #86009810
 def load_licences() -> dict[str, dict[str, str]]:
@@ -23,11 +24,11 @@ def load_licences() -> dict[str, dict[str, str]]:
 def terms_of(model: str) -> str:
     "The terms under which a model is published, in one sentence"
     stem = model_stem(model)
-    known = load_licences().get(stem)
+    known, called = load_licences().get(stem), shown_name(stem) if is_own_base(stem) else stem
     if not known:
-        return f"{stem} has terms of its own, which this package does not know: read them."
+        return f"{called} has terms of its own, which this package does not know: read them."
     seen = "unconfirmed" if known["source"] == "memory" else known["source"]
-    return f"{stem} is published under {known['called']} ({seen}): {known['asks']}."
+    return f"{called} is published under {known['called']} ({seen}): {known['asks']}."
 
 
 def licence_of(model: str) -> str:

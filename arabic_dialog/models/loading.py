@@ -235,7 +235,9 @@ def _read_weights(name: str, config: Any, options: Mapping[str, Any]) -> Any:
 # %% ../../nbs/models/03_loading.ipynb #87b496b5
 def load_model(
     name: str | Path,  # folder, or owner/model on the Hub
-    dtype: str | None = None,  # "float32", "bfloat16", …, or of `QUANTIZATIONS`; None: as stored
+    # "float32", "bfloat16", …, or of `QUANTIZATIONS`; None: as stored, but on a processor float32
+    # for float16
+    dtype: str | None = None,
     device: str | None = None,  # None: the GPU where there is one
     revision: str | None = None,  # commit, tag or branch
     four_bit: bool = False,  # keep linear layers in four bits (NF4), as QLoRA trains beside them
@@ -252,12 +254,15 @@ def load_model(
         raise UserError(f"{dtype!r} is not a dtype: float32, bfloat16, float16, int8, nf4")
     device = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     place, commit = located(name, revision)
+    config = load_config(name, revision)
+    if dtype is None and device == "cpu" and config.dtype == torch.float16:
+        wanted = torch.float32  # processors have no arithmetic for it
     options = {"revision": commit, "dtype": wanted or "auto"}
     if device != "cpu":
         options["device_map"] = {"": device}
     if quantization:
         options["quantization_config"] = _quantization(quantization)
-    model = _read_weights(place, load_config(name, revision), options)
+    model = _read_weights(place, config, options)
     if four_bit:
         _keep_trainable(model)
     ends = model.generation_config.eos_token_id

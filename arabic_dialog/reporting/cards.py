@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from ..core.files import data_path, iter_jsonl, load_csv, save_text
-from ..core.hub import shown_name
+from ..core.hub import is_own_base, shown_name
 from ..core.records import Checkpoint, Conversation
 from ..core.runs import Recipe, RunFolder, Stage, Work, load_stage
 from ..metrics.replies import failed_stages
@@ -289,7 +289,8 @@ def model_card(
     "What others should know of a checkpoint, as Markdown"
     config = about["config"]
     source = _base_model(name, config)
-    is_new = source.startswith("new:")
+    is_ours = source.startswith("new:") or is_own_base(source)
+    began = f" It began as {shown_name(source)}." if is_own_base(source) else ""
     plain = {k: v for k, v in training.items() if not isinstance(v, dict | list)}
     numbers = [{"k": k.replace("_", " "), "v": v} for k, v in plain.items()]
     identifier, terms = model_terms(source, config)
@@ -299,13 +300,13 @@ def model_card(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["dialogue", "arabic"],
-        **({} if is_new else {"base_model": shown_name(source)}),
+        **({} if is_ours else {"base_model": shown_name(source)}),
     )
     parts = [
         top,
         f"# {quote(name)}\n",
         "" if is_comparable(about) else SCALE,
-        f"This checkpoint is {_MADE[training['kind']]}.\n",
+        f"This checkpoint is {_MADE[training['kind']]}.{began}\n",
         "## How it was trained\n",
         origin(about),
         table(numbers, {"k": "", "v": "value"}),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ..core.files import data_path, load_csv
+from ..core.hub import folder_of
 from ..models.licences import model_stem
 from .results import Results
 
@@ -149,8 +150,8 @@ def published_shapes(
 # %% ../../nbs/reporting/02_comparable.ipynb #a9125460
 def _local_config(name: str) -> dict[str, Any]:
     "The config of a model in a folder or in the hub's local cache; empty where there is none"
-    path = Path(name) / "config.json"
-    if not path.is_file() and not Path(name).is_dir() and "/" in name:
+    path = folder_of(name) / "config.json"
+    if not path.is_file() and not folder_of(name).is_dir() and "/" in name:
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 

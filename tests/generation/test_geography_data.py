@@ -101,7 +101,7 @@ def test_arabic_is_official_where_cldr_says_so(lands):
     for code, land in lands.items():
         status = languages[code].get("ar", {}).get("official_status")
         official = status in ("official", "de_facto_official")
-        if code == "IL":  # CLDR has not followed the law of 2018
+        if code in ("ER", "IL"):  # no law says so, or no longer
             assert official and land["arabic_official"] == ""
         else:
             assert land["arabic_official"] == ("yes" if official else "no"), code
@@ -138,3 +138,14 @@ def test_scripts_are_the_likely_ones(lands, countries, languages):
         language = languages[row["code"]]
         tag = likely.get(f"{language}_{row['code']}") or likely[language]
         assert lands[row["code"]]["script"] == tag.split("_")[1], row["code"]
+
+
+def test_arabic_by_law_alone_is_neither_arabic_nor_foreign():
+    from arabic_dialog.generation.patterns import load_places
+
+    places = load_places(data_path("countries.csv"), data_path("geography.csv"))
+    sides = {code: (p.meets("arabic"), p.meets("foreign")) for code, p in places.items()}
+    assert {code for code, side in sides.items() if side == (False, False)} == set(
+        "DJ ER IL KM SO".split()
+    )
+    assert sides["EG"] == (True, False) and sides["FR"] == (False, True)
