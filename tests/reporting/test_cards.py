@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.models.licences import load_licences, model_stem
-from arabic_dialog.reporting.cards import card_files, count_splits, model_card, quote, table
+from arabic_dialog.generation.variety import count_splits
+from arabic_dialog.reporting.cards import card_files, model_card, quote, table
 from arabic_dialog.reporting.reforms import fill_reforms, reforms_card, reforms_facts
 from arabic_dialog.core.files import data_path, load_csv, save_jsonl, save_text, to_json
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
