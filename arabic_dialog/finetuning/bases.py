@@ -36,7 +36,7 @@ from ..core.records import UserError
 from .prose import DASH, HELD, BaseRecipe, Position, Prose, batches
 from .prose import learn_words, portion_rows
 from .students import FIXED_TOKENS
-from ..models.loading import load_model, model_facts, new_model
+from ..models.loading import load_model, new_model
 from ..models.tokenizers import load_tokenizer
 
 # %% ../../nbs/finetuning/08_bases.ipynb #8f8cc7e3
@@ -172,7 +172,7 @@ def _load_state(path: Path, key: str) -> dict[str, Any] | None:
 
     try:
         state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
+    except Exception:  # of a torn file, torch raises what it likes
         return None
     return state if state.get("key") == key else None
 
@@ -332,7 +332,7 @@ def make_base(
         unread = settle_unread(model, tokenizer)
         held = portion_rows(tokenizer, prose.held(), recipe.block_length, _held_order(recipe))
         losses = _losses(model, held[:HELD_ROWS])
-        parameters = model_facts(model.config).parameters
+        parameters = model.num_parameters()
     _save_base(out, model, tokenizer)
     save_jsonl(out / "first_steps.jsonl", _first_steps(log.first, first))
     save_table(out / "curve.csv", log.curve, ("step", "split", "loss"), digits=6)
