@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['N_POINTS', 'HELD_ROWS', 'N_FIRST', 'STORED', 'FIRST_STEPS', 'BASE_FILES', 'LOSS_TOLERANCE', 'rate_share',
-           'optimisers', 'row_loss', 'mean_loss', 'one_thread', 'Reader', 'grammar_files', 'read_prose',
+           'optimisers', 'row_loss', 'mean_loss', 'one_thread', 'BaseReader', 'grammar_files', 'read_prose',
            'opening_tokens', 'settle_unread', 'make_base', 'base_card', 'load_base', 'base_faults',
            'repeat_first_steps']
 
@@ -100,7 +100,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n)
 
 
-class Reader:
+class BaseReader:
     "A base in training"
 
     def __init__(self, recipe: BaseRecipe, tokenizer: Any):
@@ -211,7 +211,7 @@ def read_prose(
 
     recipe, path = prose.recipe, out / "_state.pt"
     key = digest([asdict(recipe), grammar_files(), tokenizer.get_vocab(), torch.__version__])
-    reader, place, log = Reader(recipe, tokenizer), Position(), _Log([], [])
+    reader, place, log = BaseReader(recipe, tokenizer), Position(), _Log([], [])
     kept = _load_state(path, key)
     if kept:
         reader.restore(kept)
@@ -442,5 +442,5 @@ def repeat_first_steps(folder: str | Path) -> list[tuple[float, float]]:
     recipe = from_dict(BaseRecipe, load_base(folder)["recipe"])
     steps = load_jsonl(folder / "first_steps.jsonl")
     with one_thread():
-        reader = Reader(recipe, load_tokenizer(folder))
+        reader = BaseReader(recipe, load_tokenizer(folder))
         return [(s["loss"], reader.step(n, s["rows"])) for n, s in enumerate(steps)]

@@ -184,13 +184,13 @@ KILLED = """
 import sys
 from arabic_dialog.finetuning import bases
 from arabic_dialog.finetuning.prose import load_recipe
-step = bases.Reader.step
+step = bases.BaseReader.step
 def dying(self, number, rows):
     if number == 33:
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, number, rows)
-bases.Reader.step = dying
+bases.BaseReader.step = dying
 bases.make_base("tiny", load_recipe("tiny"), sys.argv[1])
 """
 
