@@ -11,10 +11,9 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..core.files import load_jsonl, save_table
+from ..core.files import iter_jsonl, load_jsonl, save_table
 from ..core.records import Conversation, UserError
 from ..core.runs import Recipe, Stage, Work
 from ..core.stats import DegenerateWarning, cohen_dz, crossed_interval, holm
@@ -252,16 +251,20 @@ SCORES_RECIPE = Recipe(
 )
 
 
-def _score_run(work: Work, replies: Mapping[str, Stage], test: Path, said: Sequence[Reply]) -> Any:
+def _score_run(
+    work: Work, replies: Mapping[str, Stage], split: Stage, said: Sequence[Reply]
+) -> Any:
     "Every measure of every reply of a run"
     from functools import partial
     from tqdm import tqdm
     from arabic_dialog.generation.checking import scenario_words
+    from arabic_dialog.metrics.failings import TrainingReplies, failings
     from arabic_dialog.metrics.raven import Raven
     from arabic_dialog.metrics.text import against_references
     from arabic_dialog.models.encoders import load_encoder
 
     profile = work.profile
+    training = TrainingReplies.of(iter_jsonl(split.path / "train.jsonl", Conversation))
     encoder = load_encoder(profile.encoder, work.folder.path / "vectors")
     likelihoods = {
         name: load_jsonl(stage.path / "likelihoods.jsonl", Likelihood)
@@ -271,11 +274,11 @@ def _score_run(work: Work, replies: Mapping[str, Stage], test: Path, said: Seque
     own = load_replies(replies, Reply, "own") if "own" in profile.histories else []
     return score_models(
         {"true": said, "own": own},
-        load_jsonl(test, Conversation),
+        load_jsonl(split.path / "test.jsonl", Conversation),
         Raven(encoder),
         scenario_words(profile, work.root),
         likelihoods,
-        [against_references(encoder)],
+        [against_references(encoder), failings(training)],
         partial(tqdm, desc="score", unit=" batches", disable=None, leave=False),
     )
 
@@ -304,7 +307,7 @@ def make_scores(work: Work, split: Stage, replies: dict[str, Stage]) -> Stage:
         from arabic_dialog.metrics.text import variety
 
         all_replies = load_replies(replies, Reply)
-        scores = _score_run(work, replies, split.path / "test.jsonl", all_replies)
+        scores = _score_run(work, replies, split, all_replies)
         models = describe_models(scores.model.unique())
         tables = {
             "variety": variety(all_replies),

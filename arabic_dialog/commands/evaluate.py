@@ -34,6 +34,7 @@ from ..core.tables import table_name
 from ..generation.checking import scenario_words
 from ..generation.reading import Source, find_dataset, read_dataset, test_split
 from ..generation.turns import LeaveOut
+from ..metrics.failings import TrainingReplies, failings
 from ..metrics.opening import Trial, open_models
 from ..metrics.perplexity import AssistantTurn, Likelihood
 from ..metrics.replies import History, Reply, ReplyJob, answer_test_turns, check_job
@@ -337,8 +338,9 @@ def _score(
 
     items = select_test_turns(conversations, choices.n, profile.seed)
     encoder, marks = load_encoder(profile.encoder), reference_replies(items)
-    if choices.train:
-        marks += retrieval_replies(conversations_to_answer(choices.train), items, encoder)
+    train = conversations_to_answer(choices.train) if choices.train else []
+    if train:
+        marks += retrieval_replies(train, items, encoder)
 
     def load(file: str) -> list[Reply]:
         files = [folder / "replies" / name / file for name in names]
@@ -353,7 +355,8 @@ def _score(
     }
     topic_words, country_words = map(_lenient, scenario_words(profile, find_root()))
     target = topic_words, country_words
-    return score_models(replies, conversations, Raven(encoder), target, likelihoods)
+    more = [failings(TrainingReplies.of(train) if train else None)]
+    return score_models(replies, conversations, Raven(encoder), target, likelihoods, more)
 
 # %% ../../nbs/commands/05_evaluate.ipynb #6133d5d7
 def _comparisons(scores: Any, profile: Profile) -> Any:
@@ -414,16 +417,8 @@ def evaluate(
         return tables["summary"]
 
 # %% ../../nbs/commands/05_evaluate.ipynb #537e9957
-SHOWN_METRICS = (
-    "raven",
-    "own_raven",
-    "on_both",
-    "perplexity",
-    "bits_per_byte",
-    "bits_per_char",
-    "ended",
-    "length",
-)
+SHOWN_METRICS = ("raven", "own_raven", "on_both", "perplexity", "bits_per_byte", "bits_per_char")
+SHOWN_METRICS += ("ended", "short", "opener", "loop", "verbatim", "length")
 
 
 def print_evaluation(

@@ -28,6 +28,7 @@ from ..core.settings import Profile
 from ..core.workers import Crew, Together, WorkerKilled, Workers, processes
 from ..finetuning.train import make_students
 from ..generation.dataset import asked_of, make_dataset, measure_relevance
+from ..generation.variety import make_variety
 from ..metrics.opening import open_models, profile_trials
 from ..metrics.replies import failed_stages, give_up, marks_stage, reply_stage
 from ..metrics.scores import check_targets
@@ -105,7 +106,8 @@ def make_stages(
         students, replies = make_models(work, crew, split)
         _describe_run(work, checked)
     crew.close()
-    make_cards(work, checked, split, students)
+    variety = make_variety(work, checked)
+    make_cards(work, checked, split, students, variety)
     if reaches(until, "train"):
         measure_relevance(work, checked)
     if reaches(until, "scores"):

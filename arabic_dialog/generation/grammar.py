@@ -369,7 +369,7 @@ def open_talk(talk: Talk):
     answers = [talk.draw("answers") for _ in range(talk.rng.choice((1, 1, 2, 2, 2)))]
     talk.add(" ".join([*parts, question]), compose_answer(talk, answers, 1, lead))
 
-# %% ../../nbs/generation/03_grammar.ipynb #3c36b4d3
+# %% ../../nbs/generation/03_grammar.ipynb #8c79e51f
 WEIGHTS = {
     "followups": 5.0,
     "any_country": 3.5,
@@ -400,7 +400,7 @@ def _may_follow(kind: str, done: list[str]) -> bool:
             return done[-1] == "any_advice"
         case "any_back":
             return len(done) > 1
-        case "any_clarify" | "any_objection":
+        case "any_clarify" | "any_objection" | "any_misunderstanding":
             return done[-1] in ("opening", "followups")
         case "any_country":
             return done.count(kind) < 2

@@ -202,7 +202,7 @@ def load_toml(path: Path, required: Iterable[str] = ()) -> dict:
             raise UserError(f"{path} has no {key!r}")
     return data
 
-# %% ../../nbs/generation/02_patterns.ipynb #26345ab2
+# %% ../../nbs/generation/02_patterns.ipynb #b14c801a
 @dataclass(frozen=True)
 class Reader:
     "Reads the patterns of one topic"
@@ -238,14 +238,14 @@ class Reader:
         questions = self.patterns(row["q"], f"{where}, q")
         answers = self.patterns(row["a"], f"{where}, a")
         plain = Reader(self.gender)  # a handle names nothing
-        handle = plain.patterns(row["handle"], f"{where}, handle")[0] if "handle" in row else None
+        handles = plain.patterns(row["handle"], f"{where}, handle") if "handle" in row else ()
         try:
             conditions = check_conditions(row.get("when", ()))
         except UserError as error:
             raise UserError(f"{where}, when, {row['q']!r}: {error}") from None
-        said = (questions, answers)
-        said = (tuple(replace(p, needs=p.needs | conditions) for p in ps) for ps in said)
-        return Exchange(*said, handle)
+        said = (questions, answers, handles)
+        said = [tuple(replace(p, needs=p.needs | conditions) for p in ps) for ps in said]
+        return Exchange(said[0], said[1], *said[2][:1])
 
 # %% ../../nbs/generation/02_patterns.ipynb #894169ec
 @dataclass(frozen=True)
@@ -284,6 +284,8 @@ def _make_place(row: dict, land: dict, near: Iterable[str]) -> Place:
     facts = {"country": row["arabic"]} | {slot: row[slot] for slot in FACTS if slot in row}
     facts |= {f"the_{slot}": row[slot] and f"ال{row[slot]}" for slot in ("adj_m", "adj_f")}
     facts |= {slot: land.get(column, "") for slot, column in _GEOGRAPHY.items()}
+    if land.get("arabic_official") == "yes" and facts["language"] != "العربية":
+        land = land | {"arabic_official": ""}  # by law alone: neither arabic nor foreign
     met = [word for word, (column, value) in CONDITIONS.items() if land.get(column) == value]
     unmet = check_conditions(CONDITIONS) - check_conditions(met)
     return Place(facts, slot_values(facts), tuple(near), unmet)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show_estimate', 'show', 'as_number', 'is_arabic', 'TableCell', 'show_cell', 'TableView', 'table_view', 'image_uri',
-           'clean_html', 'show_output', 'code_html', 'render_notebook']
+           'ModelAnswer', 'Example', 'example_view', 'clean_html', 'show_output', 'code_html', 'render_notebook']
 
 # %% ../../nbs/reporting/04_pages.ipynb #1c3caa09
 import base64
@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from ..core.records import UserError
@@ -150,6 +151,38 @@ def table_view(
 def image_uri(svg: str) -> str:
     "An SVG as a `data:` address for an image, in which no script can run"
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode() if svg else ""
+
+# %% ../../nbs/reporting/04_pages.ipynb #bd42258c
+@dataclass(frozen=True)
+class ModelAnswer:
+    "What one model answered"
+
+    model: str
+    reply: str
+    arabic: bool
+
+# %% ../../nbs/reporting/04_pages.ipynb #fa44ea88
+@dataclass(frozen=True)
+class Example:
+    "A question with every model's answer"
+
+    question: str
+    answers: Sequence[ModelAnswer]
+    before: Sequence[str] = ()  # the turns before the question, with who speaks
+
+# %% ../../nbs/reporting/04_pages.ipynb #70c2c917
+def example_view(rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+    "Rows of conversation, question, model, reply and perhaps before as questions with answers"
+    examples = []
+    for _, group in groupby(rows, key=lambda r: (r["conversation"], r["question"])):
+        group = list(group)
+        asked = group[0]
+        answers = [
+            ModelAnswer(r["model"], r["reply"] or "(empty)", is_arabic(str(r["reply"])))
+            for r in group
+        ]
+        examples.append(Example(asked["question"], answers, asked.get("before", "").splitlines()))
+    return examples
 
 # %% ../../nbs/reporting/04_pages.ipynb #63e60e3e
 _TAGS = (

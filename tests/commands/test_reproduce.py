@@ -137,12 +137,12 @@ SHAPES = {
         "generator_revision, generator_dtype, defect_rate, temperature, top_p, "
         "repetition_penalty, top_k, min_new_tokens, max_new_tokens, stop"
     ),
-    "complete, check, relevance, scores": "topics",
-    "complete, check, relevance, scores, validity": "countries",
+    "complete, check, variety, relevance, scores": "topics",
+    "complete, check, variety, relevance, scores, validity": "countries",
     "check": (
         "attempts, min_arabic_ratio, max_repetition, max_turn_words, min_relevance, disabled_rules"
     ),
-    "check, split": "near_duplicate_threshold",
+    "check, split, variety": "near_duplicate_threshold",
     "split": "validation_share, test_share",
     "bases": (
         "model_layers, model_width, model_heads, model_context, vocabulary_size, "
@@ -242,7 +242,7 @@ def test_a_run_stops_after_the_stage_that_is_named(run, tmp_path):
         lines = []
         assert reproduce(load_profile("smoke"), copy, stage, lines.append) == []
         last[stage] = {line.split()[1].split("/")[0] for line in lines}
-    dataset = {"complete", "check", "split", "cards"}
+    dataset = {"complete", "check", "split", "variety", "cards"}
     assert last["complete"] == last["check"] == last["split"] == dataset
     assert last["train"] == dataset | {"train", "relevance"}
     assert last["replies"] == last["train"] | {"replies"}
@@ -278,15 +278,15 @@ def test_a_run_of_another_version_is_told_in_one_line(run, tmp_path):
 
 def test_a_recipe_names_every_setting_that_its_stage_reads(run, tmp_path):
     folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
-    stages = ("split", "cards", "relevance", "replies/marks", "scores", "validity", "rating")
-    for name in (*stages, "study"):
+    stages = ("split", "variety", "cards", "relevance", "replies/marks", "scores", "validity")
+    for name in (*stages, "rating", "study"):
         folder.state(name).unlink()
     lines = []
     work = Work(WatchedProfile.of(load_profile("smoke")), folder, say=lines.append)
     with Workers(1) as workers:
         make_stages(work, workers, "rating")
     made = {line.split()[1] for line in lines if "cached" not in line}
-    assert made == {*stages, "study"}
+    assert made == {*stages, "rating", "study"}
 
 
 def test_a_changed_notebook_parameter_runs_that_notebook_alone(run):

@@ -138,3 +138,14 @@ def test_scripts_are_the_likely_ones(lands, countries, languages):
         language = languages[row["code"]]
         tag = likely.get(f"{language}_{row['code']}") or likely[language]
         assert lands[row["code"]]["script"] == tag.split("_")[1], row["code"]
+
+
+def test_arabic_by_law_alone_is_neither_arabic_nor_foreign():
+    from arabic_dialog.generation.patterns import load_places
+
+    places = load_places(data_path("countries.csv"), data_path("geography.csv"))
+    sides = {code: (p.meets("arabic"), p.meets("foreign")) for code, p in places.items()}
+    assert {code for code, side in sides.items() if side == (False, False)} == set(
+        "DJ ER IL KM SO".split()
+    )
+    assert sides["EG"] == (True, False) and sides["FR"] == (False, True)
