@@ -287,7 +287,7 @@ def test_where_a_topic_is_lacking_every_answer_still_names_the_country(coastal_b
 NEEDED = (
     *("openers", "answers", "advice", "statements", "followups"),
     *(f"any_{name}" for name in "purposes openers reactions transitions connectives".split()),
-    *(f"any_{name}" for name in "anchors tips statements greetings country close".split()),
+    *(f"any_{name}" for name in "anchors tips statements greetings close".split()),
 )
 
 
@@ -337,7 +337,7 @@ OTHERWISE = {  # where the same words mean something else
 }
 DENIED = re.compile(  # said not to be there, or longed for, or elsewhere, or replaced
     r"(?<!\w)[وف]?(?:لا|ليس|ليست|لم|لن|بلا|بدون|دون|غير)(?!\w)"
-    r"|تخلو|يخلو|تفتقر|يفتقر|غياب|غائب|يغيب|غاب|نادر|[يت]قل(?!\w)|بعيد|للبعد"
+    r"|تخلو|يخلو|تفتقر|يفتقر|غياب|غائب|يغيب|غاب(?!\w)|نادر|[يت]قل(?!\w)|بعيد|للبعد"
     r"|اشتا?ق|يشتاق|يحب|كأن|صور|فيلم|كتب|كتاب|قصة|جواب من|الغابات أن تُحمى"
     r"|يسكن|سافر|سفر|أسفار|رحلة|رحلات|زار|زيارة|زور|زرت|إجاز|الحقيبة|الخارج"
     r"|حدود|بلدان|بلاد|بلد آخر|بلدًا|العالم|طريق|بديل|يعوض|محل|مقام|أقرب ما"
@@ -395,7 +395,6 @@ def out_of_place(grammar, topics):
     return found
 
 
-@pytest.mark.xfail(reason="the topics beaches, hiking, forests and rivers follow", strict=True)
 def test_nothing_is_said_on_what_a_country_has_not(grammar):
     found = out_of_place(grammar, grammar.lexica)
     assert not found, "\n".join(f"{t} {code}: {text}" for (t, text), code in found.items())
