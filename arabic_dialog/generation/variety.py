@@ -53,12 +53,12 @@ class MaskedNames:
 def load_names(profile: Profile, root: Path) -> MaskedNames:
     "The names of a profile's topics and countries, with what the grammar knows of them"
     topics, countries = scenario_names(profile, root)
-    words = {code: {name} for code, name in countries.items()}
-    for code, place in Grammar.load().countries.items():
+    words, places = {code: {name} for code, name in countries.items()}, Grammar.load().countries
+    for code, place in places.items():
         facts = {v for v in place.facts.values() if isinstance(v, str)}
         words[code] = words.get(code, set()) | facts
     long = {code: tuple(sorted(w for w in of if len(w) > 2)) for code, of in words.items()}
-    others = {place.facts["country"] for place in Grammar.load().countries.values()}
+    others = {place.facts["country"] for place in places.values()}
     return MaskedNames(topics, long, tuple(sorted(others | {*countries.values()})))
 
 # %% ../../nbs/generation/22_variety.ipynb #7c9dc474
@@ -129,7 +129,7 @@ def variety_words(variety: Variety) -> str:
     "The variety of a dataset in a sentence"
     share = f"{variety.commonest_share:.0%}"
     return (
-        f"MaskedNames and numbers taken out, its {variety.sentences:,} sentences have "
+        f"Names and numbers taken out, its {variety.sentences:,} sentences have "
         f"{variety.patterns:,} patterns, of which the {N_COMMONEST} commonest make {share} of all "
         f"sentences; {variety.near_duplicates:.1%} of the conversations are near-duplicates of an "
         "earlier one."

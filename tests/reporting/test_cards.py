@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from arabic_dialog.models.licences import load_licences, model_stem
-from arabic_dialog.generation.variety import count_splits
+from arabic_dialog.generation.variety import Variety, count_splits
 from arabic_dialog.reporting.cards import card_files, model_card, quote, table
 from arabic_dialog.reporting.reforms import fill_reforms, reforms_card, reforms_facts
 from arabic_dialog.core.files import data_path, load_csv, save_jsonl, save_text, to_json
@@ -432,3 +432,19 @@ def test_every_model_that_is_named_has_a_licence_with_a_source():
     known = load_licences()
     assert {model_stem(name) for name in named} <= known.keys(), "data/licences.csv lacks a model"
     assert all(row["source"] and row["asks"] and row["called"] for row in known.values())
+
+
+def test_the_card_says_what_data_of_the_grammar_are_for_with_their_variety(tmp_path):
+    run = a_run(tmp_path / "run")
+    bare = card_files(run.path)["README.md"]
+    assert "## What it is for" in bare and "not for training a model that people" in bare
+    assert "patterns, of which" not in bare
+    save_text(
+        run / "variety/variety.json",
+        json.dumps(asdict(Variety(5, 1234, 321, 0.4567, 0.0123, 0.8))),
+    )
+    card = card_files(run.path)["README.md"]
+    assert "its 1,234 sentences have 321 patterns, of which the 200 commonest make 46% of" in card
+    assert "1.2% of the conversations are near-duplicates" in card
+    other = ABOUT | {"config": CONFIG | {"engine": "openai", "generator": "my-model"}}
+    assert "## What it is for" not in card_files(a_run(tmp_path / "other", other).path)["README.md"]

@@ -27,7 +27,8 @@ def result(name, status="made", text="t", **more):
 def report(text="ما أشهر أنواع الخبز؟"):
     "A run in which everything that someone else may have written is `text`"
     about = dict.fromkeys(("id", "profile", "code_version", "started", "data_hash"), text)
-    example = {"conversation": "c", "question": text, "model": text, "reply": text}
+    example = {"conversation": "c", "before": f"user: {' '.join(text.split())}", "question": text}
+    example |= {"model": text, "reply": text}
     claim = ClaimResult("C1", text, text, "tab_quality", "k", "not run", text or None)
     item = {"id": "1a", "section": text, "item": text, "from_run": "." + text, "state": "partly"}
     return RunReport(
@@ -50,6 +51,7 @@ def report(text="ما أشهر أنواع الخبز؟"):
         environment={"python": text},
         files={"a.csv": text},
         reforms=[item | {"person": "." + text}],
+        purpose="." + text,
     )
 
 
@@ -161,3 +163,10 @@ def test_says_what_it_is():
     results = [replace(r, simulated=False) for r in offline.results]
     page = render_report(replace(offline, about=about, results=results))
     assert "not a reproduction" not in page and "simulated raters" not in page
+
+
+def test_the_turns_before_an_example_and_the_purpose_of_the_data_are_shown():
+    page = render_report(report("ما <b>؟"))
+    assert page.count('<p class="earlier" dir="rtl" lang="ar">user: ما &lt;b&gt;؟</p>') == 1
+    assert "What the conversations are for.</strong> .ما &lt;b&gt;؟</div>" in page
+    assert "What the conversations are for" not in render_report(replace(report(), purpose=""))
