@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['N_POINTS', 'HELD_ROWS', 'N_FIRST', 'STORED', 'FIRST_STEPS', 'BASE_FILES', 'LOSS_TOLERANCE', 'rate_share',
-           'optimisers', 'row_loss', 'mean_loss', 'one_thread', 'Reader', 'grammar_files', 'read_prose',
+           'optimisers', 'row_loss', 'mean_loss', 'one_thread', 'BaseReader', 'grammar_files', 'read_prose',
            'opening_tokens', 'settle_unread', 'make_base', 'base_card', 'load_base', 'base_faults',
            'repeat_first_steps']
 
@@ -36,7 +36,7 @@ from ..core.records import UserError
 from .prose import DASH, HELD, BaseRecipe, Position, Prose, batches
 from .prose import learn_words, portion_rows
 from .students import FIXED_TOKENS
-from ..models.loading import load_model, model_facts, new_model
+from ..models.loading import load_model, new_model
 from ..models.tokenizers import load_tokenizer
 
 # %% ../../nbs/finetuning/08_bases.ipynb #8f8cc7e3
@@ -100,7 +100,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n)
 
 
-class Reader:
+class BaseReader:
     "A base in training"
 
     def __init__(self, recipe: BaseRecipe, tokenizer: Any):
@@ -172,7 +172,7 @@ def _load_state(path: Path, key: str) -> dict[str, Any] | None:
 
     try:
         state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
+    except Exception:  # of a torn file, torch raises what it likes
         return None
     return state if state.get("key") == key else None
 
@@ -211,7 +211,7 @@ def read_prose(
 
     recipe, path = prose.recipe, out / "_state.pt"
     key = digest([asdict(recipe), grammar_files(), tokenizer.get_vocab(), torch.__version__])
-    reader, place, log = Reader(recipe, tokenizer), Position(), _Log([], [])
+    reader, place, log = BaseReader(recipe, tokenizer), Position(), _Log([], [])
     kept = _load_state(path, key)
     if kept:
         reader.restore(kept)
@@ -332,7 +332,7 @@ def make_base(
         unread = settle_unread(model, tokenizer)
         held = portion_rows(tokenizer, prose.held(), recipe.block_length, _held_order(recipe))
         losses = _losses(model, held[:HELD_ROWS])
-        parameters = model_facts(model.config).parameters
+        parameters = model.num_parameters()
     _save_base(out, model, tokenizer)
     save_jsonl(out / "first_steps.jsonl", _first_steps(log.first, first))
     save_table(out / "curve.csv", log.curve, ("step", "split", "loss"), digits=6)
@@ -442,5 +442,5 @@ def repeat_first_steps(folder: str | Path) -> list[tuple[float, float]]:
     recipe = from_dict(BaseRecipe, load_base(folder)["recipe"])
     steps = load_jsonl(folder / "first_steps.jsonl")
     with one_thread():
-        reader = Reader(recipe, load_tokenizer(folder))
+        reader = BaseReader(recipe, load_tokenizer(folder))
         return [(s["loss"], reader.step(n, s["rows"])) for n, s in enumerate(steps)]

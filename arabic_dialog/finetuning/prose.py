@@ -184,21 +184,12 @@ class Prose:
 # %% ../../nbs/finetuning/07_prose.ipynb #d80fec0a
 def learn_words(prose: Prose) -> Any:
     "The tokenizer of a base"
-    from tokenizers import Regex, normalizers
-    from arabic_dialog.models.aragpt2 import preparation_steps, prepare_tokenizer
-
     recipe, texts, number = prose.recipe, [], 0
     while len(texts) < recipe.vocabulary_texts:
         texts += prose.portion(number)
         number += 1
     texts, names = texts[: recipe.vocabulary_texts], recurring_names(prose.grammar)
-    if recipe.preparation:
-        steps = preparation_steps(recipe.preparation)
-        plain = normalizers.Sequence([normalizers.Replace(Regex(s.pattern), s.new) for s in steps])
-        texts = [" " + plain.normalize_str(text) for text in texts]
-        names = [plain.normalize_str(name) for name in names]
-    tokenizer = train_tokenizer(texts, recipe.vocabulary_size, names)
-    return prepare_tokenizer(tokenizer, recipe.preparation) if recipe.preparation else tokenizer
+    return train_tokenizer(texts, recipe.vocabulary_size, names, recipe.preparation)
 
 
 def portion_rows(tokenizer: Any, texts: Sequence[str], length: int, rng: Any) -> list[list[int]]:

@@ -7,7 +7,7 @@ __all__ = ['FIXED_TOKENS', 'NAME_REPEATS', 'N_STATEMENTS', 'train_tokenizer', 'r
            'pretraining_texts', 'blocks', 'shuffle_replies']
 
 # %% ../../nbs/finetuning/01_students.ipynb #studen0002
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,31 @@ def train_tokenizer(
     texts: Iterable[str],
     vocabulary_size: int,
     names: Sequence[str] = (),  # words that become one token each, where there is room
+    preparation: str = "",  # of the text, as AraGPT2 has it (`models.aragpt2`); empty: none
 ) -> Any:
     "A byte-level BPE tokenizer with the chat frame of the students"
+    if preparation:
+        prepare = _preparer(preparation)
+        texts, names = (" " + prepare(text) for text in texts), list(map(prepare, names))
+    tokenizer = _train_bpe(texts, vocabulary_size, names)
+    if not preparation:
+        return tokenizer
+    from arabic_dialog.models.aragpt2 import prepare_tokenizer
+
+    return prepare_tokenizer(tokenizer, preparation)
+
+
+def _preparer(preparation: str) -> Callable[[str], str]:
+    "What puts a text as a layout expects it"
+    from tokenizers import Regex, normalizers
+    from arabic_dialog.models.aragpt2 import preparation_steps
+
+    steps = [normalizers.Replace(Regex(s.pattern), s.new) for s in preparation_steps(preparation)]
+    return normalizers.Sequence(steps).normalize_str
+
+
+def _train_bpe(texts: Iterable[str], vocabulary_size: int, names: Sequence[str]) -> Any:
+    "The tokenizer of texts as they are"
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

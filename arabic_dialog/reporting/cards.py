@@ -239,7 +239,6 @@ def model_card(
     "What others should know of a checkpoint, as Markdown"
     config = about["config"]
     source = _base_model(name, config)
-    is_ours = source.startswith("new:") or is_own_base(source)
     began = f" It began as {shown_name(source)}." if is_own_base(source) else ""
     plain = {k: v for k, v in training.items() if not isinstance(v, dict | list)}
     numbers = [{"k": k.replace("_", " "), "v": v} for k, v in plain.items()]
@@ -250,7 +249,7 @@ def model_card(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["dialogue", "arabic"],
-        **({} if is_ours else {"base_model": shown_name(source)}),
+        **({} if began or source.startswith("new:") else {"base_model": shown_name(source)}),
     )
     parts = [
         top,

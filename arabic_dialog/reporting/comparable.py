@@ -87,9 +87,10 @@ def setting_departures(
     "The settings of a run that are not the shipped ones; `rows` are those of comparable.csv"
     if config.get("comparable") is not True:
         yield Departure("profile", "comparable", _as_text(config.get("comparable", "")), "true")
+    none_new = not any(c.startswith("new:") for c in config.get("checkpoints", ["new:"]))
     for row in rows:
         key, kind, shipped = row["key"], row["kind"], row["shipped"]
-        if kind == "free" or key in SHAPED:
+        if kind == "free" or key in SHAPED or (none_new and key == "pretrain_steps"):
             continue
         if key not in config:
             yield Departure(kind, key, "not recorded", shipped)

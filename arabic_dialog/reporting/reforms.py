@@ -52,7 +52,7 @@ def _setting_facts(about: Mapping[str, Any]) -> dict[str, str]:
         "n_test": str(config.get("n_test_conversations", "")),
         "n_resamples": f"{config['n_resamples']:,}" if "n_resamples" in config else "",
         "seeds": ", ".join(map(str, config["seeds"])),
-        "models": ", ".join(f"{student} from {source}" for student, source in students),
+        "models": ", ".join(f"{student} from {shown_name(source)}" for student, source in students),
         "checkpoints": ", ".join(map(shown_name, config["checkpoints"])),
         "control": f" ({control})" if control else ": none here",
         "baselines": "; " + ", ".join(baselines) if baselines else "",
