@@ -2079,6 +2079,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'arabic_dialog/generation/grammar.py'),
                                                   'arabic_dialog.generation.grammar._check_pairs': ( 'generation/grammar.html#_check_pairs',
                                                                                                      'arabic_dialog/generation/grammar.py'),
+                                                  'arabic_dialog.generation.grammar._lead_to': ( 'generation/grammar.html#_lead_to',
+                                                                                                 'arabic_dialog/generation/grammar.py'),
                                                   'arabic_dialog.generation.grammar._load_general': ( 'generation/grammar.html#_load_general',
                                                                                                       'arabic_dialog/generation/grammar.py'),
                                                   'arabic_dialog.generation.grammar._load_lexica': ( 'generation/grammar.html#_load_lexica',

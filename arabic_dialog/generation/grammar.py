@@ -328,8 +328,13 @@ class Grammar:
             slots.append("currency")
         return list(dict.fromkeys(facts[slot] for slot in slots if facts[slot]))
 
-# %% ../../nbs/generation/03_grammar.ipynb #bb2fc92f
+# %% ../../nbs/generation/03_grammar.ipynb #f84bbda4
 _GOES_ON = ("و", "كما", "أما", "لكن", "نعم", "لا ", "لذلك")
+
+
+def _lead_to(lead: str, sentence: str) -> str:
+    "A sentence after a few words that lead to it, but for one colon after another"
+    return sentence if lead.endswith(":") and ":" in sentence else f"{lead} {sentence}".strip()
 
 
 def compose_answer(
@@ -347,10 +352,10 @@ def compose_answer(
         answer = talk.draw_naming("answers", {"topic", "country"} - named)
         parts += [talk.say(answer, named)] if answer else []
     if len(parts) > 1 and talk.chance(0.45) and not parts[1].startswith(_GOES_ON):
-        parts[1] = f"{talk.say(talk.draw('any_connectives'), named)} {parts[1]}"
+        parts[1] = _lead_to(talk.say(talk.draw("any_connectives"), named), parts[1])
     if tied and len(named) < 2:
         parts.append(talk.say(talk.draw(ties), named))
-    return " ".join([lead, *parts] if lead else parts)
+    return _lead_to(lead, " ".join(parts))
 
 # %% ../../nbs/generation/03_grammar.ipynb #fc5a9fcf
 _ASKS = ("ما ", "ماذا", "كيف", "هل", "أي ", "لماذا", "حدثني", "من أين")

@@ -206,7 +206,7 @@ VARIETY_RECIPE = Recipe(
     code=("generation.variety",),
     settings=("near_duplicate_threshold",),
     sources=("topics", "countries"),
-    files=("data/grammar", "data/countries.csv", "data/geography.csv"),
+    files=("data/grammar", "data/geography.csv"),
 )
 
 
