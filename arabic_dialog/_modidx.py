@@ -1240,6 +1240,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers.Workers.__init__': ( 'core/workers.html#workers.__init__',
                                                                                              'arabic_dialog/core/workers.py'),
+                                            'arabic_dialog.core.workers.Workers._renewed': ( 'core/workers.html#workers._renewed',
+                                                                                             'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers.Workers._start': ( 'core/workers.html#workers._start',
                                                                                            'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers.Workers.call': ( 'core/workers.html#workers.call',

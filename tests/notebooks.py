@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_TEXT = {"image/png", "image/svg+xml", "application/vnd.jupyter.widget-view+json"}
 SKIPPED = ("slow", "gpu")  # cells with these marks are run by `nbdev-test --flags`
 TIMEOUT = 300  # seconds for a cell
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in memory; nbdev-clean takes it away
 # Numbers differ in their last digits between processors
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?%?")
 RELATIVE, ABSOLUTE = 0.05, 0.02
@@ -43,7 +44,7 @@ def texts(cell: dict) -> list[str]:
         text = output.get("text") if output.get("name") != "stderr" else None
         text = text or data.get("text/markdown") or data.get("text/plain")
         if text and not NOT_TEXT & data.keys():
-            found.append("".join(text).strip())
+            found.append(ADDRESS.sub("", "".join(text)).strip())
     return found
 
 

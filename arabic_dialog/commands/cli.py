@@ -182,7 +182,8 @@ def sweep_command(
     run_profile(order, "sweep")
 
 # %% ../../nbs/commands/10_cli.ipynb #3824ef41
-app.command("fetch")(fetch_command)
+for name, command in [("fetch", fetch_command)]:
+    app.command(name)(command)
 
 # %% ../../nbs/commands/10_cli.ipynb #55b47a3c
 @app.command("finetune")
@@ -288,9 +289,13 @@ def _evaluate_run(order: Order):
         print_run_plan(order.settings(), order.folder, order.machine())
 
 # %% ../../nbs/commands/10_cli.ipynb #efdff117
-app.command("validity")(validity_command)
-app.command("calibrate")(calibrate_command)
-app.command("bases")(bases_command)
+_MADE_ELSEWHERE = {
+    "validity": validity_command,
+    "calibrate": calibrate_command,
+    "bases": bases_command,
+}
+for name, command in _MADE_ELSEWHERE.items():
+    app.command(name)(command)
 
 # %% ../../nbs/commands/10_cli.ipynb #7a9e0c13
 app.add_typer(rate_app, name="rate")

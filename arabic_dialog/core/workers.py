@@ -99,7 +99,7 @@ def one_thread_each() -> Iterator[None]:
         else:
             os.environ["OMP_NUM_THREADS"] = before
 
-# %% ../../nbs/core/07_workers.ipynb #25b96dfb
+# %% ../../nbs/core/07_workers.ipynb #fd384709
 class WorkerKilled(UserError):
     "A worker process was ended from outside, perhaps for want of memory"
 
@@ -137,6 +137,18 @@ class Workers(Crew):
         set_up = (os.getpid(), self.prepare)
         return ProcessPoolExecutor(self.n, get_context("spawn"), _start_worker, set_up)
 
+    @contextmanager
+    def _renewed(self) -> Iterator[None]:
+        "Tell of a process that was killed; the next job starts new ones"
+        try:
+            with _killed_is_told():
+                yield
+        except WorkerKilled:
+            with self.lock:
+                if self.pool is not None and self.pool._broken:
+                    self.pool = None
+            raise
+
     def submit(self, do: Callable[..., Any], *job: Any) -> "Future":
         "Begin `do(*job)` in one of the processes, and promise its result"
         with self.lock, one_thread_each():
@@ -145,19 +157,13 @@ class Workers(Crew):
 
     def call(self, do: Callable[..., Any], *job: Any) -> Any:
         "`do(*job)`, done by one of the processes"
-        try:
-            with _killed_is_told():
-                return self.submit(do, *job).result()
-        except WorkerKilled:
-            with self.lock:
-                if self.pool is not None and self.pool._broken:
-                    self.pool = None  # the next job starts new processes
-            raise
+        with self._renewed():
+            return self.submit(do, *job).result()
 
     def map(self, do: Callable[..., Any], jobs: Iterable[Any], *same: Any) -> Iterator[Any]:
         "`do(job, *same)` for each job, in order; a few jobs ahead of whoever takes the results"
         begun: deque[Future] = deque()
-        with _killed_is_told():
+        with self._renewed():
             for job in jobs:
                 begun.append(self.submit(do, job, *same))
                 if len(begun) > 4 * self.n:

@@ -375,6 +375,10 @@ def test_piped_lines_give_replies_alone(checkpoint, monkeypatch, capsys):
 def test_in_a_real_terminal_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint, tmp_path):
     import fcntl, pty, select, termios
 
+    def take_terminal():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
+
     us, them = pty.openpty()
     program = (
         "import sys, time; import arabic_dialog.commands.chat as c; inner = c.settled\n"
@@ -389,7 +393,7 @@ def test_in_a_real_terminal_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint, 
         cwd=ROOT,
         start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm"},
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
     )
     seen, rest, end = b"", b"", time.monotonic() + 60
 

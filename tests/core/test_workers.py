@@ -75,8 +75,7 @@ def test_a_killed_worker_is_told():
         with Workers(1, prepare=None) as workers:
             with pytest.raises(UserError, match="was killed, perhaps for want of memory"):
                 ask(workers)
-            with pytest.raises(UserError, match="was killed"):
-                workers.call(operator.add, 1, 1)
+            assert workers.call(operator.add, 1, 1) == 2  # new processes
 
 
 def test_closing_at_once_does_not_wait():

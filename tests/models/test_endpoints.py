@@ -586,6 +586,8 @@ def test_ctrl_c_while_waiting_ends_at_once():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # whoever runs the tests may ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert p.stdout.readline() == "waiting\n"
         while not server.bodies:
