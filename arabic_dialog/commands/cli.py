@@ -181,10 +181,6 @@ def sweep_command(
         raise UserError(f"profile {profile} has no sweep_learning_rates, such as 2e-5, 5e-5, 1e-4")
     run_profile(order, "sweep")
 
-# %% ../../nbs/commands/10_cli.ipynb #3824ef41
-for name, command in [("fetch", fetch_command)]:
-    app.command(name)(command)
-
 # %% ../../nbs/commands/10_cli.ipynb #55b47a3c
 @app.command("finetune")
 def finetune_command(
@@ -288,14 +284,9 @@ def _evaluate_run(order: Order):
     if order.plan:
         print_run_plan(order.settings(), order.folder, order.machine())
 
-# %% ../../nbs/commands/10_cli.ipynb #efdff117
-_MADE_ELSEWHERE = {
-    "validity": validity_command,
-    "calibrate": calibrate_command,
-    "bases": bases_command,
-}
-for name, command in _MADE_ELSEWHERE.items():
-    app.command(name)(command)
+# %% ../../nbs/commands/10_cli.ipynb #1c8d9894
+for command in (fetch_command, validity_command, calibrate_command, bases_command):
+    app.command(command.__name__.removesuffix("_command"))(command)
 
 # %% ../../nbs/commands/10_cli.ipynb #7a9e0c13
 app.add_typer(rate_app, name="rate")
