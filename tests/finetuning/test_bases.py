@@ -26,6 +26,7 @@ from arabic_dialog.finetuning.bases import (
     repeat_first_steps,
 )
 from arabic_dialog.finetuning.prose import (
+    HEADINGS,
     Position,
     Prose,
     as_prose,
