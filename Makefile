@@ -7,18 +7,22 @@ READY := $(VENV)/.ready
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test check lint in-step test-notebooks test-package docs export bench clean
+.PHONY: help setup environment reproduce test check lint in-step test-notebooks test-package docs export bench clean
 
 help:            ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## a virtual environment with the versions that were tested together
+# It holds what the environment was made of: a file that was only written anew (nbdev-export does that) sets nothing up again
 $(READY): pyproject.toml constraints.txt
+	@if ! cat $^ | cmp -s - $@; then $(MAKE) --no-print-directory environment; fi
+	@cat $^ > $@
+
+environment:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV): about 2 GB, a few minutes, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
-	@touch $(READY)
 
 reproduce: $(READY)  ## the whole paper, from topics to report: PROFILE=offline, paper or smoke
 	@$(BIN)/arabic-dialog reproduce --profile $(PROFILE)

@@ -26,6 +26,7 @@ from arabic_dialog.finetuning.bases import (
     repeat_first_steps,
 )
 from arabic_dialog.finetuning.prose import (
+    HEADINGS,
     Position,
     Prose,
     as_prose,
@@ -174,10 +175,24 @@ def test_reading_goes_on_from_any_step(prose, words):
 
 def test_conversations_come_when_the_recipe_says(prose, words):
     dash = words.convert_tokens_to_ids(words.tokenize("—"))[0]
-    never = replace(prose, recipe=replace(TINY, conversations_from=1.0))
+    never = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=1.0))
     assert not any(dash in row for rows, _ in batches(never, words, Position()) for row in rows)
-    always = replace(prose, recipe=replace(TINY, conversations_from=0.0))
+    always = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=0.0))
     assert any(dash in row for rows, _ in batches(always, words, Position()) for row in rows)
+
+
+def test_headings_come_first_and_name_a_topic_and_a_country_again_and_again(prose):
+    recipe, n = prose.recipe, len(prose.portion(0, 0))
+    assert recipe.texts_at(0) == {"headings": recipe.headings} and n == 128 * recipe.headings
+    assert set(recipe.texts_at(recipe.steps - 1)) > {"headings", "statement", "conversation"}
+    for scenario in prose.scenarios[:40]:
+        lines = prose.text("headings", scenario, 0, 0).splitlines()
+        place = prose.grammar.countries[scenario.country].facts["country"].removeprefix("ال")
+        topic = prose.grammar.lexica[scenario.topic].name.removeprefix("ال")
+        assert len(lines) in HEADINGS and all(topic in line for line in lines)
+        assert all(place in line for line in lines)
+    with pytest.raises(UserError, match="headings is 3, and there are no heading_lines"):
+        replace(recipe, heading_lines=())
 
 
 KILLED = """
