@@ -181,8 +181,7 @@ def sweep_command(
     run_profile(order, "sweep")
 
 # %% ../../nbs/commands/10_cli.ipynb #3824ef41
-for name, command in [("fetch", fetch_command)]:
-    app.command(name)(command)
+_ = app.command("fetch")(fetch_command)
 
 # %% ../../nbs/commands/10_cli.ipynb #55b47a3c
 @app.command("finetune")
@@ -288,8 +287,8 @@ def _evaluate_run(order: Order):
         print_run_plan(order.settings(), order.folder, order.machine())
 
 # %% ../../nbs/commands/10_cli.ipynb #6dfff693
-for name, command in [("validity", validity_command), ("calibrate", calibrate_command)]:
-    app.command(name)(command)
+_ = app.command("validity")(validity_command)
+_ = app.command("calibrate")(calibrate_command)
 
 # %% ../../nbs/commands/10_cli.ipynb #7a9e0c13
 app.add_typer(rate_app, name="rate")
