@@ -1260,8 +1260,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers._from_first': ( 'core/workers.html#_from_first',
                                                                                         'arabic_dialog/core/workers.py'),
-                                            'arabic_dialog.core.workers._killed_is_told': ( 'core/workers.html#_killed_is_told',
-                                                                                            'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers._spare_memory': ( 'core/workers.html#_spare_memory',
                                                                                           'arabic_dialog/core/workers.py'),
                                             'arabic_dialog.core.workers._start_worker': ( 'core/workers.html#_start_worker',

@@ -24,9 +24,15 @@ def clone(tmp_path):
 
 
 def set_up(clone):
-    "Make `setup` with a Python that fails, so that whoever calls it is found out"
+    """Make `setup` with a Python that fails, so that whoever calls it is found out
+
+    These tests run below `make test`: what that make tells the makes that it starts (its level, its
+    flags) is left out, or it would be printed and obeyed here.
+    """
+    told = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")
+    outside = {name: value for name, value in os.environ.items() if name not in told}
     return subprocess.run(
-        ["make", "setup", "PYTHON=false"], cwd=clone, capture_output=True, text=True
+        ["make", "setup", "PYTHON=false"], cwd=clone, capture_output=True, text=True, env=outside
     )
 
 

@@ -99,23 +99,9 @@ def one_thread_each() -> Iterator[None]:
         else:
             os.environ["OMP_NUM_THREADS"] = before
 
-# %% ../../nbs/core/07_workers.ipynb #fd384709
+# %% ../../nbs/core/07_workers.ipynb #08f4469e
 class WorkerKilled(UserError):
     "A worker process was ended from outside, perhaps for want of memory"
-
-
-@contextmanager
-def _killed_is_told() -> Iterator[None]:
-    "Say what to do where a worker process was killed"
-    from concurrent.futures.process import BrokenProcessPool
-
-    try:
-        yield
-    except BrokenProcessPool:
-        raise WorkerKilled(
-            "a worker process was killed, perhaps for want of memory; run the same command again, "
-            "with --set workers=1 if it happens again"
-        ) from None
 
 
 class Workers(Crew):
@@ -139,15 +125,19 @@ class Workers(Crew):
 
     @contextmanager
     def _renewed(self) -> Iterator[None]:
-        "Tell of a process that was killed; the next job starts new ones"
+        "Say what to do where a process was killed; the next job starts new ones"
+        from concurrent.futures.process import BrokenProcessPool
+
         try:
-            with _killed_is_told():
-                yield
-        except WorkerKilled:
+            yield
+        except BrokenProcessPool:
             with self.lock:
                 if self.pool is not None and self.pool._broken:
                     self.pool = None
-            raise
+            raise WorkerKilled(
+                "a worker process was killed, perhaps for want of memory; run the same command "
+                "again, with --set workers=1 if it happens again"
+            ) from None
 
     def submit(self, do: Callable[..., Any], *job: Any) -> "Future":
         "Begin `do(*job)` in one of the processes, and promise its result"

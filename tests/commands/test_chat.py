@@ -4,6 +4,7 @@ import io, json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest, torch
+from signals import hear_ctrl_c
 
 from arabic_dialog.models.loading import new_model
 from arabic_dialog.models.tokenizers import load_chat_template
@@ -377,7 +378,7 @@ def test_in_a_real_terminal_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint, 
 
     def take_terminal():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
+        hear_ctrl_c()
 
     us, them = pty.openpty()
     program = (

@@ -4,6 +4,7 @@ import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
+from signals import hear_ctrl_c
 
 from arabic_dialog.core.files import data_path, digest_file, load_csv, load_jsonl
 from arabic_dialog.core.records import Checkpoint, Completion, Conversation
@@ -571,8 +572,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,  # a shell's background jobs ignore SIGINT, and so would what they start
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        text=True,
+        preexec_fn=hear_ctrl_c,
     )
 
     def log():

@@ -12,6 +12,7 @@ from arabic_dialog.models.endpoints import OpenAIEngine
 from arabic_dialog.models.rota import MANY_IN_A_ROW, Patience, Silence
 from arabic_dialog.models.protocol import request_seed
 from misbehaving import BAD, Misbehaving, answer
+from signals import hear_ctrl_c
 
 KEY = "sk-very/secret+0123456789"
 QUICK = Patience(retries=12, base=0.01, longest=0.1, total=20.0)
@@ -586,8 +587,7 @@ def test_ctrl_c_while_waiting_ends_at_once():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # whoever runs the tests may ignore it
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_ctrl_c,
         )
         assert p.stdout.readline() == "waiting\n"
         while not server.bodies:

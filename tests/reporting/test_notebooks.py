@@ -4,6 +4,7 @@ import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
+from signals import hear_ctrl_c
 
 from arabic_dialog.core.files import load_csv, save_text, to_json
 from arabic_dialog.reporting.notebooks import execute, run_paper
@@ -247,7 +248,7 @@ def test_watching_follows_a_notebook_and_the_run_until_ctrl_c(project):
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     )
     table, said = project / "runs/x/paper/tab_good/tab_good.csv", []
 
