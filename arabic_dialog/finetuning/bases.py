@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['N_POINTS', 'HELD_ROWS', 'N_FIRST', 'STORED', 'FIRST_STEPS', 'BASE_FILES', 'LOSS_TOLERANCE', 'rate_share',
-           'optimisers', 'row_loss', 'mean_loss', 'one_thread', 'BaseReader', 'grammar_files', 'read_prose',
-           'opening_tokens', 'settle_unread', 'make_base', 'base_card', 'load_base', 'base_faults',
+           'optimisers', 'row_loss', 'n_learned', 'mean_loss', 'one_thread', 'BaseReader', 'grammar_files', 'held_rows',
+           'read_prose', 'opening_tokens', 'settle_unread', 'make_base', 'base_card', 'load_base', 'base_faults',
            'repeat_first_steps']
 
-# %% ../../nbs/finetuning/08_bases.ipynb #6830ffb9
+# %% ../../nbs/finetuning/08_bases.ipynb #a314027b
 import hashlib
 import json
 import math
@@ -30,11 +30,11 @@ from arabic_dialog.core.files import (
     save_jsonl,
     save_table,
     save_text,
-    stream,
 )
 from ..core.records import UserError
-from .prose import DASH, HELD, BaseRecipe, Position, Prose, batches
-from .prose import learn_words, portion_rows
+from .masking import UNTRAINED, Encoded
+from .prose import DASH, BaseRecipe, Position, Prose, batches
+from .prose import encode_text, learn_words
 from .students import FIXED_TOKENS
 from ..models.loading import load_model, new_model
 from ..models.tokenizers import load_tokenizer
@@ -68,23 +68,31 @@ def optimisers(model: Any, recipe: BaseRecipe) -> list[Any]:
             group["highest"] = group["lr"]
     return made
 
-# %% ../../nbs/finetuning/08_bases.ipynb #55307fd7
-def row_loss(model: Any, rows: Sequence[Sequence[int]]) -> Any:
-    "Mean loss of the next tokens of rows, in nats"
+# %% ../../nbs/finetuning/08_bases.ipynb #01792f28
+def row_loss(model: Any, rows: Sequence[Encoded]) -> Any:
+    "Mean loss of the words that are learned of rows, in nats a token"
     import torch
 
-    ids = torch.tensor(rows)
-    logits = model(input_ids=ids, use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+    ids = pad([torch.tensor(row.ids) for row in rows])
+    labels = pad([torch.tensor(row.labels) for row in rows], padding_value=UNTRAINED)
+    logits = model(input_ids=ids, use_cache=False).logits  # what follows a row is not learned
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
-def mean_loss(model: Any, rows: Sequence[Sequence[int]], at_once: int = 16) -> float:
+def n_learned(rows: Sequence[Encoded]) -> int:
+    "Tokens whose loss is taken"
+    return sum(label != UNTRAINED for row in rows for label in row.labels[1:])
+
+
+def mean_loss(model: Any, rows: Sequence[Encoded], at_once: int = 16) -> float:
     "The same, of many rows and without training"
     import torch
 
     parts = [rows[k : k + at_once] for k in range(0, len(rows), at_once)]
     with torch.no_grad():
-        return sum(float(row_loss(model, part)) * len(part) for part in parts) / len(rows)
+        total = sum(float(row_loss(model, part)) * n_learned(part) for part in parts)
+    return total / n_learned(rows)
 
 
 @contextmanager
@@ -109,7 +117,7 @@ class BaseReader:
         self.model = new_model(recipe.architecture, tokenizer, *numbers, recipe.seed).train()
         self.optimisers = optimisers(self.model, recipe)
 
-    def step(self, number: int, rows: Sequence[Sequence[int]]) -> float:
+    def step(self, number: int, rows: Sequence[Encoded]) -> float:
         "One step, from 0; its loss"
         import torch
 
@@ -138,7 +146,7 @@ class BaseReader:
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
 
-# %% ../../nbs/finetuning/08_bases.ipynb #8bf46504
+# %% ../../nbs/finetuning/08_bases.ipynb #9b5fea75
 N_POINTS = 100  # of the curve
 HELD_ROWS = 64  # rows that validate
 N_FIRST = 20  # losses that are kept one by one
@@ -153,8 +161,9 @@ def grammar_files() -> dict[str, str]:
     return {p.relative_to(data_path()).as_posix(): digest_file(p) for p in paths}
 
 
-def _held_order(recipe: BaseRecipe) -> Any:
-    return stream(recipe.seed, "bases", "rows", HELD)
+def held_rows(prose: Prose, tokenizer: Any) -> list[Encoded]:
+    "Conversations for validation"
+    return [encode_text(tokenizer, text, prose.recipe) for text in prose.held()[:HELD_ROWS]]
 
 
 def _save_state(path: Path, state: Mapping[str, Any]):
@@ -186,11 +195,15 @@ class _Log:
     sum: float = 0.0  # of the losses since the last point
     n: int = 0
     seconds: float = 0.0
+    read: int = 0  # tokens
+    learned: int = 0  # of them
 
-    def add(self, loss: float):
+    def add(self, loss: float, rows: Sequence[Encoded]):
         if len(self.first) < N_FIRST:
             self.first.append(loss)
         self.sum, self.n = self.sum + loss, self.n + 1
+        self.read += sum(len(row.ids) for row in rows)
+        self.learned += n_learned(rows)
 
     def point(self, step: int, held: float):
         "A point of the curve: the mean loss since the last one, and that on rows held back"
@@ -217,15 +230,15 @@ def read_prose(
         reader.restore(kept)
         place, log = Position(**kept["place"]), _Log(**kept["log"])
         say(f"{out.name}: goes on after step {place.step:,}")
-    held = portion_rows(tokenizer, prose.held(), recipe.block_length, _held_order(recipe))
+    held = held_rows(prose, tokenizer)
     each, began = max(1, recipe.steps // N_POINTS), time.perf_counter() - log.seconds
     bar = tqdm(total=recipe.steps, initial=place.step, desc=out.name, unit=" steps", disable=None)
     for rows, after in batches(prose, tokenizer, place):
-        log.add(reader.step(after.step - 1, rows))
+        log.add(reader.step(after.step - 1, rows), rows)
         bar.update()
         if after.step % each and after.step < recipe.steps:
             continue
-        log.point(after.step, mean_loss(reader.model, held[:HELD_ROWS]))
+        log.point(after.step, mean_loss(reader.model, held))
         log.seconds = time.perf_counter() - began
         bar.set_postfix_str(log.line)
         if bar.disable and len(log.curve) % 20 == 0:  # no terminal: ten lines in all
@@ -259,7 +272,7 @@ def settle_unread(model: Any, tokenizer: Any) -> list[str]:
             table[tokenizer.convert_tokens_to_ids(token)] = mean
     return unread
 
-# %% ../../nbs/finetuning/08_bases.ipynb #1af37e8d
+# %% ../../nbs/finetuning/08_bases.ipynb #62b16d2b
 STORED = "float16"  # of the weights in the file; bfloat16 loses more
 FIRST_STEPS = 10  # whose rows are kept, so that their losses can be had again
 BASE_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
@@ -274,7 +287,7 @@ def _in_half(model: Any, dtype: str) -> Any:
     return half.to(torch.float32)
 
 
-def _losses(model: Any, held: Sequence[Sequence[int]]) -> dict[str, float]:
+def _losses(model: Any, held: Sequence[Encoded]) -> dict[str, float]:
     "The loss on rows held back: as trained, and in each half precision"
     kinds = {t: mean_loss(_in_half(model, t), held) for t in ("float16", "bfloat16")}
     return {"float32": mean_loss(model, held)} | kinds
@@ -296,7 +309,8 @@ def _facts(prose: Prose, log: _Log, out: Path) -> dict[str, Any]:
     recipe = prose.recipe
     each = recipe.statements + recipe.articles + recipe.conversations
     return {
-        "tokens_read": recipe.steps * recipe.batch_size * recipe.block_length,
+        "tokens_read": log.read,
+        "tokens_learned": log.learned,
         "texts_of_a_pass": len(prose.scenarios) * each,
         "seconds": round(log.seconds),
         "machine": f"one thread of a processor ({platform.machine()})",
@@ -307,8 +321,11 @@ def _facts(prose: Prose, log: _Log, out: Path) -> dict[str, Any]:
     }
 
 
-def _first_steps(losses: Sequence[float], rows: Sequence[list]) -> list[dict[str, Any]]:
-    return [{"loss": loss, "rows": r} for loss, r in zip(losses, rows, strict=False)]
+def _first_steps(losses: Sequence[float], steps: Sequence[list[Encoded]]) -> list[dict[str, Any]]:
+    return [
+        {"loss": loss, "rows": [row.row for row in rows]}
+        for loss, rows in zip(losses, steps, strict=False)
+    ]
 
 
 def _sha256(path: Path) -> str:
@@ -330,8 +347,7 @@ def make_base(
         first = [rows for rows, _ in islice(batches(prose, tokenizer, Position()), FIRST_STEPS)]
         model, log = read_prose(prose, tokenizer, out, say)
         unread = settle_unread(model, tokenizer)
-        held = portion_rows(tokenizer, prose.held(), recipe.block_length, _held_order(recipe))
-        losses = _losses(model, held[:HELD_ROWS])
+        losses = _losses(model, held_rows(prose, tokenizer))
         parameters = model.num_parameters()
     _save_base(out, model, tokenizer)
     save_jsonl(out / "first_steps.jsonl", _first_steps(log.first, first))
@@ -406,7 +422,7 @@ def base_card(about: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> str:
         sha=about["files"]["model.safetensors"],
     )
 
-# %% ../../nbs/finetuning/08_bases.ipynb #78e2fd20
+# %% ../../nbs/finetuning/08_bases.ipynb #8720e603
 LOSS_TOLERANCE = 1e-3  # relative; other processors round otherwise
 
 
@@ -436,6 +452,10 @@ def base_faults(folder: str | Path) -> list[str]:
     return faults
 
 
+def _rows(step: Mapping[str, Any]) -> list[Encoded]:
+    return [Encoded(row["input_ids"], row["labels"]) for row in step["rows"]]
+
+
 def repeat_first_steps(folder: str | Path) -> list[tuple[float, float]]:
     "(recorded loss, loss today) of a base's first steps"
     folder = Path(folder)
@@ -443,4 +463,4 @@ def repeat_first_steps(folder: str | Path) -> list[tuple[float, float]]:
     steps = load_jsonl(folder / "first_steps.jsonl")
     with one_thread():
         reader = BaseReader(recipe, load_tokenizer(folder))
-        return [(s["loss"], reader.step(n, s["rows"])) for n, s in enumerate(steps)]
+        return [(s["loss"], reader.step(n, _rows(s))) for n, s in enumerate(steps)]
