@@ -359,7 +359,7 @@ def make_base(
     (out / "_state.pt").unlink(missing_ok=True)
     return about
 
-# %% ../../nbs/finetuning/08_bases.ipynb #f0354e08
+# %% ../../nbs/finetuning/08_bases.ipynb #2f30d249
 _CARD = """---
 language: [ar]
 license: apache-2.0
@@ -377,11 +377,12 @@ no weight with one.
 
 **For:** showing on a processor, in minutes, that fine-tuning, evaluation and report work.
 **Not for:** talking with people, facts about a country, or anything that is said about Arabic. It
-has read some {tokens_read:,} tokens of a grammar's plain prose, and nothing that people wrote.
+has read {tokens_read:,} tokens of a grammar's plain prose, {tokens_learned:,} of them learned, and
+nothing that people wrote.
 
-It has read statements, articles, and conversations as a novel prints them, each speech on a line
-of its own after a dash. It has read no role token. These, and the token that pads, got the mean
-embedding of what opens a speech.
+It has read headings, statements, articles, and conversations as a novel prints them, each speech
+on a line of its own after a dash. {learned} It has read no role token. These, and the token that
+pads, got the mean embedding of what opens a speech.
 
 ## How it was made
 
@@ -404,6 +405,16 @@ SHA-256 of model.safetensors: `{sha}`
 Licence: Apache-2.0, as the package.
 """
 _CARD_POINTS = 8  # of the curve
+_LEARNED = {
+    "all": "All of it is learned.",
+    "answers": "Of a conversation the answers are learned; what is asked is read.",
+}
+
+
+def _shown(value: Any) -> str:
+    "A value of a recipe in a table"
+    several = isinstance(value, list | tuple)
+    return " · ".join(map(str, value)) if several else str(value)
 
 
 def base_card(about: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> str:
@@ -413,9 +424,10 @@ def base_card(about: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> str:
     shown = points[:: max(1, len(points) // _CARD_POINTS)]
     shown += [] if shown[-1] == points[-1] else [points[-1]]
     return _CARD.format(
-        **{k: about[k] for k in ("name", "parameters", "tokens_read", "seconds", "machine")},
+        **{k: v for k, v in about.items() if isinstance(v, int | str)},
         **{k: recipe[k] for k in ("architecture", "seed")},
-        rows="\n".join(f"| {k.replace('_', ' ')} | {v} |" for k, v in recipe.items()),
+        learned=_LEARNED[recipe["learn"]],
+        rows="\n".join(f"| {k.replace('_', ' ')} | {_shown(v)} |" for k, v in recipe.items()),
         curve="\n".join(f"| {step:,} | {loss:.3f} |" for step, _, loss in shown),
         float32=losses["float32"],
         stored=losses[STORED],

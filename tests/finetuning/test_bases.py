@@ -20,21 +20,26 @@ from arabic_dialog.finetuning.bases import (
     base_faults,
     load_base,
     make_base,
+    mean_loss,
+    n_learned,
     opening_tokens,
     optimisers,
     rate_share,
     repeat_first_steps,
+    row_loss,
 )
 from arabic_dialog.finetuning.prose import (
-    HEADINGS,
+    HEADING_COUNTS,
     Position,
     Prose,
     as_prose,
     batches,
+    encode_text,
     learn_words,
     load_recipe,
     load_recipes,
     overlap,
+    portion_batches,
     run_conversations,
 )
 from arabic_dialog.finetuning.students import FIXED_TOKENS
@@ -93,7 +98,7 @@ def test_no_first_step_holds_a_role_token(name):
     roles = {tokenizer.convert_tokens_to_ids(token) for token in (*ROLE_TOKENS, "<|pad|>")}
     lines = (data_path("bases", name) / "first_steps.jsonl").read_text(encoding="utf-8")
     steps = [json.loads(line) for line in lines.splitlines()]
-    read = {i for step in steps for row in step["rows"] for i in row}
+    read = {i for step in steps for row in step["rows"] for i in row["input_ids"]}
     assert len(read) > 100 and not read & roles
 
 
@@ -176,9 +181,57 @@ def test_reading_goes_on_from_any_step(prose, words):
 def test_conversations_come_when_the_recipe_says(prose, words):
     dash = words.convert_tokens_to_ids(words.tokenize("—"))[0]
     never = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=1.0))
-    assert not any(dash in row for rows, _ in batches(never, words, Position()) for row in rows)
+    assert not any(dash in row.ids for rows, _ in batches(never, words, Position()) for row in rows)
     always = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=0.0))
-    assert any(dash in row for rows, _ in batches(always, words, Position()) for row in rows)
+    assert any(dash in row.ids for rows, _ in batches(always, words, Position()) for row in rows)
+
+
+TALK = "— هل في مصر أنهار؟\n— نعم، منها نهر النيل.\n— شكرًا.\n— عفوًا."
+
+
+@pytest.mark.parametrize(
+    "text, learn, learned",
+    [
+        (TALK, "answers", "— نعم، منها نهر النيل.\n— عفوًا.<|endoftext|>"),
+        (TALK, "all", TALK + "<|endoftext|>"),
+        ("الخبز في مصر\nعن الخبز", "answers", "الخبز في مصر\nعن الخبز<|endoftext|>"),
+    ],
+)
+def test_of_a_conversation_the_answers_are_learned(prose, words, text, learn, learned):
+    row = encode_text(words, text, replace(TINY, learn=learn))
+    kept = [label for label in row.labels if label != -100]
+    assert all(label in (-100, i) for label, i in zip(row.labels, row.ids, strict=True))
+    assert words.decode(row.ids) == text + words.eos_token
+    assert words.decode(kept) == learned.replace("<|endoftext|>", words.eos_token)
+
+
+def test_a_batch_holds_whole_texts_of_like_length(prose, words):
+    texts = prose.portion(3)
+    made = portion_batches(words, texts, TINY, stream(0, "test"))
+    rows = [row for rows in made for row in rows]
+    assert len(rows) == len(texts)
+    begun = {words.decode(row.ids[:3]) for row in rows}
+    assert begun == {
+        words.decode(words(t, add_special_tokens=False)["input_ids"][:3]) for t in texts
+    }
+    for batch in made:
+        longest = max(len(row.ids) for row in batch)
+        assert len(batch) == 1 or len(batch) * longest <= TINY.batch_tokens
+    assert (
+        sum(len(batch) == 1 for batch in made)
+        <= sum(len(r.ids) * 2 > TINY.batch_tokens for r in rows) + 1
+    )
+
+
+def test_what_is_not_learned_weighs_nothing(prose, words):
+    model = new_model("gpt2", words, 1, 32, 2, 128, seed=0)
+    rows = [encode_text(words, t, replace(TINY, learn="answers")) for t in (TALK, "الخبز")]
+    both, one, other = (
+        float(row_loss(model, some).detach()) for some in (rows, rows[:1], rows[1:])
+    )
+    n_one, n_other = n_learned(rows[:1]), n_learned(rows[1:])
+    assert both == pytest.approx((one * n_one + other * n_other) / (n_one + n_other), rel=1e-5)
+    assert mean_loss(model, rows, at_once=1) == pytest.approx(both, rel=1e-5)
 
 
 def test_headings_come_first_and_name_a_topic_and_a_country_again_and_again(prose):
@@ -189,7 +242,7 @@ def test_headings_come_first_and_name_a_topic_and_a_country_again_and_again(pros
         lines = prose.text("headings", scenario, 0, 0).splitlines()
         place = prose.grammar.countries[scenario.country].facts["country"].removeprefix("ال")
         topic = prose.grammar.lexica[scenario.topic].name.removeprefix("ال")
-        assert len(lines) in HEADINGS and all(topic in line for line in lines)
+        assert len(lines) in HEADING_COUNTS and all(topic in line for line in lines)
         assert all(place in line for line in lines)
     with pytest.raises(UserError, match="headings is 3, and there are no heading_lines"):
         replace(recipe, heading_lines=())
@@ -291,8 +344,8 @@ def test_what_is_not_as_told_is_found(made, tmp_path, spoil, says):
 
 
 def test_a_recipe_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(UserError, match="block_length is 4096, above context 128"):
-        replace(TINY, block_length=4096)
+    with pytest.raises(UserError, match="batch_tokens is 64, below context 128"):
+        replace(TINY, batch_tokens=64)
     path = tmp_path / "recipe.toml"
     text = data_path("bases", "recipe.toml").read_text(encoding="utf-8")
     path.write_text(text.replace('optimiser = "adamw"', 'optimiser = "sgd"'), encoding="utf-8")
