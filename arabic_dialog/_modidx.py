@@ -1313,6 +1313,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'arabic_dialog/finetuning/bases.py'),
                                                 'arabic_dialog.finetuning.bases._shown': ( 'finetuning/bases.html#_shown',
                                                                                            'arabic_dialog/finetuning/bases.py'),
+                                                'arabic_dialog.finetuning.bases._told': ( 'finetuning/bases.html#_told',
+                                                                                          'arabic_dialog/finetuning/bases.py'),
                                                 'arabic_dialog.finetuning.bases.base_card': ( 'finetuning/bases.html#base_card',
                                                                                               'arabic_dialog/finetuning/bases.py'),
                                                 'arabic_dialog.finetuning.bases.base_faults': ( 'finetuning/bases.html#base_faults',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_POINTS', 'HELD_ROWS', 'N_FIRST', 'STORED', 'FIRST_STEPS', 'BASE_FILES', 'LOSS_TOLERANCE', 'rate_share',
            'optimisers', 'row_loss', 'n_learned', 'mean_loss', 'one_thread', 'BaseReader', 'grammar_files', 'held_rows',
-           'read_prose', 'opening_tokens', 'settle_unread', 'make_base', 'base_card', 'load_base', 'base_faults',
+           'read_prose', 'opening_tokens', 'settle_unread', 'load_base', 'make_base', 'base_card', 'base_faults',
            'repeat_first_steps']
 
 # %% ../../nbs/finetuning/08_bases.ipynb #a314027b
@@ -272,7 +272,7 @@ def settle_unread(model: Any, tokenizer: Any) -> list[str]:
             table[tokenizer.convert_tokens_to_ids(token)] = mean
     return unread
 
-# %% ../../nbs/finetuning/08_bases.ipynb #62b16d2b
+# %% ../../nbs/finetuning/08_bases.ipynb #fdc617aa
 STORED = "float16"  # of the weights in the file; bfloat16 loses more
 FIRST_STEPS = 10  # whose rows are kept, so that their losses can be had again
 BASE_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
@@ -333,6 +333,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def load_base(folder: str | Path) -> dict[str, Any]:
+    "What base.json says of a base"
+    return load_json(Path(folder) / "base.json")
+
+
+def _told(folder: Path) -> str:
+    "The card that belongs to what stands beside it"
+    rows = load_csv(folder / "curve.csv")
+    return base_card(
+        load_base(folder), [(int(r["step"]), r["split"], float(r["loss"])) for r in rows]
+    )
+
+
 def make_base(
     name: str, recipe: BaseRecipe, out: str | Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
@@ -355,7 +368,7 @@ def make_base(
     told = {"parameters": parameters, "held_back_loss": losses, "unread_tokens": unread}
     about = {"name": name, "recipe": asdict(recipe)} | told | _facts(prose, log, out)
     save_text(out / "base.json", json.dumps(about, ensure_ascii=False, indent=1) + "\n")
-    save_text(out / "README.md", base_card(about, log.curve))
+    save_text(out / "README.md", _told(out))
     (out / "_state.pt").unlink(missing_ok=True)
     return about
 
@@ -434,13 +447,8 @@ def base_card(about: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> str:
         sha=about["files"]["model.safetensors"],
     )
 
-# %% ../../nbs/finetuning/08_bases.ipynb #8720e603
+# %% ../../nbs/finetuning/08_bases.ipynb #b5dd7e0c
 LOSS_TOLERANCE = 1e-3  # relative; other processors round otherwise
-
-
-def load_base(folder: str | Path) -> dict[str, Any]:
-    "What base.json says of a base"
-    return load_json(Path(folder) / "base.json")
 
 
 def base_faults(folder: str | Path) -> list[str]:
@@ -458,8 +466,7 @@ def base_faults(folder: str | Path) -> list[str]:
         faults.append(f"it has {n:,} parameters, and base.json says {about['parameters']:,}")
     if dtype != STORED:
         faults.append(f"it is kept in {dtype} instead of {STORED}")
-    curve = [[int(r["step"]), r["split"], float(r["loss"])] for r in load_csv(folder / "curve.csv")]
-    if (folder / "README.md").read_text(encoding="utf-8") != base_card(about, curve):
+    if (folder / "README.md").read_text(encoding="utf-8") != _told(folder):
         faults.append("README.md says something else than base.json and curve.csv")
     return faults
 
