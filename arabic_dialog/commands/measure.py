@@ -110,7 +110,7 @@ def bases_command(
         raise UserError("--steps makes another base; name a folder for it (--out)")
     recipes = {name: load_recipe(name) for name in names or ("arabiangpt", "aragpt2")}
     for name, recipe in recipes.items():
-        recipe = replace(recipe, steps=steps) if steps else recipe
+        recipe = recipe.in_steps(steps) if steps else recipe
         folder = Path(out, name) if out else data_path("bases", name)
         with interruptible():
             about = make_base(name, recipe, folder)

@@ -8,7 +8,7 @@ __all__ = ['N_POINTS', 'HELD_ROWS', 'N_FIRST', 'STORED', 'FIRST_STEPS', 'BASE_FI
            'read_prose', 'opening_tokens', 'settle_unread', 'load_base', 'make_base', 'base_card', 'base_faults',
            'repeat_first_steps']
 
-# %% ../../nbs/finetuning/08_bases.ipynb #a314027b
+# %% ../../nbs/finetuning/08_bases.ipynb #3e5c4fa8
 import hashlib
 import json
 import math
@@ -17,7 +17,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,18 +34,20 @@ from arabic_dialog.core.files import (
 from ..core.records import UserError
 from .masking import UNTRAINED, Encoded
 from .prose import DASH, BaseRecipe, Position, Prose, batches
-from .prose import encode_text, learn_words
+from .prose import answer_row, learn_words
 from .students import FIXED_TOKENS
 from ..models.loading import load_model, new_model
 from ..models.tokenizers import load_tokenizer
 
-# %% ../../nbs/finetuning/08_bases.ipynb #8f8cc7e3
+# %% ../../nbs/finetuning/08_bases.ipynb #91beddbc
 def rate_share(recipe: BaseRecipe, step: int) -> float:
-    "The share of the highest learning rate at a step, from 0"
-    warm = max(1, round(recipe.warmup_share * recipe.steps))
+    "The share of the highest learning rate at a step, from 0; it rises and falls in each reading"
+    first = step < recipe.steps
+    step, steps = (step, recipe.steps) if first else (step - recipe.steps, recipe.answer_steps)
+    warm = max(1, round(recipe.warmup_share * steps))
     if step < warm:
         return (step + 1) / warm
-    done = (step - warm) / max(1, recipe.steps - warm)
+    done = (step - warm) / max(1, steps - warm)
     return 0.5 * (1 + math.cos(math.pi * done)) if recipe.schedule == "cosine" else 1 - done
 
 
@@ -68,7 +70,7 @@ def optimisers(model: Any, recipe: BaseRecipe) -> list[Any]:
             group["highest"] = group["lr"]
     return made
 
-# %% ../../nbs/finetuning/08_bases.ipynb #01792f28
+# %% ../../nbs/finetuning/08_bases.ipynb #0ce678de
 def row_loss(model: Any, rows: Sequence[Encoded]) -> Any:
     "Mean loss of the words that are learned of rows, in nats a token"
     import torch
@@ -121,6 +123,9 @@ class BaseReader:
         "One step, from 0; its loss"
         import torch
 
+        if number == self.recipe.steps:  # the second reading begins
+            second = replace(self.recipe, learning_rate=self.recipe.answer_learning_rate)
+            self.optimisers = optimisers(self.model, second)
         share = rate_share(self.recipe, number)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -146,7 +151,7 @@ class BaseReader:
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
 
-# %% ../../nbs/finetuning/08_bases.ipynb #9b5fea75
+# %% ../../nbs/finetuning/08_bases.ipynb #d543ddf1
 N_POINTS = 100  # of the curve
 HELD_ROWS = 64  # rows that validate
 N_FIRST = 20  # losses that are kept one by one
@@ -162,8 +167,9 @@ def grammar_files() -> dict[str, str]:
 
 
 def held_rows(prose: Prose, tokenizer: Any) -> list[Encoded]:
-    "Conversations for validation"
-    return [encode_text(tokenizer, text, prose.recipe) for text in prose.held()[:HELD_ROWS]]
+    "Conversations for validation, whose answers count"
+    texts, context = prose.held()[:HELD_ROWS], prose.recipe.context
+    return [answer_row(tokenizer, text, context) for text in texts]
 
 
 def _save_state(path: Path, state: Mapping[str, Any]):
@@ -231,18 +237,20 @@ def read_prose(
         place, log = Position(**kept["place"]), _Log(**kept["log"])
         say(f"{out.name}: goes on after step {place.step:,}")
     held = held_rows(prose, tokenizer)
-    each, began = max(1, recipe.steps // N_POINTS), time.perf_counter() - log.seconds
-    bar = tqdm(total=recipe.steps, initial=place.step, desc=out.name, unit=" steps", disable=None)
+    each, began = max(1, recipe.all_steps // N_POINTS), time.perf_counter() - log.seconds
+    bar = tqdm(
+        total=recipe.all_steps, initial=place.step, desc=out.name, unit=" steps", disable=None
+    )
     for rows, after in batches(prose, tokenizer, place):
         log.add(reader.step(after.step - 1, rows), rows)
         bar.update()
-        if after.step % each and after.step < recipe.steps:
+        if after.step % each and after.step < recipe.all_steps:
             continue
         log.point(after.step, mean_loss(reader.model, held))
         log.seconds = time.perf_counter() - began
         bar.set_postfix_str(log.line)
         if bar.disable and len(log.curve) % 20 == 0:  # no terminal: ten lines in all
-            say(f"{out.name}: step {after.step:,} of {recipe.steps:,}, {log.line}")
+            say(f"{out.name}: step {after.step:,} of {recipe.all_steps:,}, {log.line}")
         state = reader.state | {"key": key, "place": asdict(after), "log": asdict(log)}
         _save_state(path, state)
     bar.close()
@@ -372,7 +380,7 @@ def make_base(
     (out / "_state.pt").unlink(missing_ok=True)
     return about
 
-# %% ../../nbs/finetuning/08_bases.ipynb #2f30d249
+# %% ../../nbs/finetuning/08_bases.ipynb #7197735b
 _CARD = """---
 language: [ar]
 license: apache-2.0
@@ -394,8 +402,8 @@ has read {tokens_read:,} tokens of a grammar's plain prose, {tokens_learned:,} o
 nothing that people wrote.
 
 It has read headings, statements, articles, and conversations as a novel prints them, each speech
-on a line of its own after a dash. {learned} It has read no role token. These, and the token that
-pads, got the mean embedding of what opens a speech.
+on a line of its own after a dash; then more conversations, of which it learned the answers. It has
+read no role token. These, and the token that pads, got the mean embedding of what opens a speech.
 
 ## How it was made
 
@@ -405,7 +413,7 @@ pads, got the mean embedding of what opens a speech.
 |---|---|
 {rows}
 
-## Loss on conversations held back (nats per token)
+## Loss on the answers of conversations held back (nats per token)
 
 | step | loss |
 |---|---|
@@ -418,10 +426,6 @@ SHA-256 of model.safetensors: `{sha}`
 Licence: Apache-2.0, as the package.
 """
 _CARD_POINTS = 8  # of the curve
-_LEARNED = {
-    "all": "All of it is learned.",
-    "answers": "Of a conversation the answers are learned; what is asked is read.",
-}
 
 
 def _shown(value: Any) -> str:
@@ -439,7 +443,6 @@ def base_card(about: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> str:
     return _CARD.format(
         **{k: v for k, v in about.items() if isinstance(v, int | str)},
         **{k: recipe[k] for k in ("architecture", "seed")},
-        learned=_LEARNED[recipe["learn"]],
         rows="\n".join(f"| {k.replace('_', ' ')} | {_shown(v)} |" for k, v in recipe.items()),
         curve="\n".join(f"| {step:,} | {loss:.3f} |" for step, _, loss in shown),
         float32=losses["float32"],

@@ -17,6 +17,7 @@ from arabic_dialog.core.records import Conversation, UserError
 from arabic_dialog.core.settings import load_profile
 from arabic_dialog.finetuning.bases import (
     LOSS_TOLERANCE,
+    BaseReader,
     base_faults,
     load_base,
     make_base,
@@ -28,18 +29,20 @@ from arabic_dialog.finetuning.bases import (
     repeat_first_steps,
     row_loss,
 )
+from arabic_dialog.finetuning.masking import UNTRAINED
 from arabic_dialog.finetuning.prose import (
     HEADING_COUNTS,
     Position,
     Prose,
     as_prose,
     batches,
-    encode_text,
+    answer_row,
+    grouped_rows,
+    prose_rows,
     learn_words,
     load_recipe,
     load_recipes,
     overlap,
-    portion_batches,
     run_conversations,
 )
 from arabic_dialog.finetuning.students import FIXED_TOKENS
@@ -173,8 +176,8 @@ def test_a_conversation_that_a_run_has_is_written_again(prose, monkeypatch):
 
 def test_reading_goes_on_from_any_step(prose, words):
     steps = list(batches(prose, words, Position()))
-    assert len(steps) == TINY.steps
-    for k in (0, 17, 58):
+    assert len(steps) == TINY.all_steps
+    for k in (0, 17, 58, 59, 60, 71):
         assert list(batches(prose, words, steps[k][1])) == steps[k + 1 :]
 
 
@@ -189,43 +192,49 @@ def test_conversations_come_when_the_recipe_says(prose, words):
 TALK = "— هل في مصر أنهار؟\n— نعم، منها نهر النيل.\n— شكرًا.\n— عفوًا."
 
 
-@pytest.mark.parametrize(
-    "text, learn, learned",
-    [
-        (TALK, "answers", "— نعم، منها نهر النيل.\n— عفوًا.<|endoftext|>"),
-        (TALK, "all", TALK + "<|endoftext|>"),
-        ("الخبز في مصر\nعن الخبز", "answers", "الخبز في مصر\nعن الخبز<|endoftext|>"),
-    ],
-)
-def test_of_a_conversation_the_answers_are_learned(prose, words, text, learn, learned):
-    row = encode_text(words, text, replace(TINY, learn=learn))
-    kept = [label for label in row.labels if label != -100]
-    assert all(label in (-100, i) for label, i in zip(row.labels, row.ids, strict=True))
-    assert words.decode(row.ids) == text + words.eos_token
-    assert words.decode(kept) == learned.replace("<|endoftext|>", words.eos_token)
+def test_of_a_conversation_the_answers_are_learned(words):
+    row = answer_row(words, TALK, 128)
+    assert all(label in (UNTRAINED, i) for label, i in zip(row.labels, row.ids, strict=True))
+    assert words.decode(row.ids) == TALK + words.eos_token
+    learned = words.decode([label for label in row.labels if label != UNTRAINED])
+    assert learned == "— نعم، منها نهر النيل.\n— عفوًا." + words.eos_token
 
 
-def test_a_batch_holds_whole_texts_of_like_length(prose, words):
-    texts = prose.portion(3)
-    made = portion_batches(words, texts, TINY, stream(0, "test"))
-    rows = [row for rows in made for row in rows]
-    assert len(rows) == len(texts)
-    begun = {words.decode(row.ids[:3]) for row in rows}
-    assert begun == {
-        words.decode(words(t, add_special_tokens=False)["input_ids"][:3]) for t in texts
-    }
+def test_a_batch_of_the_second_reading_holds_whole_conversations(prose, words):
+    rows = [answer_row(words, text, TINY.context) for text in prose.answers(3)]
+    made = grouped_rows(rows, TINY.answer_tokens, stream(0, "test"))
+    read = [row for batch in made for row in batch]
+    assert sorted(row.ids for row in read) == sorted(row.ids for row in rows)
     for batch in made:
         longest = max(len(row.ids) for row in batch)
-        assert len(batch) == 1 or len(batch) * longest <= TINY.batch_tokens
-    assert (
-        sum(len(batch) == 1 for batch in made)
-        <= sum(len(r.ids) * 2 > TINY.batch_tokens for r in rows) + 1
-    )
+        assert len(batch) == 1 or len(batch) * longest <= TINY.answer_tokens
+
+
+def test_the_second_reading_begins_after_the_first(prose, words):
+    read = [(rows, place) for rows, place in batches(prose, words, Position())]
+    first, second = read[: TINY.steps], read[TINY.steps :]
+    assert len(second) == TINY.answer_steps > 0
+    assert all(row.labels == row.ids for rows, _ in first for row in rows)
+    assert all(UNTRAINED in row.labels for rows, _ in second for row in rows)
+    assert [place.step for _, place in read] == list(range(1, TINY.all_steps + 1))
+    assert second[0][1].portion == 0
+    assert not {t for k in range(20) for t in prose.portion(k)} & set(prose.answers(0))
+    assert TINY.in_steps(8).all_steps == 8 and TINY.in_steps(1).steps == 1
+
+
+def test_the_rate_of_the_second_reading_is_its_own(words):
+    recipe = replace(TINY, steps=2, answer_steps=4, answer_learning_rate=7e-3, warmup_share=0.25)
+    reader, rows = BaseReader(recipe, words), [answer_row(words, TALK, 128)]
+    rates = []
+    for number in range(recipe.all_steps):
+        reader.step(number, rows)
+        rates.append(reader.optimisers[0].param_groups[0]["lr"])
+    assert rates[0] == TINY.learning_rate and rates[2] == 7e-3 and rates[-1] < 3e-3
 
 
 def test_what_is_not_learned_weighs_nothing(prose, words):
     model = new_model("gpt2", words, 1, 32, 2, 128, seed=0)
-    rows = [encode_text(words, t, replace(TINY, learn="answers")) for t in (TALK, "الخبز")]
+    rows = [answer_row(words, TALK, 128), *prose_rows(words, [TALK], 8, stream(0, "test"))]
     both, one, other = (
         float(row_loss(model, some).detach()) for some in (rows, rows[:1], rows[1:])
     )
@@ -278,14 +287,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(made, tmp_path):
 
 def test_a_state_of_another_recipe_is_not_gone_on_with(made, tmp_path):
     (tmp_path / "_state.pt").write_bytes(b"torn")
-    lines, short = [], replace(TINY, steps=3)
+    lines, short = [], TINY.in_steps(3)
     make_base("tiny", short, tmp_path, say=lines.append)
     assert not any("goes on" in line for line in lines)
 
 
 @pytest.mark.parametrize("architecture, preparation", [("aragpt2", "arabert-2020"), ("jais", "")])
 def test_other_layouts_and_muon(architecture, preparation, tmp_path):
-    own = dict(architecture=architecture, preparation=preparation, optimiser="muon", steps=12)
+    own = dict(architecture=architecture, preparation=preparation, optimiser="muon", steps=10)
     make_base("tiny", replace(TINY, **own), tmp_path, say=lambda line: None)
     assert base_faults(tmp_path) == []
     tokenizer = load_tokenizer(tmp_path)
@@ -344,8 +353,8 @@ def test_what_is_not_as_told_is_found(made, tmp_path, spoil, says):
 
 
 def test_a_recipe_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(UserError, match="batch_tokens is 64, below context 128"):
-        replace(TINY, batch_tokens=64)
+    with pytest.raises(UserError, match="block_length is 4096, above context 128"):
+        replace(TINY, block_length=4096)
     path = tmp_path / "recipe.toml"
     text = data_path("bases", "recipe.toml").read_text(encoding="utf-8")
     path.write_text(text.replace('optimiser = "adamw"', 'optimiser = "sgd"'), encoding="utf-8")
