@@ -100,7 +100,6 @@ def bases_command(
 ):
     """The bases that the offline students begin from, made again from nothing by
     data/bases/recipe.toml: some hours of one core."""
-    from dataclasses import replace
     from arabic_dialog.core.files import data_path
     from arabic_dialog.core.records import UserError
     from arabic_dialog.finetuning.bases import make_base

@@ -183,9 +183,10 @@ def test_reading_goes_on_from_any_step(prose, words):
 
 def test_conversations_come_when_the_recipe_says(prose, words):
     dash = words.convert_tokens_to_ids(words.tokenize("—"))[0]
-    never = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=1.0))
+    first = replace(TINY, headings_until=0.0, answer_steps=0)  # the second reading has nothing else
+    never = replace(prose, recipe=replace(first, conversations_from=1.0))
     assert not any(dash in row.ids for rows, _ in batches(never, words, Position()) for row in rows)
-    always = replace(prose, recipe=replace(TINY, headings_until=0.0, conversations_from=0.0))
+    always = replace(prose, recipe=replace(first, conversations_from=0.0))
     assert any(dash in row.ids for rows, _ in batches(always, words, Position()) for row in rows)
 
 
