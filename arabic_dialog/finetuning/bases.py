@@ -39,11 +39,11 @@ from .students import FIXED_TOKENS
 from ..models.loading import load_model, new_model
 from ..models.tokenizers import load_tokenizer
 
-# %% ../../nbs/finetuning/08_bases.ipynb #91beddbc
+# %% ../../nbs/finetuning/08_bases.ipynb #cc52ec6f
 def rate_share(recipe: BaseRecipe, step: int) -> float:
     "The share of the highest learning rate at a step, from 0; it rises and falls in each reading"
-    first = step < recipe.steps
-    step, steps = (step, recipe.steps) if first else (step - recipe.steps, recipe.answer_steps)
+    reading = next(reading for reading in recipe.readings if step < reading.end)
+    step, steps = step - reading.begin, reading.end - reading.begin
     warm = max(1, round(recipe.warmup_share * steps))
     if step < warm:
         return (step + 1) / warm
@@ -70,7 +70,7 @@ def optimisers(model: Any, recipe: BaseRecipe) -> list[Any]:
             group["highest"] = group["lr"]
     return made
 
-# %% ../../nbs/finetuning/08_bases.ipynb #0ce678de
+# %% ../../nbs/finetuning/08_bases.ipynb #deb50856
 def row_loss(model: Any, rows: Sequence[Encoded]) -> Any:
     "Mean loss of the words that are learned of rows, in nats a token"
     import torch
@@ -123,9 +123,10 @@ class BaseReader:
         "One step, from 0; its loss"
         import torch
 
-        if number == self.recipe.steps:  # the second reading begins
-            second = replace(self.recipe, learning_rate=self.recipe.answer_learning_rate)
-            self.optimisers = optimisers(self.model, second)
+        for reading in self.recipe.readings[1:]:
+            if number == reading.begin:
+                new = replace(self.recipe, learning_rate=reading.learning_rate)
+                self.optimisers = optimisers(self.model, new)
         share = rate_share(self.recipe, number)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

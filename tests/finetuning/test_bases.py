@@ -183,7 +183,7 @@ def test_reading_goes_on_from_any_step(prose, words):
 
 def test_conversations_come_when_the_recipe_says(prose, words):
     dash = words.convert_tokens_to_ids(words.tokenize("—"))[0]
-    first = replace(TINY, headings_until=0.0, answer_steps=0)  # the second reading has nothing else
+    first = replace(TINY, headings_until=0.0, answer_steps=(), answer_learning_rates=())
     never = replace(prose, recipe=replace(first, conversations_from=1.0))
     assert not any(dash in row.ids for rows, _ in batches(never, words, Position()) for row in rows)
     always = replace(prose, recipe=replace(first, conversations_from=0.0))
@@ -211,26 +211,31 @@ def test_a_batch_of_the_second_reading_holds_whole_conversations(prose, words):
         assert len(batch) == 1 or len(batch) * longest <= TINY.answer_tokens
 
 
-def test_the_second_reading_begins_after_the_first(prose, words):
+def test_answers_are_read_after_the_first_reading(prose, words):
     read = [(rows, place) for rows, place in batches(prose, words, Position())]
     first, second = read[: TINY.steps], read[TINY.steps :]
-    assert len(second) == TINY.answer_steps > 0
+    assert len(second) == sum(TINY.answer_steps) > 0
     assert all(row.labels == row.ids for rows, _ in first for row in rows)
     assert all(UNTRAINED in row.labels for rows, _ in second for row in rows)
     assert [place.step for _, place in read] == list(range(1, TINY.all_steps + 1))
     assert second[0][1].portion == 0
     assert not {t for k in range(20) for t in prose.portion(k)} & set(prose.answers(0))
     assert TINY.in_steps(8).all_steps == 8 and TINY.in_steps(1).steps == 1
+    assert [(r.begin, r.end) for r in TINY.readings] == [(0, 60), (60, 72), (72, 80)]
 
 
-def test_the_rate_of_the_second_reading_is_its_own(words):
-    recipe = replace(TINY, steps=2, answer_steps=4, answer_learning_rate=7e-3, warmup_share=0.25)
+def test_each_reading_has_a_rate_of_its_own(words):
+    own = dict(answer_steps=(4, 2), answer_learning_rates=(7e-3, 1e-3), warmup_share=0.25)
+    recipe = replace(TINY, steps=2, **own)
     reader, rows = BaseReader(recipe, words), [answer_row(words, TALK, 128)]
     rates = []
     for number in range(recipe.all_steps):
         reader.step(number, rows)
         rates.append(reader.optimisers[0].param_groups[0]["lr"])
-    assert rates[0] == TINY.learning_rate and rates[2] == 7e-3 and rates[-1] < 3e-3
+    assert rates[0] == TINY.learning_rate and rates[2] == 7e-3 and rates[6] == 1e-3
+    assert rates[5] < 3e-3
+    with pytest.raises(UserError, match="should be equally many"):
+        replace(recipe, answer_steps=(4,))
 
 
 def test_what_is_not_learned_weighs_nothing(prose, words):
