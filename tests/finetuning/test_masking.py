@@ -33,27 +33,27 @@ TURNS = (
     Turn("assistant", "أهلا بك في الأكل."),
 )
 OWN, SAID = (
-    "{{- '<|user|>' + message['content'] -}}",
-    "{{- message['content'] + eos_token -}}\n        {%- endgeneration -%}",
+    "{{- '<|user|> ' + message['content'] -}}",
+    "{{- ' ' + message['content'] + eos_token -}}\n        {%- endgeneration -%}",
 )
 ON, OFF = "{%- generation -%}", "{%- endgeneration -%}"
 FAULTY = {
     "no marks": (re.sub(r"\{%- (end)?generation -%\}", "", GOOD), "no token is trained"),
     "empty marks": (
-        GOOD.replace(SAID, "{%- endgeneration -%}{{- message['content'] + eos_token -}}"),
+        GOOD.replace(SAID, "{%- endgeneration -%}{{- ' ' + message['content'] + eos_token -}}"),
         "no token is trained",
     ),
     "no stop token": (
-        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),
+        GOOD.replace(SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),
         "stop token after 'العيش",
     ),
     "no stop token at all": (
-        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}"),
+        GOOD.replace(SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}"),
         "stop token after 'العيش",
     ),
     "user too": (GOOD.replace(OWN, ON + OWN + OFF), "the user's 'ما أشهر"),
     "user's words too": (
-        GOOD.replace(OWN, "{{- '<|user|>' -}}" + ON + "{{- message['content'] -}}" + OFF),
+        GOOD.replace(OWN, "{{- '<|user|>' -}}" + ON + "{{- ' ' + message['content'] -}}" + OFF),
         "the user's 'ما أشهر",
     ),
     "all": (
@@ -70,12 +70,12 @@ FAULTY = {
         r"frame's own token '<\|assistant\|>'",
     ),
     "more after the stop token": (
-        GOOD.replace(SAID, "{{- message['content'] + eos_token + 'x' -}}" + OFF),
+        GOOD.replace(SAID, "{{- ' ' + message['content'] + eos_token + 'x' -}}" + OFF),
         "goes on after the stop token",
     ),
     "only the last reply": (
         GOOD.replace(ON, "{%- if loop.last -%}" + ON).replace(
-            SAID, SAID + "{%- else -%}{{- message['content'] + eos_token -}}{%- endif -%}"
+            SAID, SAID + "{%- else -%}{{- ' ' + message['content'] + eos_token -}}{%- endif -%}"
         ),
         "2 assistant turns, but 1 trained",
     ),
@@ -150,6 +150,8 @@ def test_a_mask_with_one_wrong_token_is_refused(tokenizer):
     ids, labels = encoded.ids, encoded.labels
     prove_mask(tokenizer, TURNS, ids, labels)
     for k, i in enumerate(ids):
+        if not tokenizer.decode([i]).strip():
+            continue  # a space of its own is no word
         with pytest.raises(UserError):
             prove_mask(
                 tokenizer,
@@ -200,7 +202,7 @@ def test_exactly_the_assistants_tokens_are_trained(tokenizer, texts):
         for k, i in enumerate(
             [
                 alone(f"<|{t.speaker}|>")[0],
-                *alone(t.text),
+                *alone(" " + t.text),
                 *([tokenizer.eos_token_id] if t.speaker == "assistant" else []),
             ]
         )
@@ -438,21 +440,21 @@ def labelled(tokenizer, c, max_length=999):
 def test_replies_that_are_not_to_be_learned_have_no_label(tokenizer, untrained, learned):
     c = replace(conversation("c", TURNS), untrained=untrained)
     trained, proof, ids = labelled(tokenizer, c)
-    assert trained == "".join(TURNS[n].text + "|" for n in learned)
+    assert trained == "".join(f" {TURNS[n].text}|" for n in learned)
     assert ids == encode_turns(tokenizer, TURNS, 999).ids  # read all the same
     assert (proof.n_stops_trained, proof.n_replies_unlearned) == (len(learned), len(untrained))
 
 
 def test_a_reply_that_is_not_learned_may_be_part_of_one_that_is(tokenizer):
     turns = (TURNS[0], Turn("assistant", "العيش"), TURNS[2], Turn("assistant", "العيش البلدي."))
-    for untrained, words in (((1,), "العيش البلدي.|"), ((3,), "العيش|")):
+    for untrained, words in (((1,), " العيش البلدي.|"), ((3,), " العيش|")):
         c = replace(conversation("c", turns), untrained=untrained)
         assert labelled(tokenizer, c)[0] == words
 
 
 def test_a_cut_conversation_keeps_what_is_not_learned_in_place(tokenizer):
     whole = len(encode_turns(tokenizer, TURNS, 999).ids)
-    for untrained, words in (((1,), TURNS[3].text + "|"), ((), TURNS[3].text + "|")):
+    for untrained, words in (((1,), f" {TURNS[3].text}|"), ((), f" {TURNS[3].text}|")):
         c = replace(conversation("c", TURNS), untrained=untrained)
         trained, proof, _ = labelled(tokenizer, c, whole - 1)
         assert trained == words and proof.n_truncated == 1
