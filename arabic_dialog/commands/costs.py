@@ -8,7 +8,7 @@ __all__ = ['BYTES_PER_TOKEN', 'REPLY_ROWS', 'StageName', 'STAGES', 'STATES', 'RE
            'generator_facts', 'profile_steps', 'TrainingJob', 'training_jobs', 'load_rate', 'state_bytes', 'n_replies',
            'disk_needs', 'training_lines', 'generation_lines']
 
-# %% ../../nbs/commands/01_costs.ipynb #8a921cf3
+# %% ../../nbs/commands/01_costs.ipynb #bcdfafbd
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 from ..core.files import data_path, load_csv
 from ..core.hardware import H100, Hardware
 from ..core.hardware import show_bytes, show_duration
-from ..core.hub import folder_of, snapshots
+from ..core.hub import folder_of, is_own_base, snapshots
 from ..core.memory import TrainingMode, trained_parameters
 from ..core.records import UserError
 from ..core.runs import RunFolder, load_stage
@@ -45,7 +45,7 @@ def reaches(until: StageName, stage: StageName) -> bool:
     "Whether a run up to `until` does `stage`"
     return STAGES.index(until) >= STAGES.index(stage)
 
-# %% ../../nbs/commands/01_costs.ipynb #da9cf14d
+# %% ../../nbs/commands/01_costs.ipynb #bebb5ab8
 def load_baselines() -> dict[str, dict[str, str]]:
     "The baselines of data/baselines.csv by name: config, and why each was chosen"
     return {r["name"]: r for r in load_csv(data_path("baselines.csv"), ["name", "config", "why"])}
@@ -59,8 +59,8 @@ def is_published(name: str) -> bool:
 
 
 def is_loaded(name: str) -> bool:
-    "Whether a model is loaded as it is, from a folder or the hub, and not made in the run"
-    return not name.startswith("new:") and name != "embedded-grammar"
+    "Whether a model comes from without: from a folder or the hub, not from the run or this package"
+    return not (name.startswith("new:") or is_own_base(name) or name == "embedded-grammar")
 
 
 def is_downloaded(name: str) -> bool:

@@ -162,7 +162,7 @@ def refuse_secrets(endpoints: tuple[str, ...], key: str):
             "what it says is none, and is not shown"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #e1b32e45
+# %% ../../nbs/core/05_settings.ipynb #db5ef179
 def check_consistency(p: Any):  # a `Profile`
     "An error where two keys contradict each other"
     refuse_secrets(p.endpoints, p.endpoint_key)
@@ -175,6 +175,10 @@ def check_consistency(p: Any):  # a `Profile`
     if not {"true"} <= set(p.histories) <= {"true", "own"}:
         given = ", ".join(p.histories) or "none"
         raise ValueError(f"histories must be true, or true and own, not {given}")
+    if p.reply_candidates > 1 and p.reply_temperature == 0:
+        raise ValueError(
+            f"with reply_temperature 0 all {p.reply_candidates} reply_candidates would be the same"
+        )
     _check_students(p)
 
 
@@ -198,7 +202,7 @@ def _check_students(p: Any):
             f"control_student {p.control_student!r} is not one of students: {students}"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #b8327d05
+# %% ../../nbs/core/05_settings.ipynb #039daedf
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
 
@@ -215,7 +219,9 @@ class Profile(DataSettings, StudentSettings):
     n_retrieval_conversations: Count  # in which the retrieval baseline looks; 0: all
     reply_max_new_tokens: Positive
     reply_temperature: float = Field(ge=0, le=2)
+    reply_top_p: float = Field(gt=0, le=1)
     reply_repetition_penalty: float = Field(ge=1, le=3)
+    reply_candidates: Positive  # drawn for each reply, of which the likeliest is taken
     encoder: str
     n_resamples: Positive  # of bootstraps and permutation tests
     # human evaluation
@@ -244,10 +250,11 @@ class Profile(DataSettings, StudentSettings):
         "How the students reply"
         return Sampling(
             temperature=self.reply_temperature,
-            top_p=1.0,
+            top_p=self.reply_top_p,
             repetition_penalty=self.reply_repetition_penalty,
             max_new_tokens=self.reply_max_new_tokens,
             seed=self.seed,
+            candidates=self.reply_candidates,
         )
 
     @model_validator(mode="after")

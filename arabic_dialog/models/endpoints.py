@@ -262,7 +262,7 @@ class _Session:
                 "by that file's"
             )
 
-# %% ../../nbs/models/11_endpoints.ipynb #2d6c3b94
+# %% ../../nbs/models/11_endpoints.ipynb #fe97f4e9
 _PATIENCE = Patience()
 
 
@@ -336,6 +336,11 @@ class OpenAIEngine:
 
         for library in ("httpx2", "httpcore2"):  # below, they log what may quote the key
             logging.getLogger(library).setLevel(logging.WARNING)
+        if sampling.candidates > 1:
+            raise UserError(
+                f"of {sampling.candidates} candidates the likeliest is to be kept, and a server "
+                "does not say how likely its texts are; ask for one"
+            )
         todo, limit = iter(requests), self.concurrency * len(self.endpoints)
         under_way: dict[Any, Request] = {}
         with start_blocking_portal() as portal:

@@ -155,7 +155,10 @@ SHAPES = {
         "finetune_method, lora_rank, lora_alpha, finetune_schedule, finetune_warmup_share, "
         "finetune_weight_decay, finetune_patience, finetune_precision, finetune_packing"
     ),
-    "replies": "reply_max_new_tokens, reply_temperature, reply_repetition_penalty",
+    "replies": (
+        "reply_max_new_tokens, reply_temperature, reply_top_p, reply_repetition_penalty, "
+        "reply_candidates"
+    ),
     "replies, marks": "n_test_conversations",
     "replies, scores": "histories",
     "marks": "n_retrieval_conversations",

@@ -44,7 +44,9 @@ FAULTY = {
         "no token is trained",
     ),
     "no stop token": (
-        GOOD.replace(SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),
+        GOOD.replace(
+            SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"
+        ),
         "stop token after 'العيش",
     ),
     "no stop token at all": (

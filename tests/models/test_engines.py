@@ -245,3 +245,64 @@ def test_a_text_does_not_end_before_its_least_length(model, tokenizer):
         assert {reason for _, reason in done.values()} == {"stop"}
         lengths.append(engine.n_tokens / len(REQUESTS))
     assert lengths == [1, 5]  # the token that ends a text is drawn too
+
+
+def mean_log_likelihood(model, tokenizer, prompt, text_ids, ended):
+    "Of a text after a prompt, by one pass of the model, without the engine"
+    start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    whole = [*start, *text_ids, *([tokenizer.eos_token_id] if ended else [])]
+    with torch.no_grad():
+        log_p = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    values = [float(log_p[i - 1, whole[i]]) for i in range(len(start), len(whole))]
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("how", ["together", "alone", "memory runs out"])
+def test_of_several_candidates_the_likeliest_is_kept(model, tokenizer, how):
+    requests, four = REQUESTS[:5], replace(SAMPLING, candidates=4, max_new_tokens=12)
+    seen: dict[str, list] = {}
+
+    class Watched(TransformersEngine):
+        def completion(self, row, sampling):
+            seen[row.key.id] = row
+            return super().completion(row, sampling)
+
+        def rows(self, requests, sampling):
+            for row in super().rows(requests, sampling):
+                drawn.setdefault(row.key.id, []).append(row)
+                yield row
+
+    drawn: dict[str, list] = {}
+    inner = Cramped(model, 3, 5) if how == "memory runs out" else model
+    engine = Watched(inner, tokenizer, "m", 1 if how == "alone" else 8, framed=True)
+    kept = {c.scenario_id: c.text for c in engine.complete(requests, four)}
+    assert list(sorted(kept)) == sorted(r.id for r in requests)
+    alone = texts(
+        TransformersEngine(model, tokenizer, "m", framed=True),
+        requests,
+        replace(four, candidates=1),
+    )
+    for request in requests:
+        rows = drawn[request.id]
+        assert len(rows) == 4 and len({tuple(row.new) for row in rows}) > 1
+        means = [
+            mean_log_likelihood(model, tokenizer, request.prompt, row.new, row.reason == "stop")
+            for row in rows
+        ]
+        for row, mean in zip(rows, means, strict=True):
+            assert sum(row.log_likelihoods) / len(row.log_likelihoods) == pytest.approx(
+                mean, abs=1e-4
+            )
+        ended = [row.reason == "stop" for row in rows]
+        best = max(range(4), key=lambda k: (ended[k], means[k]))
+        assert seen[request.id] is rows[best]
+        first = tokenizer.decode(rows[0].new, skip_special_tokens=True).strip()
+        assert first == alone[request.id][0]  # what would have been drawn alone
+
+
+def test_a_number_of_candidates_that_makes_no_sense_is_refused(model, tokenizer):
+    engine = TransformersEngine(model, tokenizer, "m")
+    with pytest.raises(UserError, match="candidates is 0, and should be at least 1"):
+        list(engine.complete(REQUESTS, replace(SAMPLING, candidates=0)))
+    with pytest.raises(UserError, match="all 2 candidates would be the same"):
+        list(engine.complete(REQUESTS, replace(SAMPLING, candidates=2, temperature=0)))
