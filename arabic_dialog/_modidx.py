@@ -1443,6 +1443,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'arabic_dialog/finetuning/masking.py'),
                                                   'arabic_dialog.finetuning.masking._unlearn': ( 'finetuning/masking.html#_unlearn',
                                                                                                  'arabic_dialog/finetuning/masking.py'),
+                                                  'arabic_dialog.finetuning.masking._with_its_space': ( 'finetuning/masking.html#_with_its_space',
+                                                                                                        'arabic_dialog/finetuning/masking.py'),
                                                   'arabic_dialog.finetuning.masking.as_read': ( 'finetuning/masking.html#as_read',
                                                                                                 'arabic_dialog/finetuning/masking.py'),
                                                   'arabic_dialog.finetuning.masking.encode_conversation': ( 'finetuning/masking.html#encode_conversation',

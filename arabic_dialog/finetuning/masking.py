@@ -39,7 +39,17 @@ class Encoded:
         "As trainers read it"
         return {"input_ids": self.ids, "labels": self.labels}
 
-# %% ../../nbs/finetuning/02_masking.ipynb #2f8470cd
+# %% ../../nbs/finetuning/02_masking.ipynb #0c09de0e
+def _with_its_space(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[int]:
+    "The mask with the space before a reply, where that is a token of its own: it is said too"
+    whole = list(mask)
+    for k in range(1, len(ids)):
+        begins = mask[k] and not mask[k - 1]
+        if begins and tokenizer.decode([ids[k - 1]]).isspace():
+            whole[k - 1] = 1
+    return whole
+
+
 def _frame(tokenizer: Any, turns: Sequence[Turn], system: str = "") -> Encoded:
     "A conversation in the tokenizer's chat frame"
     from jinja2 import TemplateError
@@ -60,7 +70,7 @@ def _frame(tokenizer: Any, turns: Sequence[Turn], system: str = "") -> Encoded:
             f"{without}"
         ) from None
     ids = list(encoded["input_ids"])
-    mask = encoded["assistant_masks"]
+    mask = _with_its_space(tokenizer, ids, encoded["assistant_masks"])
     return Encoded(ids, [i if on else UNTRAINED for i, on in zip(ids, mask, strict=True)])
 
 # %% ../../nbs/finetuning/02_masking.ipynb #c43a4187

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from arabic_dialog.core.files import data_path, load_jsonl
 from arabic_dialog.models.loading import new_model
 from arabic_dialog.models.tokenizers import ROLE_TOKENS, load_chat_template, load_tokenizer
 from arabic_dialog.core.records import Conversation, Scenario, Turn, UserError
@@ -34,28 +35,26 @@ TURNS = (
 )
 OWN, SAID = (
     "{{- '<|user|> ' + message['content'] -}}",
-    "{{- ' ' + message['content'] + eos_token -}}\n        {%- endgeneration -%}",
+    "{{- message['content'] + eos_token -}}\n        {%- endgeneration -%}",
 )
 ON, OFF = "{%- generation -%}", "{%- endgeneration -%}"
 FAULTY = {
     "no marks": (re.sub(r"\{%- (end)?generation -%\}", "", GOOD), "no token is trained"),
     "empty marks": (
-        GOOD.replace(SAID, "{%- endgeneration -%}{{- ' ' + message['content'] + eos_token -}}"),
-        "no token is trained",
+        GOOD.replace(SAID, "{%- endgeneration -%}{{- message['content'] + eos_token -}}"),
+        "(no token is trained|2 assistant turns, but 1 trained)",
     ),
     "no stop token": (
-        GOOD.replace(
-            SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"
-        ),
+        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),
         "stop token after 'العيش",
     ),
     "no stop token at all": (
-        GOOD.replace(SAID, "{{- ' ' + message['content'] -}}{%- endgeneration -%}"),
+        GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}"),
         "stop token after 'العيش",
     ),
     "user too": (GOOD.replace(OWN, ON + OWN + OFF), "the user's 'ما أشهر"),
     "user's words too": (
-        GOOD.replace(OWN, "{{- '<|user|>' -}}" + ON + "{{- ' ' + message['content'] -}}" + OFF),
+        GOOD.replace(OWN, "{{- '<|user|> ' -}}" + ON + "{{- message['content'] -}}" + OFF),
         "the user's 'ما أشهر",
     ),
     "all": (
@@ -67,17 +66,17 @@ FAULTY = {
     ),
     "role token too": (
         GOOD.replace(
-            "{{- '<|assistant|>' -}}\n        {%- generation -%}", ON + "{{- '<|assistant|>' -}}"
+            "{{- '<|assistant|> ' -}}\n        {%- generation -%}", ON + "{{- '<|assistant|> ' -}}"
         ),
         r"frame's own token '<\|assistant\|>'",
     ),
     "more after the stop token": (
-        GOOD.replace(SAID, "{{- ' ' + message['content'] + eos_token + 'x' -}}" + OFF),
+        GOOD.replace(SAID, "{{- message['content'] + eos_token + 'x' -}}" + OFF),
         "goes on after the stop token",
     ),
     "only the last reply": (
         GOOD.replace(ON, "{%- if loop.last -%}" + ON).replace(
-            SAID, SAID + "{%- else -%}{{- ' ' + message['content'] + eos_token -}}{%- endif -%}"
+            SAID, SAID + "{%- else -%}{{- message['content'] + eos_token -}}{%- endif -%}"
         ),
         "2 assistant turns, but 1 trained",
     ),
@@ -511,3 +510,17 @@ def test_turns_out_of_order_are_not_encoded(tokenizer):
     for length in (20, 999):
         with pytest.raises(UserError, match="turn 2 is the user's: user and assistant should"):
             encode_turns(tokenizer, turns, length)
+
+
+@pytest.mark.parametrize("preparation", ["", "arabert-2020"])
+def test_a_reply_is_learned_from_its_first_token_on_however_its_text_is_prepared(preparation):
+    sample = load_jsonl(data_path("sample", "conversations.jsonl"), Conversation)
+    texts = [t.text for c in sample for t in c.turns]
+    made = train_tokenizer(texts, 700, preparation=preparation)
+    quoted = (TURNS[0], Turn("assistant", "«العيش» هو الأشهر."))
+    for turns in (quoted, *(c.turns[:2] for c in sample)):
+        encoded = encode_turns(made, turns, 999)
+        prove_mask(made, turns, encoded.ids, encoded.labels)
+        reply = made(f"<|assistant|> {turns[1].text}", add_special_tokens=False)["input_ids"][1:]
+        learned = [i for i in encoded.labels if i != -100]
+        assert learned == [*reply, made.eos_token_id]
