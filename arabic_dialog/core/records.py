@@ -48,7 +48,7 @@ class Request:
     scenario: Scenario | None = field(default=None, compare=False)  # what it was made for
     n_turns: int | None = field(default=None, compare=False)  # that the prompt asks for
 
-# %% ../../nbs/core/01_records.ipynb #1aba4185
+# %% ../../nbs/core/01_records.ipynb #2081d99f
 def later(default: Any, shown: bool = True) -> Any:
     "A field that joined its record later: at its default it is neither written nor fingerprinted"
     return field(default=default, repr=shown, metadata={"later": True})
@@ -70,9 +70,8 @@ class Sampling:
     thinking: Thinking = later("")  # asked of a server; in this process models do not think first
     top_k: int = later(0)  # only so many of the likeliest tokens are drawn from; 0: all
     min_new_tokens: int = later(0)  # a text does not end before
-    candidates: int = later(
-        1
-    )  # texts drawn for a prompt; the one that the model finds likeliest stays
+    candidates: int = later(1)  # most texts drawn for a prompt; the likeliest one is kept
+    enough: float = later(0.0)  # mean log-likelihood of a token from which on no more are drawn
 
 
 def thinking_settings(how: Thinking) -> dict[str, Any]:

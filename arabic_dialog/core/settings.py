@@ -202,7 +202,7 @@ def _check_students(p: Any):
             f"control_student {p.control_student!r} is not one of students: {students}"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #039daedf
+# %% ../../nbs/core/05_settings.ipynb #387a23a5
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
 
@@ -221,7 +221,8 @@ class Profile(DataSettings, StudentSettings):
     reply_temperature: float = Field(ge=0, le=2)
     reply_top_p: float = Field(gt=0, le=1)
     reply_repetition_penalty: float = Field(ge=1, le=3)
-    reply_candidates: Positive  # drawn for each reply, of which the likeliest is taken
+    reply_candidates: Positive  # at most drawn for each reply, of which the likeliest is taken
+    reply_enough: float = Field(le=0)  # mean log-likelihood at which no more are drawn; 0: all
     encoder: str
     n_resamples: Positive  # of bootstraps and permutation tests
     # human evaluation
@@ -255,6 +256,7 @@ class Profile(DataSettings, StudentSettings):
             max_new_tokens=self.reply_max_new_tokens,
             seed=self.seed,
             candidates=self.reply_candidates,
+            enough=self.reply_enough,
         )
 
     @model_validator(mode="after")

@@ -235,7 +235,7 @@ def distinct_prompts(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
     place = [order.setdefault(tuple(row.prompt), len(order)) for row in rows]
     return [place.index(k) for k in range(len(order))], place
 
-# %% ../../nbs/models/05_decoding.ipynb #46f62a0a
+# %% ../../nbs/models/05_decoding.ipynb #1572bffd
 REFILL = 1 / 8  # share of free rows from which on prompts are read in
 
 
@@ -386,8 +386,8 @@ class Pool(Buffers):
         shares = [row.stream.random() if row else 0.0 for row in rows]
         u = torch.tensor(shares, dtype=torch.float64, device=self.device)
         right = self.view.right
-        logits = self._without_ends(logits, rows)
-        tokens = pick_tokens(logits, self.ids[at, left:right], self.sampling, u)
+        allowed = self._without_ends(logits, rows)
+        tokens = pick_tokens(allowed, self.ids[at, left:right], self.sampling, u)
         self.ids[at, right] = tokens
         if self.sampling.candidates > 1:
             add_likelihoods(rows, logits, tokens)

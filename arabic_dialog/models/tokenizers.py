@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['ROLE_TOKENS', 'load_chat_template', 'preparation_of', 'load_tokenizer', 'frame_options', 'render_turns', 'turn_end',
-           'stop_id', 'stop_tokens']
+           'stop_id', 'stop_tokens', 'as_read']
 
-# %% ../../nbs/models/04_tokenizers.ipynb #b0e34ebf
+# %% ../../nbs/models/04_tokenizers.ipynb #304f0ec6
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..core.arabic import normalise
 from ..core.files import data_path
 from ..core.hub import located
 from ..core.records import Turn, UserError
@@ -265,3 +266,17 @@ def stop_tokens(
     "The ids that end a reply: for the tokenizer, for its chat frame, and for the model"
     ends = _token_ids([declared if declared is None or type(declared) is int else list(declared)])
     return {tokenizer.eos_token_id, stop_id(tokenizer), *ends} - {None}
+
+# %% ../../nbs/models/04_tokenizers.ipynb #e94bba36
+def as_read(tokenizer: Any, text: str) -> str:
+    "A text as the tokenizer gives it back; an error where letters of it are lost"
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.normalizer is None:
+        return text
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    read = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if normalise(read).replace(" ", "") != normalise(text).replace(" ", ""):
+        raise UserError(
+            f"the tokenizer loses letters: it gives {text[:60]!r} back as {read[:60]!r}"
+        )
+    return read

@@ -252,7 +252,7 @@ def test_the_doctor_knows_the_generator_and_a_student_talks(rated):
         project.arguments("chat", student),
         cwd=ROOT,
         env=project.environment,
-        input="ما أشهر أنواع الخبز؟\n",
+        input="ما أشهر أنواع الخبز؟\nكيف حالك؟\nماذا تعرف عن الشاي في مصر؟\n",
         capture_output=True,
         text=True,
     )

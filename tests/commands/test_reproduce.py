@@ -157,7 +157,7 @@ SHAPES = {
     ),
     "replies": (
         "reply_max_new_tokens, reply_temperature, reply_top_p, reply_repetition_penalty, "
-        "reply_candidates"
+        "reply_candidates, reply_enough"
     ),
     "replies, marks": "n_test_conversations",
     "replies, scores": "histories",

@@ -65,7 +65,9 @@ def test_writing_takes_what_the_formula_says(config, rows, prompt, new, dtype):
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(typed).to(getattr(torch, dtype)).eval()
     sampling = Sampling(0.5, 1.0, 1.2, max_new_tokens=new)
-    waiting = deque(Row(i, [5 + i % 7] * prompt, (0, i)) for i in range(rows + 1))
+    # each its own: of equal prompts one is read
+    prompts = ([5 + i] + [5] * (prompt - 1) for i in range(rows + 1))
+    waiting = deque(Row(i, tokens, (0, i)) for i, tokens in enumerate(prompts))
     with memory_meter(model.parameters()) as meter:
         pool = Pool(model, rows, sampling, prompt, [-1])
         while waiting or pool.live:

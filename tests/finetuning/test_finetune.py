@@ -238,8 +238,8 @@ def test_templates_that_train_the_wrong_tokens_are_refused(tokenizer, base, tmp_
             "{{- message['content'] -}}{%- endgeneration -%}{{- eos_token -}}",
         ),
         good.replace(
-            "{{- '<|user|>' + message['content'] -}}",
-            "{%- generation -%}{{- '<|user|>' + message['content'] -}}{%- endgeneration -%}",
+            "{{- '<|user|> ' + message['content'] -}}",
+            "{%- generation -%}{{- '<|user|> ' + message['content'] -}}{%- endgeneration -%}",
         ),
     ):
         assert bad != good

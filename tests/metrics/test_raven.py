@@ -86,7 +86,7 @@ def test_another_encoder_can_be_calibrated():
         rungs=["off-topic", "copied question", "English"],
     )
     assert (
-        table.raven["off-topic"] > 0.8 and table.raven[["copied question", "English"]].min() > 0.95
+        table.raven["off-topic"] > 0.8 and table.raven[["copied question", "English"]].min() > 0.9
     )
 
 

@@ -306,3 +306,29 @@ def test_a_number_of_candidates_that_makes_no_sense_is_refused(model, tokenizer)
         list(engine.complete(REQUESTS, replace(SAMPLING, candidates=0)))
     with pytest.raises(UserError, match="all 2 candidates would be the same"):
         list(engine.complete(REQUESTS, replace(SAMPLING, candidates=2, temperature=0)))
+
+
+def test_no_more_are_drawn_once_a_candidate_is_likely_enough(model, tokenizer):
+    drawn: dict[str, int] = {}
+
+    class Counted(TransformersEngine):
+        def completion(self, row, sampling):
+            drawn[row.key.id] = row.names[2] if len(row.names) > 2 else 0
+            return super().completion(row, sampling)
+
+    most = replace(SAMPLING, candidates=10, max_new_tokens=12)
+    tokens = {}
+    for enough in (0.0, -1e-9, -1e9):
+        engine = Counted(model, tokenizer, "m", 4, framed=True)
+        how = replace(most, enough=enough)
+        tokens[enough] = texts(engine, REQUESTS, how), engine.n_tokens
+        assert enough > -1 or max(drawn.values()) < 4  # the first round was enough for all
+    assert tokens[0.0] == tokens[-1e-9]  # nothing is enough: all ten are drawn, by fours or at once
+    assert tokens[-1e9][1] < tokens[0.0][1] / 2
+    assert tokens[-1e9][0] == texts(
+        TransformersEngine(model, tokenizer, "m", 4, framed=True),
+        REQUESTS,
+        replace(most, candidates=4),
+    )
+    with pytest.raises(UserError, match="no log-likelihood is above 0"):
+        list(engine.complete(REQUESTS, replace(most, enough=0.5)))

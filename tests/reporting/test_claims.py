@@ -197,11 +197,22 @@ def other(value):
 
 
 @pytest.mark.parametrize(
-    "key", [r["key"] for r in load_csv(DATA / "comparable.csv") if r["kind"] != "free"]
+    "key",
+    [
+        r["key"]
+        for r in load_csv(DATA / "comparable.csv")
+        if r["kind"] != "free" and r["key"] != "pretrain_steps"
+    ],
 )
 def test_each_overridden_key_is_a_reason(made_up, key):
     (reason,) = departures(made_up(**{key: other(PAPER[key])}))
     assert reason.key == key and key in str(reason)
+
+
+def test_pretraining_counts_where_something_is_pretrained(made_up):
+    assert departures(made_up(pretrain_steps=9)) == []  # published models are not
+    named = {d.key for d in departures(made_up(pretrain_steps=9, checkpoints=["new:gpt2"] * 2))}
+    assert {"pretrain_steps", "checkpoints"} <= named
 
 
 def test_free_keys_and_other_seeds_are_no_reason(made_up):
