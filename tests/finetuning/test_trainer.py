@@ -351,7 +351,7 @@ def test_adapters_are_trained_and_merged(bases, tmp_path, kind, method):
 
     train(bases / kind, tmp_path, method=method, steps=36, learning_rate=3e-2)
     curve = losses(tmp_path)
-    assert curve["36", "validation"] < curve["0", "validation"] - 0.5
+    assert curve["36", "validation"] < curve["0", "validation"] - 0.3
     before, after = weights(bases / kind), weights(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     moved = (
