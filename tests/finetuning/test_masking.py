@@ -41,8 +41,10 @@ ON, OFF = "{%- generation -%}", "{%- endgeneration -%}"
 FAULTY = {
     "no marks": (re.sub(r"\{%- (end)?generation -%\}", "", GOOD), "no token is trained"),
     "empty marks": (
-        GOOD.replace(SAID, "{%- endgeneration -%}{{- message['content'] + eos_token -}}"),
-        "(no token is trained|2 assistant turns, but 1 trained)",
+        GOOD.replace("'<|assistant|> '", "'<|assistant|>'").replace(
+            SAID, "{%- endgeneration -%}{{- ' ' + message['content'] + eos_token -}}"
+        ),
+        "no token is trained",
     ),
     "no stop token": (
         GOOD.replace(SAID, "{{- message['content'] -}}{%- endgeneration -%}{{- eos_token -}}"),

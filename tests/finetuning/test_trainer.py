@@ -349,9 +349,9 @@ def test_training_stops_when_validation_no_longer_improves_and_the_best_is_kept(
 def test_adapters_are_trained_and_merged(bases, tmp_path, kind, method):
     from peft import PeftModel
 
-    train(bases / kind, tmp_path, method=method, steps=36, learning_rate=3e-2)
+    train(bases / kind, tmp_path, method=method, steps=60, learning_rate=3e-2)
     curve = losses(tmp_path)
-    assert curve["36", "validation"] < curve["0", "validation"] - 0.3
+    assert curve["60", "validation"] < curve["0", "validation"] - 0.5
     before, after = weights(bases / kind), weights(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     moved = (
