@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileOption', 'RunFolderOption', 'SetOption', 'PlanOption', 'YesOption', 'ForceOption', 'HardwareOption',
-           'LeaveOutOption', 'RevisionOption', 'Order', 'run_profile', 'reproduce_command', 'generate_command',
-           'sweep_command', 'finetune_command', 'evaluate_command', 'paper_command', 'verify_command', 'export_command',
-           'profiles_command', 'doctor_command', 'chat_command', 'version_command', 'invoke', 'main']
+           'LeaveOutOption', 'RevisionOption', 'AnyNumber', 'AnyInteger', 'TemperatureOption', 'NucleusOption',
+           'PenaltyOption', 'BeamsOption', 'NewTokensOption', 'Order', 'run_profile', 'reproduce_command',
+           'generate_command', 'sweep_command', 'finetune_command', 'evaluate_command', 'paper_command',
+           'verify_command', 'export_command', 'profiles_command', 'doctor_command', 'chat_command', 'version_command',
+           'invoke', 'main']
 
 # %% ../../nbs/commands/10_cli.ipynb #c19285f0
 import typer
@@ -59,7 +61,7 @@ def _launched() -> Iterator[bool]:
     yield first
     leave()
 
-# %% ../../nbs/commands/10_cli.ipynb #d4c1935b
+# %% ../../nbs/commands/10_cli.ipynb #a10601de
 ProfileOption = option("A section of settings.ini.", "--profile")
 RunFolderOption = option("The run's folder; runs/<profile> where not given.", "--run")
 _PAIRS = {"kind": list[str], "metavar": "KEY=VALUE"}
@@ -74,8 +76,6 @@ HardwareOption = option(
     "h200, a100, l40s, rtx4090, laptop.",
     "--hardware",
 )
-
-
 LeaveOutOption = option(
     "What of the data is left out and counted: system (the system's turns), tools (rows with "
     "tools), faulty (rows that cannot be read); may be repeated.",
@@ -410,24 +410,29 @@ def doctor_command(model: argument(_CHECKPOINT, "MODEL"), revision: RevisionOpti
 
     print_diagnosis(model, revision or None)
 
-# %% ../../nbs/commands/10_cli.ipynb #22c1b256
+# %% ../../nbs/commands/10_cli.ipynb #4aa904c9
+_AS_RUN = "As the run replied where the checkpoint is a student of one, else "
+AnyNumber, AnyInteger = float | None, int | None
+TemperatureOption = option(f"0: always the likeliest token. {_AS_RUN}0.3.", kind=AnyNumber, min=0)
+NucleusOption = option(f"Draw from the tokens of this share. {_AS_RUN}0.9.", kind=AnyNumber, max=1)
+PenaltyOption = option(f"1: none. {_AS_RUN}1.2.", kind=AnyNumber, min=0.1)
+BeamsOption = option(
+    f"Of a search, which draws nothing; 1: none. {_AS_RUN}1.", kind=AnyInteger, min=1
+)
+NewTokensOption = option("Of a reply; 0: half the context, at most 512.", kind=AnyInteger, min=0)
+
+
 @app.command("chat")
 def chat_command(
     checkpoint: argument(_CHECKPOINT, "CHECKPOINT"),
     revision: RevisionOption = "",
     device: option("cpu, cuda, cuda:1; the GPU where there is one.") = "",
     dtype: option("float32, bfloat16 or float16; as stored where not given.") = "",
-    temperature: option("0: always the likeliest token.", kind=float, min=0) = 0.3,
-    top_p: option(
-        "Draw from the likeliest tokens with this share of the probability.",
-        kind=float,
-        min=0,
-        max=1,
-    ) = 0.9,
-    repetition_penalty: option("1: none.", kind=float, min=0.1) = 1.2,
-    max_new_tokens: option(
-        "Of a reply; 0: half the model's context, and at most 512.", kind=int, min=0
-    ) = 0,
+    temperature: TemperatureOption = None,
+    top_p: NucleusOption = None,
+    repetition_penalty: PenaltyOption = None,
+    max_new_tokens: NewTokensOption = None,
+    num_beams: BeamsOption = None,
     seed: int = 0,
     frame: option(
         "A chat frame in place of the checkpoint's own: students, jais, plain, or a Jinja file."
@@ -441,10 +446,11 @@ def chat_command(
     ) = False,
 ):
     "Talk with a checkpoint in the terminal; /help there lists what can be said."
-    from arabic_dialog.commands.chat import chat_in_terminal
-    from arabic_dialog.core.records import Sampling
+    from arabic_dialog.commands.chat import chat_in_terminal, chat_sampling
 
-    sampling = Sampling(temperature, top_p, repetition_penalty, max_new_tokens, seed)
+    drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    drawn |= {"repetition_penalty": repetition_penalty, "num_beams": num_beams, "seed": seed}
+    sampling = chat_sampling(checkpoint, **drawn)
     where = {"revision": revision or None, "device": device or None, "dtype": dtype or None}
     chat_in_terminal(checkpoint, sampling, shape, frame=frame or None, **where)
 

@@ -65,7 +65,7 @@ def find_conversations(data: str, run: str | Path) -> Path:
     both = "; name conversations with --data, or a run that has a test split with --run"
     raise UserError(f"there is no file {path}{'' if data else both}")
 
-# %% ../../nbs/commands/05_evaluate.ipynb #fecb87b9
+# %% ../../nbs/commands/05_evaluate.ipynb #4c6e2846
 @dataclass(frozen=True)
 class Workload:
     "What each model of an evaluation reads and writes"
@@ -118,11 +118,11 @@ def workload(
     asked = _assumed_turns(profile) if items is None else _counted_turns(items)
     again = [turns[1:] for turns in asked] if "own" in histories else []
     every = [turn for turns in asked + again for turn in turns]
-    most, n_drawn = profile.reply_max_new_tokens, profile.reply_candidates
+    most, n_beams = profile.reply_max_new_tokens, profile.reply_num_beams
     return Workload(
         replies=len(every),
-        read=n_drawn * sum(turn.before for turn in every),
-        written=n_drawn * sum(min(turn.reply, most) for turn in every),
+        read=sum(turn.before for turn in every),
+        written=n_beams * sum(min(turn.reply, most) for turn in every),
         scored=sum(turns[-1].before + turns[-1].reply for turns in asked if turns),
         longest=max((turn.before for turn in every), default=0) + most,
         measured=items is not None,

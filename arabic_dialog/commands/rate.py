@@ -18,7 +18,7 @@ from ..core.files import runs_path, save_text
 from ..core.records import Rating, UserError
 
 # %% ../../nbs/commands/07_rate.ipynb #800f2c72
-def option(help: str, *names: str, kind: type = str, **limits: Any) -> Any:
+def option(help: str, *names: str, kind: Any = str, **limits: Any) -> Any:
     "The annotation of an argument that is an option of a command"
     return Annotated[kind, typer.Option(*names, help=help, **limits)]
 

@@ -48,7 +48,7 @@ class Request:
     scenario: Scenario | None = field(default=None, compare=False)  # what it was made for
     n_turns: int | None = field(default=None, compare=False)  # that the prompt asks for
 
-# %% ../../nbs/core/01_records.ipynb #2081d99f
+# %% ../../nbs/core/01_records.ipynb #0cb73e70
 def later(default: Any, shown: bool = True) -> Any:
     "A field that joined its record later: at its default it is neither written nor fingerprinted"
     return field(default=default, repr=shown, metadata={"later": True})
@@ -70,8 +70,8 @@ class Sampling:
     thinking: Thinking = later("")  # asked of a server; in this process models do not think first
     top_k: int = later(0)  # only so many of the likeliest tokens are drawn from; 0: all
     min_new_tokens: int = later(0)  # a text does not end before
-    candidates: int = later(1)  # most texts drawn for a prompt; the likeliest one is kept
-    enough: float = later(0.0)  # mean log-likelihood of a token from which on no more are drawn
+    num_beams: int = later(1)  # of a beam search, which draws nothing; 1: none
+    no_repeat_ngram_size: int = later(0)  # of such a search: no so many tokens twice; 0: any
 
 
 def thinking_settings(how: Thinking) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def refuse_secrets(endpoints: tuple[str, ...], key: str):
             "what it says is none, and is not shown"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #db5ef179
+# %% ../../nbs/core/05_settings.ipynb #ade67581
 def check_consistency(p: Any):  # a `Profile`
     "An error where two keys contradict each other"
     refuse_secrets(p.endpoints, p.endpoint_key)
@@ -175,9 +175,10 @@ def check_consistency(p: Any):  # a `Profile`
     if not {"true"} <= set(p.histories) <= {"true", "own"}:
         given = ", ".join(p.histories) or "none"
         raise ValueError(f"histories must be true, or true and own, not {given}")
-    if p.reply_candidates > 1 and p.reply_temperature == 0:
+    if p.reply_num_beams > 1 and p.reply_temperature > 0:
         raise ValueError(
-            f"with reply_temperature 0 all {p.reply_candidates} reply_candidates would be the same"
+            f"reply_num_beams is {p.reply_num_beams}: a beam search draws nothing, so "
+            f"reply_temperature should be 0 and not {p.reply_temperature:g}"
         )
     _check_students(p)
 
@@ -202,7 +203,7 @@ def _check_students(p: Any):
             f"control_student {p.control_student!r} is not one of students: {students}"
         )
 
-# %% ../../nbs/core/05_settings.ipynb #387a23a5
+# %% ../../nbs/core/05_settings.ipynb #6512cde4
 class Profile(DataSettings, StudentSettings):
     "Everything that a run can be told, by topic"
 
@@ -221,8 +222,8 @@ class Profile(DataSettings, StudentSettings):
     reply_temperature: float = Field(ge=0, le=2)
     reply_top_p: float = Field(gt=0, le=1)
     reply_repetition_penalty: float = Field(ge=1, le=3)
-    reply_candidates: Positive  # at most drawn for each reply, of which the likeliest is taken
-    reply_enough: float = Field(le=0)  # mean log-likelihood at which no more are drawn; 0: all
+    reply_num_beams: Positive  # of a beam search for each reply; 1: none
+    reply_no_repeat_ngram_size: int = Field(ge=0)  # of such a search; 0: any repetition
     encoder: str
     n_resamples: Positive  # of bootstraps and permutation tests
     # human evaluation
@@ -255,8 +256,8 @@ class Profile(DataSettings, StudentSettings):
             repetition_penalty=self.reply_repetition_penalty,
             max_new_tokens=self.reply_max_new_tokens,
             seed=self.seed,
-            candidates=self.reply_candidates,
-            enough=self.reply_enough,
+            num_beams=self.reply_num_beams,
+            no_repeat_ngram_size=self.reply_no_repeat_ngram_size,
         )
 
     @model_validator(mode="after")

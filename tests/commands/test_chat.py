@@ -9,6 +9,8 @@ from signals import hear_ctrl_c
 from arabic_dialog.models.loading import new_model
 from arabic_dialog.models.tokenizers import load_chat_template
 from arabic_dialog.commands.chat import (
+    CHAT_SAMPLING,
+    chat_sampling,
     Chat,
     Screen,
     load_chat,
@@ -431,3 +433,26 @@ def test_in_a_real_terminal_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint, 
     assert b"\x1b[?2501h" in seen and json.loads(
         (tmp_path / "t.jsonl").read_text(encoding="utf-8")
     )["finish_reasons"] == ["cut"]
+
+
+def test_a_student_of_a_run_replies_as_it_did_there(checkpoint, tmp_path):
+    student = tmp_path / "run" / "train" / "s"
+    shutil.copytree(checkpoint, student)
+    (student / "training.json").write_text("{}")
+    assert chat_sampling(student) == CHAT_SAMPLING  # no run says how
+    config = {"reply_temperature": 0.0, "reply_num_beams": 3, "reply_max_new_tokens": 9, "seed": 7}
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"config": config}))
+    habits = chat_sampling(student, seed=1, top_p=None)
+    assert (habits.temperature, habits.num_beams, habits.max_new_tokens) == (0, 3, 9)
+    assert habits.seed == 1 and habits.top_p == CHAT_SAMPLING.top_p
+    drawn = chat_sampling(student, temperature=0.4)
+    assert (drawn.temperature, drawn.num_beams, drawn.max_new_tokens) == (0.4, 1, 9)
+    shown = []
+    chat = load_chat(student, habits)
+    chat.ask("ما الخبز؟", shown.append)
+    again = load_chat(student, habits)
+    again.ask("ما الخبز؟", shown.append)
+    assert chat.turns == again.turns and chat.reasons[0] in ("stop", "length")
+    drawn_chat = load_chat(student, drawn)
+    drawn_chat.ask("ما الخبز؟", shown.append)
+    assert drawn_chat.turns[0] == chat.turns[0]

@@ -181,7 +181,7 @@ def test_a_plan_counts_the_file_and_knows_every_model_of_the_profiles(folder):
         assert "unknown" not in text and "does not fit" not in text and "replies" in text
     items = select_test_turns(CONVERSATIONS)
     work = ev.workload(load_profile("offline"), items)
-    most = load_profile("offline").reply_candidates
+    most = load_profile("offline").reply_num_beams
     assert (
         work.replies == len(items)
         and work.measured

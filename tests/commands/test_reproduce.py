@@ -157,7 +157,7 @@ SHAPES = {
     ),
     "replies": (
         "reply_max_new_tokens, reply_temperature, reply_top_p, reply_repetition_penalty, "
-        "reply_candidates, reply_enough"
+        "reply_num_beams, reply_no_repeat_ngram_size"
     ),
     "replies, marks": "n_test_conversations",
     "replies, scores": "histories",

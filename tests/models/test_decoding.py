@@ -1,6 +1,7 @@
 "The pool against transformers' own `generate`, and its columns and rows as texts come and go"
 
 from collections import deque
+from dataclasses import replace
 
 import pytest, torch
 from transformers import (
@@ -15,6 +16,7 @@ from transformers import (
 from arabic_dialog.models.aragpt2 import AraGPT2Config, AraGPT2ForCausalLM
 from arabic_dialog.core.files import stream
 from arabic_dialog.core.records import Sampling
+from arabic_dialog.models.beams import BeamPool, repeats_itself
 from arabic_dialog.models.decoding import (
     Pool,
     Row,
@@ -75,8 +77,8 @@ def model(request):
     return make(request.param)
 
 
-def write(model, prompts, n_rows, sampling, stops=(0, 1, 2, 3, 4, 5, 6, 7), **how):
-    pool = Pool(model, n_rows, sampling, max(map(len, prompts.values())), stops, **how)
+def write(model, prompts, n_rows, sampling, stops=(0, 1, 2, 3, 4, 5, 6, 7), kind=Pool, **how):
+    pool = kind(model, n_rows, sampling, max(map(len, prompts.values())), stops, **how)
     waiting, out = deque(Row(i, p, (sampling.seed, i)) for i, p in prompts.items()), {}
     while waiting or pool.live:
         for r in pool.advance(waiting):
@@ -220,3 +222,69 @@ def test_only_the_likeliest_are_drawn_from_and_ties_stay():
     # nucleus after top_k, as transformers has it: of 3 and 2, 2 the first two cross 0.7
     drawn = pick_tokens(logits, none, Sampling(1.0, 0.7, 1.0, top_k=3), u)
     assert set(drawn.tolist()) == {0, 1}
+
+
+SEARCH = Sampling(0, repetition_penalty=1.0, max_new_tokens=32, num_beams=4)
+
+
+@pytest.mark.parametrize("n_beams", [2, 4])
+def test_a_beam_search_finds_what_generate_finds(model, n_beams):
+    prompts, stops = some_prompts(18, seed=1), list(range(200))
+    search = replace(SEARCH, num_beams=n_beams)
+    ours, n_same = write(model, prompts, 3 * n_beams, search, stops, kind=BeamPool), 0
+    for i, p in prompts.items():
+        theirs = model.generate(
+            torch.tensor([p]),
+            attention_mask=torch.ones(1, len(p), dtype=torch.long),
+            num_beams=n_beams,
+            do_sample=False,
+            max_new_tokens=32,
+            eos_token_id=stops,
+            pad_token_id=0,
+        )[0, len(p) :].tolist()
+        if theirs[-1] in stops:
+            assert ours[i] == (theirs[:-1], "stop")
+            n_same += 1
+        else:  # generate may prefer a text that was cut off to one that ended
+            assert ours[i] == (theirs, "length") or ours[i][1] == "stop"
+    assert n_same > 3 and len({tuple(new) for new, _ in ours.values()}) > 2
+
+
+def test_a_penalty_and_a_least_length_hold_in_a_search_too(model):
+    prompts, stops = some_prompts(8), list(range(200))
+    plain = write(model, prompts, 24, SEARCH, stops, kind=BeamPool)
+    least = replace(SEARCH, min_new_tokens=9)
+    longer = write(model, prompts, 24, least, stops, kind=BeamPool)
+    assert min(len(new) for new, _ in plain.values()) < 9
+    assert min(len(new) for new, _ in longer.values()) >= 9
+    penalised = replace(least, repetition_penalty=3.0)
+    varied = write(model, prompts, 24, penalised, stops, kind=BeamPool)
+    n_distinct = [sum(len(set(new)) / len(new) for new, _ in w.values()) for w in (longer, varied)]
+    assert n_distinct[0] < n_distinct[1]
+
+
+def test_a_search_does_not_depend_on_its_company(model):
+    prompts = some_prompts(7)
+    search = replace(SEARCH, num_beams=3)
+    alone = {i: write(model, {i: p}, 3, search, kind=BeamPool)[i] for i, p in prompts.items()}
+    for n_rows in (6, 21):
+        assert write(model, prompts, n_rows, search, kind=BeamPool) == alone
+    drawn = write(model, prompts, 7, replace(search, num_beams=1))
+    assert alone != drawn
+
+
+def test_a_search_ends_where_nothing_may_follow_and_repeats_nothing_it_should_not():
+    model, prompts = make("gpt2"), some_prompts(6)
+    free = write(model, prompts, 24, SEARCH, stops=(), kind=BeamPool)
+    assert all(len(new) == 32 and why == "length" for new, why in free.values())
+    no_pair = replace(SEARCH, no_repeat_ngram_size=2)
+    barred = write(model, prompts, 24, no_pair, stops=(), kind=BeamPool)
+    n_pairs = {i: len(set(zip(new, new[1:], strict=False))) for i, (new, _) in barred.items()}
+    assert all(n_pairs[i] == len(new) - 1 for i, (new, _) in barred.items())
+    assert any(len(set(zip(new, new[1:], strict=False))) < len(new) - 1 for new, _ in free.values())
+    with torch.no_grad():  # only one token is ever likely, and it may not come again
+        model.lm_head.weight[:] = model.lm_head.weight[:1]
+    one = replace(SEARCH, num_beams=2, no_repeat_ngram_size=1, max_new_tokens=400)
+    assert repeats_itself((5, 6, 5), 1) and not repeats_itself((5, 6, 7), 1)
+    stuck = write(model, {0: [9]}, 2, replace(one, max_new_tokens=12), stops=(), kind=BeamPool)
+    assert len(set(stuck[0][0])) == len(stuck[0][0])

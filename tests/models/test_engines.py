@@ -247,88 +247,44 @@ def test_a_text_does_not_end_before_its_least_length(model, tokenizer):
     assert lengths == [1, 5]  # the token that ends a text is drawn too
 
 
-def mean_log_likelihood(model, tokenizer, prompt, text_ids, ended):
-    "Of a text after a prompt, by one pass of the model, without the engine"
-    start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    whole = [*start, *text_ids, *([tokenizer.eos_token_id] if ended else [])]
-    with torch.no_grad():
-        log_p = model(torch.tensor([whole])).logits[0].log_softmax(-1)
-    values = [float(log_p[i - 1, whole[i]]) for i in range(len(start), len(whole))]
-    return sum(values) / len(values)
-
-
 @pytest.mark.parametrize("how", ["together", "alone", "memory runs out"])
-def test_of_several_candidates_the_likeliest_is_kept(model, tokenizer, how):
-    requests, four = REQUESTS[:5], replace(SAMPLING, candidates=4, max_new_tokens=12)
-    seen: dict[str, list] = {}
-
-    class Watched(TransformersEngine):
-        def completion(self, row, sampling):
-            seen[row.key.id] = row
-            return super().completion(row, sampling)
-
-        def rows(self, requests, sampling):
-            for row in super().rows(requests, sampling):
-                drawn.setdefault(row.key.id, []).append(row)
-                yield row
-
-    drawn: dict[str, list] = {}
+def test_the_likeliest_text_of_a_search_is_given_whatever_happens(model, tokenizer, how):
+    search = Sampling(0, repetition_penalty=1.0, max_new_tokens=12, num_beams=3)
     inner = Cramped(model, 3, 5) if how == "memory runs out" else model
-    engine = Watched(inner, tokenizer, "m", 1 if how == "alone" else 8, framed=True)
-    kept = {c.scenario_id: c.text for c in engine.complete(requests, four)}
-    assert list(sorted(kept)) == sorted(r.id for r in requests)
-    alone = texts(
+    engine = TransformersEngine(inner, tokenizer, "m", 1 if how == "alone" else 12, framed=True)
+    found = texts(engine, REQUESTS[:5], search)
+    greedy = texts(
         TransformersEngine(model, tokenizer, "m", framed=True),
-        requests,
-        replace(four, candidates=1),
+        REQUESTS[:5],
+        replace(search, num_beams=1),
     )
-    for request in requests:
-        rows = drawn[request.id]
-        assert len(rows) == 4 and len({tuple(row.new) for row in rows}) > 1
-        means = [
-            mean_log_likelihood(model, tokenizer, request.prompt, row.new, row.reason == "stop")
-            for row in rows
-        ]
-        for row, mean in zip(rows, means, strict=True):
-            assert sum(row.log_likelihoods) / len(row.log_likelihoods) == pytest.approx(
-                mean, abs=1e-4
-            )
-        ended = [row.reason == "stop" for row in rows]
-        best = max(range(4), key=lambda k: (ended[k], means[k]))
-        assert seen[request.id] is rows[best]
-        first = tokenizer.decode(rows[0].new, skip_special_tokens=True).strip()
-        assert first == alone[request.id][0]  # what would have been drawn alone
+    assert found != greedy
+    assert engine.n_tokens == 12 * 5 or {why for _, why in found.values()} != {"length"}
+    plain = TransformersEngine(model, tokenizer, "m", 3, framed=True)
+    assert found == texts(plain, REQUESTS[:5], search)
+    assert engine.n_tokens == plain.n_tokens
 
 
-def test_a_number_of_candidates_that_makes_no_sense_is_refused(model, tokenizer):
+def test_a_search_ends_before_a_stop_string_too(model, tokenizer):
+    search = Sampling(0, repetition_penalty=1.0, max_new_tokens=24, num_beams=3)
+    whole = texts(TransformersEngine(model, tokenizer, "m", framed=True), REQUESTS[:4], search)
+    mark = whole["r0"][0][4:6]
+    stopped = texts(
+        TransformersEngine(model, tokenizer, "m", framed=True),
+        REQUESTS[:4],
+        replace(search, stop=(mark,)),
+    )
+    assert all(mark not in text for text, _ in stopped.values())
+    assert "stop" in {why for _, why in stopped.values()}
+
+
+def test_a_search_that_makes_no_sense_is_refused(model, tokenizer):
     engine = TransformersEngine(model, tokenizer, "m")
-    with pytest.raises(UserError, match="candidates is 0, and should be at least 1"):
-        list(engine.complete(REQUESTS, replace(SAMPLING, candidates=0)))
-    with pytest.raises(UserError, match="all 2 candidates would be the same"):
-        list(engine.complete(REQUESTS, replace(SAMPLING, candidates=2, temperature=0)))
-
-
-def test_no_more_are_drawn_once_a_candidate_is_likely_enough(model, tokenizer):
-    drawn: dict[str, int] = {}
-
-    class Counted(TransformersEngine):
-        def completion(self, row, sampling):
-            drawn[row.key.id] = row.names[2] if len(row.names) > 2 else 0
-            return super().completion(row, sampling)
-
-    most = replace(SAMPLING, candidates=10, max_new_tokens=12)
-    tokens = {}
-    for enough in (0.0, -1e-9, -1e9):
-        engine = Counted(model, tokenizer, "m", 4, framed=True)
-        how = replace(most, enough=enough)
-        tokens[enough] = texts(engine, REQUESTS, how), engine.n_tokens
-        assert enough > -1 or max(drawn.values()) < 4  # the first round was enough for all
-    assert tokens[0.0] == tokens[-1e-9]  # nothing is enough: all ten are drawn, by fours or at once
-    assert tokens[-1e9][1] < tokens[0.0][1] / 2
-    assert tokens[-1e9][0] == texts(
-        TransformersEngine(model, tokenizer, "m", 4, framed=True),
-        REQUESTS,
-        replace(most, candidates=4),
-    )
-    with pytest.raises(UserError, match="no log-likelihood is above 0"):
-        list(engine.complete(REQUESTS, replace(most, enough=0.5)))
+    for how, why in (
+        (dict(num_beams=0), "num_beams is 0, and should be at least 1"),
+        (dict(num_beams=2), "a beam search draws nothing: set the temperature to 0"),
+        (dict(no_repeat_ngram_size=-1), "no_repeat_ngram_size is -1"),
+        (dict(no_repeat_ngram_size=4), "ask for more beams than one"),
+    ):
+        with pytest.raises(UserError, match=why):
+            list(engine.complete(REQUESTS, replace(SAMPLING, **how)))
