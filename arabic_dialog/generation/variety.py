@@ -7,13 +7,15 @@ __all__ = ['N_COMMONEST', 'GRAMMAR_PURPOSE', 'VARIETY_RECIPE', 'sentences', 'Mas
            'measure_variety', 'variety_words', 'SplitCounts', 'Coverage', 'count_splits', 'purpose_words',
            'make_variety', 'find_variety']
 
-# %% ../../nbs/generation/22_variety.ipynb #02ab6067
+# %% ../../nbs/generation/22_variety.ipynb #22bdcc56
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
@@ -61,7 +63,7 @@ def load_names(profile: Profile, root: Path) -> MaskedNames:
     others = {place.facts["country"] for place in places.values()}
     return MaskedNames(topics, long, tuple(sorted(others | {*countries.values()})))
 
-# %% ../../nbs/generation/22_variety.ipynb #7c9dc474
+# %% ../../nbs/generation/22_variety.ipynb #91b39eec
 _NUMBER = re.compile(r"[0-9٠-٩۰-۹]+(?:[.,:/٫٬-][0-9٠-٩۰-۹]+)*")
 
 
@@ -73,8 +75,12 @@ def _bare(name: str) -> str:
 @cache
 def _any_of(names: tuple[str, ...]) -> re.Pattern:
     "A pattern for any of these names, with what is written before and after them as one word"
-    bare = sorted({_bare(n) for n in names if n}, key=lambda n: (-len(n), n))
-    return re.compile(rf"\b[وف]?[لبك]?(?:ال|ل)?(?:{'|'.join(map(re.escape, bare))})\w*")
+    bare = sorted({_bare(n) for n in names if n}, key=lambda n: (n[0], -len(n), n))
+    groups = []  # by the first letter, or every name would be tried at every word
+    for first, group in groupby(bare, key=itemgetter(0)):
+        rest = "|".join(re.escape(name[1:]) for name in group)
+        groups.append(f"{re.escape(first)}(?:{rest})")
+    return re.compile(rf"\b[وف]?[لبك]?(?:ال|ل)?(?:{'|'.join(groups)})\w*")
 
 
 def pattern_of(text: str, topics: tuple[str, ...], countries: tuple[str, ...]) -> str:
